@@ -1,0 +1,39 @@
+//! The process tree as data: what is there, not how to redo it.
+//!
+//! Objects that processes can share (open file descriptions, pipes) are
+//! entries of lists of their own in [`Tree`]; processes point to them by
+//! index. A single process is a tree of one.
+
+mod files;
+mod memory;
+mod process;
+mod source;
+mod thread;
+
+pub use files::*;
+pub use memory::*;
+pub use process::*;
+pub use source::*;
+pub use thread::*;
+
+use crate::record;
+use alloc::vec::Vec;
+
+record! {
+    /// A process tree with everything it holds, page contents aside.
+    pub struct Tree {
+        /// The machine and the moment of the dump.
+        pub source: Source,
+        /// Processes, parents before children; the first is the root.
+        pub processes: Vec<Process>,
+        /// Open file descriptions, each once however many descriptors lead to it.
+        pub files: Vec<OpenFile>,
+        /// Pipes whose two ends are both in the tree.
+        pub pipes: Vec<Pipe>,
+        /// Terminals, controlling or merely open.
+        pub terminals: Vec<Terminal>,
+    }
+}
+
+#[cfg(test)]
+mod tests;
