@@ -191,6 +191,9 @@ pub mod op {
     pub const AFFINITY: u16 = 10;
     /// Create the POSIX timer of data [`super::TimerPlan`] at args\[0\] under its old id.
     pub const TIMER: u16 = 11;
+    /// Map the stub ([`crate::stub`]) writable at [`super::ProcessPlan::stub_address`] and put the
+    /// `args[1]` bytes of data at `args[0]` (header and slots) at its beginning.
+    pub const STUB: u16 = 12;
 }
 
 /// In which circumstances a step runs ([`Step::when`]): all given bits must hold; 0 is always.
