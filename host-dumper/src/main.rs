@@ -1,2 +1,2 @@
-//! x
+//! The `dumper` program.
 fn main() {}
