@@ -182,7 +182,8 @@ pub mod op {
     pub const WRITE_ALL: u16 = 6;
     /// Start the thread with plan index `args[0]`; it runs its steps and waits for FINISH.
     pub const THREAD: u16 = 7;
-    /// The last step of a process: start what was started, build the frames, jump.
+    /// The last step of a process: run the leader's thread steps ([`super::ThreadPlan`]), build the
+    /// frames, close what is the restorer's own, let every thread jump.
     pub const FINISH: u16 = 8;
     /// Print the data text at args\[0\] (ended by a zero byte) as a note, when `when` allows it.
     pub const NOTE: u16 = 9;
@@ -194,6 +195,10 @@ pub mod op {
     /// Map the stub ([`crate::stub`]) writable at [`super::ProcessPlan::stub_address`] and put the
     /// `args[1]` bytes of data at `args[0]` (header and slots) at its beginning.
     pub const STUB: u16 = 12;
+    /// Give the executing thread the capability sets args\[0\] (inheritable), \[1\] (permitted), \[2\]
+    /// (effective), \[3\] (bounding: drop what is not in it) and \[4\] (ambient), then the securebits
+    /// args\[5\]; each as far as its own rights go (the intersection with what it holds).
+    pub const CAPABILITIES: u16 = 13;
 }
 
 /// In which circumstances a step runs ([`Step::when`]): all given bits must hold; 0 is always.

@@ -9,6 +9,8 @@ record! {
     pub struct Memory {
         /// Mappings in ascending order, disjoint; vdso, vvar and our own stub are not among them.
         pub mappings: Vec<Mapping>,
+        /// Guard regions of madvise(MADV_GUARD_INSTALL), inside mappings, ascending.
+        pub guards: Vec<AddressRange>,
         /// Boundaries that PR_SET_MM_MAP restores.
         pub layout: Layout,
         /// The auxiliary vector as /proc/PID/auxv shows it, pairs of 64-bit words.
@@ -19,6 +21,16 @@ record! {
         pub exe: Bytes,
         /// mlockall(MCL_FUTURE) is in force: bit 0; with MCL_ONFAULT: bit 1.
         pub lock_future: u8,
+    }
+}
+
+record! {
+    /// A range of whole pages.
+    pub struct AddressRange {
+        /// First address.
+        pub start: u64,
+        /// First address after it.
+        pub end: u64,
     }
 }
 

@@ -54,6 +54,9 @@ record! {
         pub itimers: [[u64; 2]; 3],
         /// POSIX timers, ascending by id.
         pub timers: Vec<PosixTimer>,
+        /// Some thread holds a robust or priority-inheritance lock (its robust list is not empty):
+        /// its tid is in the lock's word, so the process cannot go on under new ids.
+        pub locks_held: bool,
         /// Supplementary state in words that resume cannot bring back, for notes.
         pub lost: Vec<Bytes>,
     }

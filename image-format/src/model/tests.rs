@@ -83,6 +83,10 @@ fn sample() -> Tree {
                     from_image: true,
                 },
             }],
+            guards: vec![AddressRange {
+                start: 0x2000,
+                end: 0x3000,
+            }],
             layout: Layout {
                 start_code: 1,
                 end_code: 2,
@@ -129,6 +133,7 @@ fn sample() -> Tree {
         stopped: 0,
         itimers: [[0; 2]; 3],
         timers: vec![],
+        locks_held: false,
         lost: vec![],
     };
     Tree {
