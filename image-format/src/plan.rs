@@ -19,9 +19,6 @@ use scroll::{Pread, Pwrite, SizeWith};
 /// First word of [`PlanHeader`].
 pub const PLAN_MAGIC: u32 = u32::from_le_bytes(*b"PLAN");
 
-/// Number of result slots of a process ([`Step::slot`]).
-pub const SLOTS: usize = 64;
-
 /// Header of the plan; 144 bytes. Offsets are from its first byte unless "data" is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]
 #[repr(C)]
@@ -199,6 +196,8 @@ pub mod op {
     /// (effective), \[3\] (bounding: drop what is not in it) and \[4\] (ambient), then the securebits
     /// args\[5\]; each as far as its own rights go (the intersection with what it holds).
     pub const CAPABILITIES: u16 = 13;
+    /// Store the 64-bit word `args[1]` (usually an address of data) at data offset `args[0]`.
+    pub const STORE: u16 = 14;
 }
 
 /// In which circumstances a step runs ([`Step::when`]): all given bits must hold; 0 is always.
@@ -243,18 +242,16 @@ pub struct Step {
     pub when: u16,
     /// An [`Expect`].
     pub expect: u8,
-    /// 1 + the slot that keeps the result; 0 for none.
-    pub slot: u8,
     /// Zero.
-    pub reserved: u16,
+    pub reserved: [u8; 3],
     /// Data: what the step is about, in words, for messages; ended by a zero byte. 0 for none.
     pub object: u32,
     /// [`arg`] of each argument, four bits each, the first lowest.
     pub kinds: u32,
     /// System call number.
     pub nr: u32,
-    /// Zero.
-    pub reserved2: u32,
+    /// Data offset of the 64-bit word that keeps the result; 0 for none.
+    pub keep: u32,
     /// Arguments.
     pub args: [u64; 6],
 }
@@ -265,8 +262,6 @@ const _: () = assert!(core::mem::size_of::<Step>() == 72);
 pub mod arg {
     /// The value itself.
     pub const CONST: u32 = 0;
-    /// The result kept in slot `value`.
-    pub const SLOT: u32 = 1;
     /// The address of data offset `value`.
     pub const DATA: u32 = 2;
     /// The 32-bit word at data offset `value`, as it is when the step runs.
