@@ -17,12 +17,7 @@ fn main() {
     let script = here.join("scripts/restorer.ld");
     let target = var("TARGET");
 
-    for path in [
-        "restorer/src",
-        "restorer/Cargo.toml",
-        "image-format/src",
-        "Cargo.lock",
-    ] {
+    for path in ["restorer/src", "restorer/Cargo.toml", "image-format/src", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", root.join(path).display());
     }
     println!("cargo:rerun-if-changed={}", script.display());
@@ -33,14 +28,7 @@ fn main() {
     let mut cargo = Command::new(var("CARGO"));
     clean_environment(&mut cargo);
     cargo
-        .args([
-            "build",
-            "--locked",
-            "--bin",
-            "restorer",
-            "--features",
-            "freestanding",
-        ])
+        .args(["build", "--locked", "--bin", "restorer", "--features", "freestanding"])
         .args(["--profile", "restorer", "--target", &target])
         .arg("--manifest-path")
         .arg(root.join("restorer/Cargo.toml"))
@@ -64,12 +52,8 @@ fn var(name: &str) -> String {
 
 /// Takes away what the outer cargo says to build scripts: it would steer the inner one.
 fn clean_environment(command: &mut Command) {
-    const KEPT: [&str; 4] = [
-        "CARGO_HOME",
-        "CARGO_MAKEFLAGS",
-        "CARGO_NET_OFFLINE",
-        "CARGO_TERM_COLOR",
-    ];
+    const KEPT: [&str; 4] =
+        ["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_NET_OFFLINE", "CARGO_TERM_COLOR"];
     const DROPPED: [&str; 10] = [
         "RUSTFLAGS",
         "CLIPPY_ARGS",
@@ -105,10 +89,7 @@ fn flags(root: &Path, script: &Path) -> Vec<String> {
         format!("--remap-path-prefix={}=.", root.display()),
     ];
     if let Some(home) = env::var_os("CARGO_HOME") {
-        flags.push(format!(
-            "--remap-path-prefix={}=cargo",
-            home.to_string_lossy()
-        ));
+        flags.push(format!("--remap-path-prefix={}=cargo", home.to_string_lossy()));
     }
     let script = format!("-Wl,-T,{}", script.display());
     for arg in [

@@ -162,9 +162,7 @@ impl Codec for String {
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let len = u32::decode(r)? as usize;
         let bytes = r.take(len)?;
-        core::str::from_utf8(bytes)
-            .map(String::from)
-            .map_err(|_| r.invalid("text"))
+        core::str::from_utf8(bytes).map(String::from).map_err(|_| r.invalid("text"))
     }
 }
 
@@ -356,10 +354,7 @@ mod tests {
         let bytes = [0xff, 0xff, 0xff, 0xff, 1, 2, 3];
         assert_eq!(
             decode_all::<Vec<u64>>(&bytes),
-            Err(DecodeError::Invalid {
-                at: 4,
-                what: "list length"
-            })
+            Err(DecodeError::Invalid { at: 4, what: "list length" })
         );
     }
 }

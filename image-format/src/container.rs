@@ -84,28 +84,22 @@ impl Front {
 
     /// Reads and checks the header from the first page of an image.
     pub fn parse(first_page: &[u8]) -> Result<Self, ContainerError> {
-        let front: Self = first_page
-            .pread_with(FRONT_OFFSET, LE)
-            .map_err(|_| ContainerError::NotAnImage)?;
+        let front: Self =
+            first_page.pread_with(FRONT_OFFSET, LE).map_err(|_| ContainerError::NotAnImage)?;
         if front.magic != FRONT_MAGIC {
             return Err(ContainerError::NotAnImage);
         }
         if front.version != FORMAT_VERSION {
-            return Err(ContainerError::Version {
-                found: front.version,
-            });
+            return Err(ContainerError::Version { found: front.version });
         }
-        let sane = front.blob_end % PAGE_SIZE == 0
+        let sane = front.blob_end.is_multiple_of(PAGE_SIZE)
             && front.blob_end >= PAGE_SIZE
             && front.blob_end < (1 << 30)
-            && front.window_base % PAGE_SIZE == 0;
+            && front.window_base.is_multiple_of(PAGE_SIZE);
         if sane {
             Ok(front)
         } else {
-            Err(ContainerError::Damaged {
-                offset: FRONT_OFFSET as u64,
-                what: "image header",
-            })
+            Err(ContainerError::Damaged { offset: FRONT_OFFSET as u64, what: "image header" })
         }
     }
 }
@@ -214,9 +208,8 @@ impl ChunkHeader {
         previous: u64,
     ) -> Result<Self, ContainerError> {
         let damaged = |what| ContainerError::Damaged { offset, what };
-        let header: Self = head
-            .pread_with(0, LE)
-            .map_err(|_| ContainerError::Truncated { offset })?;
+        let header: Self =
+            head.pread_with(0, LE).map_err(|_| ContainerError::Truncated { offset })?;
         if header.magic != CHUNK_MAGIC {
             return Err(damaged("chunk header"));
         }
@@ -224,10 +217,7 @@ impl ChunkHeader {
             return Err(damaged("chunk order"));
         }
         if header.flags & !chunk_flag::LZ4 != 0 {
-            return Err(ContainerError::Unsupported {
-                offset,
-                what: "chunk flags",
-            });
+            return Err(ContainerError::Unsupported { offset, what: "chunk flags" });
         }
         let start_ok = u64::from(header.data_start) % PAGE_SIZE == 0
             && (header.runs as usize)
@@ -306,10 +296,7 @@ impl fmt::Display for ContainerError {
         match self {
             Self::NotAnImage => write!(f, "not a resume image"),
             Self::Version { found } => {
-                write!(
-                    f,
-                    "format version {found}, this program reads {FORMAT_VERSION}"
-                )
+                write!(f, "format version {found}, this program reads {FORMAT_VERSION}")
             }
             Self::Truncated { offset } => {
                 write!(f, "the image ends early, in the chunk at byte {offset}")
@@ -342,21 +329,13 @@ mod tests {
     #[test]
     fn every_bit_of_a_head_counts() {
         let mut head = vec![0u8; 4096];
-        let header = ChunkHeader {
-            magic: CHUNK_MAGIC,
-            data_start: 4096,
-            ..Default::default()
-        };
+        let header = ChunkHeader { magic: CHUNK_MAGIC, data_start: 4096, ..Default::default() };
         head.pwrite_with(header, 0, LE).unwrap();
         let hash = ChunkHeader::compute_head_hash(&head, &[]);
         for at in (0..head.len()).filter(|at| !(64..72).contains(at)) {
             for bit in 0..8 {
                 head[at] ^= 1 << bit;
-                assert_ne!(
-                    ChunkHeader::compute_head_hash(&head, &[]),
-                    hash,
-                    "byte {at}"
-                );
+                assert_ne!(ChunkHeader::compute_head_hash(&head, &[]), hash, "byte {at}");
                 head[at] ^= 1 << bit;
             }
         }

@@ -53,7 +53,7 @@ pub struct PlanHeader {
     pub boottime_ns: i64,
     /// CLOCK_REALTIME at the dump, nanoseconds.
     pub realtime_ns: i64,
-    /// Bytes of memory that the tree needs at once.
+    /// Bytes of memory that the tree needs besides the pages of its PAGES chunks.
     pub memory_need: u64,
     /// Data: encoded [`crate::model::Cpu`], and its length.
     pub cpu_off: u32,
@@ -198,6 +198,13 @@ pub mod op {
     pub const CAPABILITIES: u16 = 13;
     /// Store the 64-bit word `args[1]` (usually an address of data) at data offset `args[0]`.
     pub const STORE: u16 = 14;
+    /// Give the executing thread the supplementary groups: args as for setgroups(2), number and
+    /// address. Not tried, and no failure, where the resuming command had the same ones (an
+    /// unprivileged user, or a user namespace, may not set any).
+    pub const GROUPS: u16 = 15;
+    /// Write `args[2]` bytes of data at offset `args[1]` to the file of /proc whose path is at
+    /// address `args[0]`.
+    pub const PROC_WRITE: u16 = 16;
 }
 
 /// In which circumstances a step runs ([`Step::when`]): all given bits must hold; 0 is always.

@@ -1,1 +1,27 @@
-//! x
+//! From the model of a process tree to an executable image.
+//!
+//! * [`layout()`]: where the restorer, the stub and a foreign vdso can lie;
+//! * [`front`]: the first bytes of the image: ELF header and relocated blob;
+//! * [`ChainWriter`]: the headers of the chunks that follow;
+//! * [`compile`]: the model as a plan;
+//! * [`plan_text`]: a plan in words.
+//!
+//! Nothing here reads or writes a file, and the same input gives the same bytes.
+#![forbid(unsafe_code)]
+
+mod arch;
+mod blob;
+mod chain;
+mod compile;
+mod elf;
+mod error;
+mod info;
+mod layout;
+mod transcript;
+
+pub use chain::{ChainWriter, ChunkHead};
+pub use compile::{compile, ImageMap, MappedRun, OnChanged, PlanOptions};
+pub use elf::front;
+pub use error::LinkError;
+pub use layout::{layout, Layout};
+pub use transcript::plan_text;

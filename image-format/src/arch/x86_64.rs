@@ -6,15 +6,8 @@ use crate::model::{Cpu, CpuLeaf};
 pub const MACHINE: u32 = 62;
 
 /// CPUID queries that describe what a program may rely on: leaf and subleaf.
-pub const LEAVES: [(u32, u32); 7] = [
-    (0x1, 0),
-    (0x7, 0),
-    (0x7, 1),
-    (0xd, 1),
-    (0x14, 0),
-    (0x19, 0),
-    (0x8000_0001, 0),
-];
+pub const LEAVES: [(u32, u32); 7] =
+    [(0x1, 0), (0x7, 0), (0x7, 1), (0xd, 1), (0x14, 0), (0x19, 0), (0x8000_0001, 0)];
 
 /// XSAVE components that can be carried: x87, SSE, AVX, AVX-512 (three), PKRU.
 pub const XSAVE_CARRIED: u64 = 0b10_1110_0111;

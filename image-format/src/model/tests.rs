@@ -4,8 +4,8 @@ use super::*;
 use crate::codec::{decode_all, encode_all, Bytes};
 use alloc::vec;
 
-fn sample() -> Tree {
-    let thread = Thread {
+fn sample_thread() -> Thread {
+    Thread {
         tid: 7,
         name: "main".into(),
         regs: Registers {
@@ -38,21 +38,11 @@ fn sample() -> Tree {
             add: 0,
         }),
         sigmask: 0xf0,
-        altstack: AltStack {
-            sp: 0,
-            flags: 2,
-            size: 0,
-        },
-        pending: vec![SigInfo {
-            raw: Bytes(vec![1; 128]),
-        }],
+        altstack: AltStack { sp: 0, flags: 2, size: 0 },
+        pending: vec![SigInfo { raw: Bytes(vec![1; 128]) }],
         robust_list: [1, 24],
         clear_tid: 9,
-        rseq: Some(Rseq {
-            address: 64,
-            size: 32,
-            signature: 0x53053053,
-        }),
+        rseq: Some(Rseq { address: 64, size: 32, signature: 0x53053053 }),
         sched: Sched {
             policy: 0,
             flags: 0,
@@ -64,29 +54,25 @@ fn sample() -> Tree {
         parent_death_signal: 0,
         timer_slack_ns: 50_000,
         ioprio: 0,
-    };
-    let process = Process {
+    }
+}
+
+fn sample_process() -> Process {
+    Process {
         pid: 7,
         parent: None,
         pgid: 7,
         sid: 1,
-        threads: vec![thread],
+        threads: vec![sample_thread()],
         memory: Memory {
             mappings: vec![Mapping {
                 start: 0x1000,
                 end: 0x3000,
                 prot: 5,
                 flags: vma::LOCKED,
-                backing: Backing::File {
-                    path: "/bin/true".into(),
-                    offset: 0,
-                    from_image: true,
-                },
+                backing: Backing::File { path: "/bin/true".into(), offset: 0, from_image: true },
             }],
-            guards: vec![AddressRange {
-                start: 0x2000,
-                end: 0x3000,
-            }],
+            guards: vec![AddressRange { start: 0x2000, end: 0x3000 }],
             layout: Layout {
                 start_code: 1,
                 end_code: 2,
@@ -105,11 +91,7 @@ fn sample() -> Tree {
             exe: "/bin/true".into(),
             lock_future: 0,
         },
-        descriptors: vec![Descriptor {
-            fd: 0,
-            file: 0,
-            cloexec: false,
-        }],
+        descriptors: vec![Descriptor { fd: 0, file: 0, cloexec: false }],
         credentials: Credentials {
             uids: [0; 4],
             gids: [0; 4],
@@ -135,7 +117,10 @@ fn sample() -> Tree {
         timers: vec![],
         locks_held: false,
         lost: vec![],
-    };
+    }
+}
+
+fn sample() -> Tree {
     Tree {
         source: Source {
             kernel: "6.1".into(),
@@ -143,22 +128,14 @@ fn sample() -> Tree {
             realtime_ns: 1,
             monotonic_ns: 2,
             boottime_ns: 3,
-            cpu: Cpu {
-                name: "x".into(),
-                leaves: vec![],
-                xcr0: 7,
-                xsave: vec![],
-            },
+            cpu: Cpu { name: "x".into(), leaves: vec![], xcr0: 7, xsave: vec![] },
             generation: 0,
         },
-        processes: vec![process],
+        processes: vec![sample_process()],
         files: vec![OpenFile {
             flags: 0,
             offset: 0,
-            object: FileObject::EventFd {
-                count: 3,
-                semaphore: false,
-            },
+            object: FileObject::EventFd { count: 3, semaphore: false },
             owner: [0; 2],
             signal: 0,
         }],
@@ -177,10 +154,7 @@ fn a_tree_comes_back() {
 fn every_truncation_is_an_error() {
     let bytes = encode_all(&sample());
     for len in 0..bytes.len() {
-        assert!(
-            decode_all::<Tree>(&bytes[..len]).is_err(),
-            "accepted {len} bytes"
-        );
+        assert!(decode_all::<Tree>(&bytes[..len]).is_err(), "accepted {len} bytes");
     }
 }
 

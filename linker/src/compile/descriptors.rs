@@ -1,0 +1,332 @@
+//! Open file descriptions and descriptors, working directory, root.
+//!
+//! Every description is made once, moved to a temporary number above all of the program's, and
+//! duplicated from there to each of its descriptors: no order of creation can then collide with
+//! a number that is still to come.
+
+use super::arch::nr;
+use super::builder::Arg;
+use super::{OnChanged, ProcessCompiler};
+use crate::LinkError;
+use image_format::model::{Contents, FileObject, OpenFile, Pipe};
+use image_format::plan::{arg, file_flag, hash_kind, op, Expect, FilePlan};
+use std::collections::BTreeMap;
+
+const O_WRONLY: u32 = 1;
+const O_RDWR: u32 = 2;
+const O_ACCMODE: u32 = 3;
+const O_CREAT: u32 = 0o100;
+const O_EXCL: u32 = 0o200;
+const O_TRUNC: u32 = 0o1000;
+const O_APPEND: u32 = 0o2000;
+const O_NONBLOCK: u32 = 0o4000;
+const O_ASYNC: u32 = 0o20000;
+const O_DIRECT: u32 = 0o40000;
+const O_DIRECTORY: u32 = 0o200_000;
+const O_CLOEXEC: u32 = 0o2_000_000;
+const O_PATH: u32 = 0o10_000_000;
+const F_SETFL: u64 = 4;
+const F_SETSIG: u64 = 10;
+const F_SETOWN_EX: u64 = 15;
+const F_SETPIPE_SZ: u64 = 1031;
+const EFD_SEMAPHORE: u64 = 1;
+
+impl ProcessCompiler<'_> {
+    pub(super) fn descriptors(&mut self) -> Result<(), LinkError> {
+        let last = u64::from(self.first_temporary + super::TEMPORARIES - 1);
+        self.must("inherited descriptors", nr::CLOSE_RANGE, [0, last, 0, 0, 0, 0]);
+        // File index -> its descriptors: number, close-on-exec.
+        let mut uses: BTreeMap<u32, Vec<(u32, bool)>> = BTreeMap::new();
+        for d in &self.process.descriptors {
+            uses.entry(d.file).or_default().push((d.fd, d.cloexec));
+        }
+        let mut pipes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for &index in uses.keys() {
+            let file = &self.file_at(index)?;
+            if let FileObject::PipeEnd { pipe } = file.object {
+                pipes.entry(pipe).or_default().push(index);
+                continue;
+            }
+            let temporary = self.first_temporary;
+            self.open(file, temporary, &name(file, &uses[&index]))?;
+            self.place(temporary, &uses[&index], file);
+        }
+        for (pipe, ends) in &pipes {
+            self.pipe(*pipe, ends, &uses)?;
+        }
+        Ok(())
+    }
+
+    /// Duplicates `temporary` to every descriptor of the description and closes it.
+    fn place(&mut self, temporary: u32, uses: &[(u32, bool)], file: &OpenFile) {
+        let what = name(file, uses);
+        if file.owner != [0, 0] {
+            let at =
+                self.b.data(&file.owner.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>());
+            let args = [Arg::fd(temporary), Arg::value(F_SETOWN_EX), Arg::data(at)];
+            self.b.call(&format!("owner of {what}"), nr::FCNTL, &args, Expect::Note);
+        }
+        if file.signal != 0 {
+            let args = [u64::from(temporary), F_SETSIG, file.signal as u64, 0, 0, 0];
+            self.note(&format!("signal of {what}"), nr::FCNTL, args);
+        }
+        if file.flags & O_ASYNC != 0 {
+            // Not settable by open(2).
+            let args = [u64::from(temporary), F_SETFL, u64::from(file.flags), 0, 0, 0];
+            self.note(&format!("O_ASYNC of {what}"), nr::FCNTL, args);
+        }
+        for &(fd, cloexec) in uses {
+            let flags = if cloexec { u64::from(O_CLOEXEC) } else { 0 };
+            let args = [u64::from(temporary), u64::from(fd), flags, 0, 0, 0];
+            self.must(&format!("descriptor {fd}"), nr::DUP3, args);
+        }
+        self.must(&what, nr::CLOSE, [u64::from(temporary), 0, 0, 0, 0, 0]);
+    }
+
+    /// Makes the description and moves it to number `temporary`.
+    fn open(&mut self, file: &OpenFile, temporary: u32, what: &str) -> Result<(), LinkError> {
+        let flags = file.flags & !(O_CREAT | O_EXCL | O_TRUNC | O_ASYNC);
+        match &file.object {
+            FileObject::Regular { path, size, mode, contents } => {
+                let (hash_kind, hash, embedded) = match *contents {
+                    Contents::Whole { hash, embedded } => (hash_kind::WHOLE, hash, embedded),
+                    Contents::Sampled { hash } => (hash_kind::SAMPLED, hash, None),
+                    Contents::Unread => (hash_kind::NONE, 0, None),
+                };
+                let file_flags = match self.options.on_changed {
+                    OnChanged::Refuse => 0,
+                    OnChanged::Accept => file_flag::ACCEPT,
+                    OnChanged::Embed => file_flag::EMBED,
+                };
+                let plan = FilePlan {
+                    path_off: self.b.path(&path.0),
+                    flags,
+                    offset: file.offset,
+                    size: *size,
+                    hash,
+                    hash_kind,
+                    embedded: embedded.unwrap_or(u32::MAX),
+                    mode: *mode,
+                    file_flags,
+                    reserved: [0; 2],
+                };
+                self.open_file(plan, temporary, what);
+            }
+            FileObject::Unlinked { path, size, mode, embedded } => {
+                let plan = FilePlan {
+                    path_off: self.b.path(&path.0),
+                    flags,
+                    offset: file.offset,
+                    size: *size,
+                    hash: 0,
+                    hash_kind: hash_kind::NONE,
+                    embedded: *embedded,
+                    mode: *mode,
+                    file_flags: file_flag::UNLINKED,
+                    reserved: [0; 2],
+                };
+                self.open_file(plan, temporary, what);
+            }
+            FileObject::Directory { path } => {
+                self.open_path(&path.0, flags | O_DIRECTORY, temporary, what);
+                if file.offset != 0 {
+                    let args = [u64::from(temporary), file.offset, 0, 0, 0, 0];
+                    self.note(&format!("position in {what}"), nr::LSEEK, args);
+                }
+            }
+            FileObject::PathOnly { path } => {
+                self.open_path(&path.0, flags | O_PATH, temporary, what);
+            }
+            FileObject::Device { path, .. } => self.open_path(&path.0, flags, temporary, what),
+            FileObject::EventFd { count, semaphore } => {
+                let mode =
+                    u64::from(flags & O_NONBLOCK) | if *semaphore { EFD_SEMAPHORE } else { 0 };
+                let first = (*count).min(u64::from(u32::MAX));
+                let made = Arg::load(self.make(
+                    what,
+                    nr::EVENTFD2,
+                    &[Arg::value(first), Arg::value(mode)],
+                ));
+                self.move_to(made, temporary, what);
+                if *count > first {
+                    let at = self.b.words(&[count - first]);
+                    self.b.verb(
+                        op::WRITE_ALL,
+                        what,
+                        [u64::from(temporary), u64::from(at), 8, 0, 0, 0],
+                    );
+                }
+            }
+            FileObject::Tty { .. } => self.borrow(Arg::kind(arg::TERMINAL), flags, temporary, what),
+            FileObject::Inherited { stdio, .. } => {
+                self.borrow(Arg(u64::from(*stdio), arg::STDIO), 0, temporary, what);
+            }
+            FileObject::PipeEnd { .. } => {
+                return Err(LinkError::Model {
+                    pid: self.process.pid,
+                    what: "a pipe end out of place",
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn open_file(&mut self, plan: FilePlan, temporary: u32, what: &str) {
+        let embedded = plan.embedded;
+        let at = self.b.record(plan);
+        if embedded != u32::MAX {
+            self.b.embedded(embedded, at);
+        }
+        self.b.verb(op::OPEN_FILE, what, [u64::from(at), u64::from(temporary), 0, 0, 0, 0]);
+    }
+
+    fn open_path(&mut self, path: &[u8], flags: u32, temporary: u32, what: &str) {
+        let path = self.b.path(path);
+        let made = self.make(
+            what,
+            nr::OPEN,
+            &[Arg::data(path), Arg::value(u64::from(flags)), Arg::value(0)],
+        );
+        self.move_to(Arg::load(made), temporary, what);
+    }
+
+    /// A call that makes a descriptor; its number is kept, and the data offset of the word that
+    /// holds it is given.
+    fn make(&mut self, what: &str, nr: u32, args: &[Arg]) -> u32 {
+        let word = self.b.words(&[0]);
+        self.b.call(what, nr, args, Expect::Success);
+        self.b.keep_result(word);
+        word
+    }
+
+    fn move_to(&mut self, made: Arg, temporary: u32, what: &str) {
+        self.b.call(what, nr::DUP3, &[made, Arg::fd(temporary), Arg::value(0)], Expect::Success);
+        self.b.call(what, nr::CLOSE, &[made], Expect::Success);
+    }
+
+    /// A descriptor of the resuming command. O_NONBLOCK belongs to the description, which the
+    /// shell may share: set only where the program had it.
+    fn borrow(&mut self, from: Arg, flags: u32, temporary: u32, what: &str) {
+        self.b.call(what, nr::DUP3, &[from, Arg::fd(temporary), Arg::value(0)], Expect::Success);
+        if flags & O_NONBLOCK != 0 {
+            let flags = u64::from(flags & (O_NONBLOCK | O_APPEND));
+            self.note(
+                &format!("flags of {what}"),
+                nr::FCNTL,
+                [u64::from(temporary), F_SETFL, flags, 0, 0, 0],
+            );
+        }
+    }
+
+    fn pipe(
+        &mut self,
+        index: u32,
+        ends: &[u32],
+        uses: &BTreeMap<u32, Vec<(u32, bool)>>,
+    ) -> Result<(), LinkError> {
+        let bad = |what| LinkError::Model { pid: self.process.pid, what };
+        let pipe: &Pipe =
+            self.tree.pipes.get(index as usize).ok_or(bad("a pipe that is not there"))?;
+        let what = format!("pipe {}", pipe.inode);
+        let (reader, writer, extra) =
+            (self.first_temporary, self.first_temporary + 1, self.first_temporary + 2);
+        let direct = if pipe.packets.is_empty() { 0 } else { O_DIRECT };
+        let both = self.b.words(&[0]);
+        self.b.call(
+            &what,
+            nr::PIPE2,
+            &[Arg::data(both), Arg::value(u64::from(direct))],
+            Expect::Success,
+        );
+        self.move_to(Arg::load(both), reader, &what);
+        self.move_to(Arg::load(both + 4), writer, &what);
+        // Unprivileged users cannot always have the larger sizes (fs.pipe-max-size).
+        let args = [u64::from(writer), F_SETPIPE_SZ, u64::from(pipe.capacity), 0, 0, 0];
+        self.note(&format!("capacity of {what}"), nr::FCNTL, args);
+        self.pipe_contents(pipe, writer, &what)?;
+        let mut taken = [false; 2];
+        for &end in ends {
+            let file = self.file_at(end)?;
+            let side = usize::from(file.flags & O_ACCMODE == O_WRONLY);
+            let held = if side == 1 { writer } else { reader };
+            let from = if taken[side] || file.flags & O_ACCMODE == O_RDWR {
+                // A further description of the same end exists only by way of /proc/PID/fd.
+                let path = self.b.path(format!("/proc/self/fd/{held}").as_bytes());
+                let flags = file.flags & !(O_CREAT | O_EXCL | O_TRUNC | O_ASYNC);
+                let args = [Arg::data(path), Arg::value(u64::from(flags)), Arg::value(0)];
+                let made = self.make(&what, nr::OPEN, &args);
+                self.move_to(Arg::load(made), extra, &what);
+                extra
+            } else {
+                taken[side] = true;
+                let args = [Arg::fd(held), Arg::fd(extra), Arg::value(0)];
+                self.b.call(&what, nr::DUP3, &args, Expect::Success);
+                let flags = u64::from(file.flags & (O_NONBLOCK | O_APPEND | O_DIRECT));
+                if flags != u64::from(direct) {
+                    self.must(&what, nr::FCNTL, [u64::from(extra), F_SETFL, flags, 0, 0, 0]);
+                }
+                extra
+            };
+            self.place(from, &uses[&end], &file);
+        }
+        for held in [reader, writer] {
+            self.must(&what, nr::CLOSE, [u64::from(held), 0, 0, 0, 0, 0]);
+        }
+        Ok(())
+    }
+
+    fn pipe_contents(&mut self, pipe: &Pipe, writer: u32, what: &str) -> Result<(), LinkError> {
+        let at = self.b.data(&pipe.data.0);
+        let whole = [pipe.data.0.len() as u32];
+        let pieces: &[u32] = if pipe.packets.is_empty() { &whole } else { &pipe.packets };
+        let mut done = 0u64;
+        for &piece in pieces.iter().filter(|&&n| n > 0) {
+            let end = done + u64::from(piece);
+            if end > pipe.data.0.len() as u64 {
+                return Err(LinkError::Model { pid: self.process.pid, what: "packets of a pipe" });
+            }
+            let args = [u64::from(writer), u64::from(at) + done, u64::from(piece), 0, 0, 0];
+            self.b.verb(op::WRITE_ALL, &format!("contents of {what}"), args);
+            done = end;
+        }
+        Ok(())
+    }
+
+    fn file_at(&self, index: u32) -> Result<OpenFile, LinkError> {
+        self.tree
+            .files
+            .get(index as usize)
+            .cloned()
+            .ok_or(LinkError::Model { pid: self.process.pid, what: "a descriptor without a file" })
+    }
+
+    pub(super) fn directories(&mut self) {
+        let process = self.process;
+        if process.root.0 != b"/" {
+            let root = self.b.path(&process.root.0);
+            let what = format!("root directory {}", process.root);
+            self.b.call(&what, nr::CHROOT, &[Arg::data(root)], Expect::Success);
+        }
+        let cwd = self.b.path(&process.cwd.0);
+        let what = format!("working directory {}", process.cwd);
+        self.b.call(&what, nr::CHDIR, &[Arg::data(cwd)], Expect::Note);
+        self.must("file mode mask", nr::UMASK, [u64::from(process.umask), 0, 0, 0, 0, 0]);
+    }
+}
+
+/// What messages call a description.
+fn name(file: &OpenFile, uses: &[(u32, bool)]) -> String {
+    let fd = uses.first().map_or(0, |u| u.0);
+    match &file.object {
+        FileObject::Regular { path, .. } | FileObject::Unlinked { path, .. } => {
+            format!("file {path} (descriptor {fd})")
+        }
+        FileObject::Directory { path } => format!("directory {path} (descriptor {fd})"),
+        FileObject::PathOnly { path } => format!("{path} (descriptor {fd}, O_PATH)"),
+        FileObject::Device { path, .. } => format!("device {path} (descriptor {fd})"),
+        FileObject::PipeEnd { .. } => format!("pipe (descriptor {fd})"),
+        FileObject::EventFd { .. } => format!("eventfd (descriptor {fd})"),
+        FileObject::Tty { .. } => format!("terminal (descriptor {fd})"),
+        FileObject::Inherited { was, .. } => format!("{was} (descriptor {fd})"),
+    }
+}

@@ -1,0 +1,223 @@
+//! The model compiled into a plan.
+//!
+//! The order of a process' steps, and why:
+//!
+//! 1. vdso: while the address space is empty, nothing is in its way;
+//! 2. mappings, writable; 3. page contents; 4. final protections and advice;
+//! 5. the stub; 6. mm fields (heap, arguments);
+//! 7. descriptors, by absolute paths, then working directory and root;
+//! 8. handlers, limits and other process attributes that need privilege;
+//! 9. threads, while their ids may still be chosen; then timers, which may aim at threads;
+//! 10. pending signals; 11. FINISH, which runs the leader's own steps, credentials among them.
+
+mod builder;
+mod descriptors;
+mod memory;
+mod process;
+mod threads;
+
+use crate::arch::x86_64 as arch;
+use crate::info::info_text;
+use crate::{Layout, LinkError};
+use builder::Builder;
+use image_format::codec::encode_all;
+use image_format::model::{FileObject, Process, Tree};
+use image_format::plan::{op, plan_flag, Expect, PlanHeader, ProcessPlan};
+use image_format::PAGE_SIZE;
+use std::collections::BTreeSet;
+
+/// What to do at resume with a file whose contents changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnChanged {
+    /// An error (the default).
+    #[default]
+    Refuse,
+    /// Take it as it is.
+    Accept,
+    /// The embedded contents take its place.
+    Embed,
+}
+
+/// Choices of the dump that the plan carries.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct PlanOptions {
+    /// `--on-changed`.
+    pub on_changed: OnChanged,
+}
+
+/// Where pages went while they were written.
+#[derive(Debug, Clone, Default)]
+pub struct ImageMap {
+    /// For each process: runs in PAGES_MAPPED chunks.
+    pub mapped: Vec<Vec<MappedRun>>,
+    /// For each process: start addresses of the mappings of which any page was stored in a PAGES
+    /// chunk. The others get their final protection at once.
+    pub filled: Vec<BTreeSet<u64>>,
+}
+
+/// Pages that lie in the file one after another and are mapped from there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MappedRun {
+    /// Address of the first page.
+    pub address: u64,
+    /// Number of pages.
+    pub pages: u64,
+    /// File offset of the first page in bytes.
+    pub file_offset: u64,
+}
+
+/// Numbers between the highest descriptor of the tree and `scratch_fd` that steps use meanwhile.
+const TEMPORARIES: u32 = 8;
+
+/// Compiles `tree` into the payload of the PLAN chunk.
+pub fn compile(
+    tree: &Tree,
+    layout: &Layout,
+    map: &ImageMap,
+    options: &PlanOptions,
+) -> Result<Vec<u8>, LinkError> {
+    let mut b = Builder::new();
+    let root = tree.processes.first().ok_or(LinkError::Model { pid: 0, what: "no process" })?;
+    let max_fd = tree.processes.iter().flat_map(|p| &p.descriptors).map(|d| d.fd).max();
+    let first_temporary = max_fd.map_or(3, |fd| fd + 1).max(3);
+
+    let mut header = PlanHeader {
+        scratch_fd: first_temporary + TEMPORARIES,
+        max_pid: tree.processes.iter().flat_map(|p| &p.threads).map(|t| t.tid).max().unwrap_or(0),
+        monotonic_ns: tree.source.monotonic_ns,
+        boottime_ns: tree.source.boottime_ns,
+        realtime_ns: tree.source.realtime_ns,
+        memory_need: memory_need(tree),
+        euid: root.credentials.uids[1],
+        egid: root.credentials.gids[1],
+        generation: tree.source.generation,
+        stopped: root.stopped,
+        flags: flags(tree),
+        ..PlanHeader::default()
+    };
+    let cpu = encode_all(&tree.source.cpu);
+    (header.cpu_off, header.cpu_len) = (b.data(&cpu), cpu.len() as u32);
+    let info = info_text(tree);
+    (header.info_off, header.info_len) = (b.data(info.as_bytes()), info.len() as u32);
+    header.name_off = b.text(&root.threads.first().map_or_else(String::new, |t| t.name.text()));
+    if let Some(terminal) = tree.terminals.iter().find(|t| t.controlling).or(tree.terminals.first())
+    {
+        header.termios_off = b.data(&terminal.termios.0);
+        header.winsize = terminal.winsize;
+    }
+    let fds: BTreeSet<u32> =
+        tree.processes.iter().flat_map(|p| &p.descriptors).map(|d| d.fd).collect();
+    header.fds_count = fds.len() as u32;
+    header.fds_off = b.data(&fds.iter().flat_map(|fd| fd.to_le_bytes()).collect::<Vec<u8>>());
+
+    for (index, process) in tree.processes.iter().enumerate() {
+        let mut c = ProcessCompiler {
+            b: &mut b,
+            tree,
+            process,
+            index,
+            layout,
+            map,
+            options,
+            first_temporary,
+        };
+        let plan = c.compile()?;
+        b.processes.push(plan);
+    }
+    (header.files_off, header.files_count) = b.embedded_table();
+    b.finish(header)
+}
+
+/// One process on its way into the plan.
+struct ProcessCompiler<'a> {
+    b: &'a mut Builder,
+    tree: &'a Tree,
+    process: &'a Process,
+    index: usize,
+    layout: &'a Layout,
+    map: &'a ImageMap,
+    options: &'a PlanOptions,
+    first_temporary: u32,
+}
+
+impl ProcessCompiler<'_> {
+    fn compile(&mut self) -> Result<ProcessPlan, LinkError> {
+        let stub = *self
+            .layout
+            .stubs
+            .get(self.index)
+            .ok_or(LinkError::Model { pid: self.process.pid, what: "no place for its stub" })?;
+        let (first_thread, thread_count) = self.threads(&stub)?;
+        let first_step = self.b.begin_steps();
+        self.vdso()?;
+        self.mappings()?;
+        self.b.verb(op::FILL, "memory contents", [self.index as u64, 0, 0, 0, 0, 0]);
+        self.protections();
+        self.stub(&stub)?;
+        self.mm_fields()?;
+        self.descriptors()?;
+        self.directories();
+        self.actions();
+        self.attributes();
+        for thread in 1..thread_count {
+            let tid = self.process.threads[thread as usize].tid;
+            self.b.verb(
+                op::THREAD,
+                &format!("thread {tid}"),
+                [u64::from(first_thread + thread), 0, 0, 0, 0, 0],
+            );
+        }
+        self.timers();
+        self.pending()?;
+        self.seals();
+        self.b.verb(op::FINISH, "the way back into the program", [0; 6]);
+        Ok(ProcessPlan {
+            pid: self.process.pid,
+            parent: self.process.parent.unwrap_or(u32::MAX),
+            first_step,
+            step_count: self.b.steps_since(first_step),
+            first_thread,
+            thread_count,
+            stub_address: stub.address,
+            stub_len: stub.len,
+            reserved: 0,
+        })
+    }
+
+    fn must(&mut self, object: &str, nr: u32, args: [u64; 6]) {
+        self.b.syscall(object, nr, args, Expect::Success);
+    }
+
+    fn note(&mut self, object: &str, nr: u32, args: [u64; 6]) {
+        self.b.syscall(object, nr, args, Expect::Note);
+    }
+}
+
+fn flags(tree: &Tree) -> u32 {
+    let mut flags = 0;
+    let used = |i: usize| {
+        tree.files
+            .iter()
+            .any(|f| matches!(f.object, FileObject::Tty { terminal } if terminal as usize == i))
+    };
+    for (i, terminal) in tree.terminals.iter().enumerate() {
+        if terminal.controlling || used(i) {
+            flags |= plan_flag::TERMINAL;
+        }
+        if terminal.controlling && terminal.leader {
+            flags |= plan_flag::LEADER;
+        }
+        if terminal.foreground {
+            flags |= plan_flag::FOREGROUND;
+        }
+    }
+    if tree.processes.iter().any(|p| p.locks_held) {
+        flags |= plan_flag::LOCKS_HELD;
+    }
+    flags
+}
+
+/// Memory besides the pages of the chunks: the stubs' frames and the kernel's own per thread.
+fn memory_need(tree: &Tree) -> u64 {
+    tree.processes.iter().flat_map(|p| &p.threads).map(|_| 8 * PAGE_SIZE).sum()
+}

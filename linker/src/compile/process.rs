@@ -1,0 +1,151 @@
+//! Handlers, limits, attributes, timers, pending signals: what belongs to the whole process.
+
+use super::arch::nr;
+use super::builder::Arg;
+use super::ProcessCompiler;
+use crate::LinkError;
+use image_format::model::SigInfo;
+use image_format::plan::{arg, op, when, Expect, TimerPlan};
+
+const PR_SET_CHILD_SUBREAPER: u64 = 36;
+const PR_SET_THP_DISABLE: u64 = 41;
+/// Size of the kernel's sigset_t in bytes.
+const SIGSET: u64 = 8;
+const ITIMERS: [&str; 3] = ["ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF"];
+const LIMITS: [&str; 16] = [
+    "CPU",
+    "FSIZE",
+    "DATA",
+    "STACK",
+    "CORE",
+    "RSS",
+    "NPROC",
+    "NOFILE",
+    "MEMLOCK",
+    "AS",
+    "LOCKS",
+    "SIGPENDING",
+    "MSGQUEUE",
+    "NICE",
+    "RTPRIO",
+    "RTTIME",
+];
+
+impl ProcessCompiler<'_> {
+    pub(super) fn actions(&mut self) {
+        let process = self.process;
+        for action in &process.actions {
+            let words = [action.handler, action.flags, action.restorer, action.mask];
+            let at = self.b.words(&words);
+            let what = format!("handler of signal {}", action.signal);
+            let args = [
+                Arg::value(u64::from(action.signal)),
+                Arg::data(at),
+                Arg::value(0),
+                Arg::value(SIGSET),
+            ];
+            self.b.call(&what, nr::RT_SIGACTION, &args, Expect::Success);
+        }
+    }
+
+    pub(super) fn attributes(&mut self) {
+        let process = self.process;
+        if process.personality != 0 {
+            let value = u64::from(process.personality);
+            self.note("personality", nr::PERSONALITY, [value, 0, 0, 0, 0, 0]);
+        }
+        if process.subreaper {
+            self.must("child subreaper", nr::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0]);
+        }
+        if process.thp_disable {
+            self.must("transparent huge pages", nr::PRCTL, [PR_SET_THP_DISABLE, 1, 0, 0, 0, 0]);
+        }
+        for (i, limit) in process.limits.iter().enumerate() {
+            let at = self.b.words(limit);
+            let what = format!("limit {}", LIMITS.get(i).copied().unwrap_or("?"));
+            let args = [Arg::value(0), Arg::value(i as u64), Arg::data(at), Arg::value(0)];
+            self.b.call(&what, nr::PRLIMIT64, &args, Expect::Note);
+        }
+        for (path, value, default) in [
+            ("/proc/self/oom_score_adj", i64::from(process.oom_score_adj), 0),
+            ("/proc/self/coredump_filter", i64::from(process.coredump_filter), 0x33),
+        ] {
+            if value != default {
+                let text = self.b.path(path.as_bytes());
+                let contents = value.to_string();
+                let at = self.b.data(contents.as_bytes());
+                self.b.step(
+                    op::PROC_WRITE,
+                    path,
+                    0,
+                    &[
+                        Arg::data(text),
+                        Arg::value(u64::from(at)),
+                        Arg::value(contents.len() as u64),
+                    ],
+                    Expect::Note,
+                );
+            }
+        }
+        self.b.only_when(when::CLOCK_JUMP, |b| {
+            let text = b.text("CLOCK_MONOTONIC jumps: no time namespace could be had here");
+            b.verb(op::NOTE, "clocks", [u64::from(text), 0, 0, 0, 0, 0]);
+        });
+        for lost in &process.lost {
+            let text = self.b.text(&lost.text());
+            self.b.verb(op::NOTE, "state", [u64::from(text), 0, 0, 0, 0, 0]);
+        }
+    }
+
+    pub(super) fn timers(&mut self) {
+        let process = self.process;
+        for timer in &process.timers {
+            let at = self.b.record(TimerPlan {
+                id: timer.id,
+                clock: timer.clock,
+                notify: timer.notify,
+                signal: timer.signal,
+                value: timer.value,
+                thread: timer.thread,
+                reserved: 0,
+                interval_ns: timer.interval_ns,
+                remaining_ns: timer.remaining_ns,
+                reserved2: [0; 2],
+            });
+            let what = format!("timer {}", timer.id);
+            self.b.verb(op::TIMER, &what, [u64::from(at), 0, 0, 0, 0, 0]);
+        }
+        for (which, [interval, remaining]) in process.itimers.iter().enumerate() {
+            if *remaining == 0 {
+                continue;
+            }
+            let split = |us: u64| [us / 1_000_000, us % 1_000_000];
+            let at = self.b.words(&[split(*interval), split(*remaining)].concat());
+            let args = [Arg::value(which as u64), Arg::data(at), Arg::value(0)];
+            let what = ITIMERS.get(which).copied().unwrap_or("interval timer");
+            self.b.call(what, nr::SETITIMER, &args, Expect::Success);
+        }
+    }
+
+    pub(super) fn pending(&mut self) -> Result<(), LinkError> {
+        let process = self.process;
+        for info in &process.pending {
+            let signal = signal_of(info, process.pid)?;
+            let at = self.b.data(&info.raw.0);
+            let args = [Arg::kind(arg::PID), Arg::value(signal), Arg::data(at)];
+            let what = format!("pending signal {signal}");
+            self.b.call(&what, nr::RT_SIGQUEUEINFO, &args, Expect::Success);
+        }
+        Ok(())
+    }
+}
+
+/// Number of a queued signal: the first word of siginfo_t.
+pub(super) fn signal_of(info: &SigInfo, pid: u32) -> Result<u64, LinkError> {
+    info.raw
+        .0
+        .first_chunk::<4>()
+        .filter(|_| info.raw.0.len() == 128)
+        .map(|b| u64::from(u32::from_le_bytes(*b)))
+        .ok_or(LinkError::Model { pid, what: "a queued signal" })
+}
