@@ -1,0 +1,280 @@
+//! Plans of made-up trees: order, completeness, and the behaviour on hostile bytes.
+
+use image_format::codec::Bytes;
+use image_format::model::*;
+use image_format::plan::{op, PlanHeader, ProcessPlan, Step};
+use linker::{compile, layout, plan_text, ImageMap, LinkError, PlanOptions};
+use proptest::prelude::*;
+use scroll::{Pread, LE};
+
+const MMAP: u32 = 9;
+const MPROTECT: u32 = 10;
+const SETRESUID: u32 = 117;
+const CLOSE_RANGE: u32 = 436;
+
+fn thread(tid: u32) -> Thread {
+    Thread {
+        tid,
+        name: "sample".into(),
+        regs: Registers {
+            r15: 0,
+            r14: 0,
+            r13: 0,
+            r12: 0,
+            rbp: 0,
+            rbx: 0,
+            r11: 0,
+            r10: 0,
+            r9: 0,
+            r8: 0,
+            rax: 0,
+            rcx: 0,
+            rdx: 0,
+            rsi: 0,
+            rdi: 0,
+            rip: 0x40_1000,
+            eflags: 0x202,
+            rsp: 0x7ffe_0000,
+            fs_base: 0,
+            gs_base: 0,
+        },
+        xsave: Bytes(vec![0; 576]),
+        reissue: None,
+        sigmask: 0,
+        altstack: AltStack { sp: 0, flags: 2, size: 0 },
+        pending: vec![],
+        robust_list: [0; 2],
+        clear_tid: 0,
+        rseq: None,
+        sched: Sched {
+            policy: 0,
+            flags: 0,
+            nice: 0,
+            priority: 0,
+            deadline: [0; 3],
+            affinity: Bytes(vec![]),
+        },
+        parent_death_signal: 0,
+        timer_slack_ns: 50_000,
+        ioprio: 0,
+    }
+}
+
+fn tree(mappings: Vec<Mapping>, threads: Vec<Thread>) -> Tree {
+    let process = Process {
+        pid: 100,
+        parent: None,
+        pgid: 100,
+        sid: 1,
+        threads,
+        memory: Memory {
+            mappings,
+            guards: vec![],
+            layout: Layout {
+                start_code: 0,
+                end_code: 0,
+                start_data: 0,
+                end_data: 0,
+                start_brk: 0x60_0000,
+                brk: 0x60_0000,
+                start_stack: 0,
+                arg_start: 0,
+                arg_end: 0,
+                env_start: 0,
+                env_end: 0,
+            },
+            auxv: vec![0, 0],
+            vdso: None,
+            exe: "/bin/sample".into(),
+            lock_future: 0,
+        },
+        descriptors: vec![
+            Descriptor { fd: 0, file: 0, cloexec: false },
+            Descriptor { fd: 9, file: 0, cloexec: true },
+        ],
+        credentials: Credentials {
+            uids: [5; 4],
+            gids: [5; 4],
+            groups: vec![],
+            capabilities: [0; 5],
+            securebits: 0,
+            no_new_privs: false,
+        },
+        cwd: "/".into(),
+        root: "/".into(),
+        umask: 0o22,
+        limits: vec![],
+        personality: 0,
+        dumpable: 1,
+        subreaper: false,
+        thp_disable: false,
+        oom_score_adj: 0,
+        coredump_filter: 0x33,
+        actions: vec![],
+        pending: vec![],
+        stopped: 0,
+        itimers: [[0; 2]; 3],
+        timers: vec![],
+        locks_held: false,
+        lost: vec![],
+    };
+    Tree {
+        source: Source {
+            kernel: "6.1".into(),
+            host: "here".into(),
+            realtime_ns: 0,
+            monotonic_ns: 0,
+            boottime_ns: 0,
+            cpu: Cpu { name: "cpu".into(), leaves: vec![], xcr0: 7, xsave: vec![] },
+            generation: 0,
+        },
+        processes: vec![process],
+        files: vec![OpenFile {
+            flags: 0,
+            offset: 0,
+            object: FileObject::Device { path: "/dev/null".into(), rdev: 0x103 },
+            owner: [0; 2],
+            signal: 0,
+        }],
+        pipes: vec![],
+        terminals: vec![],
+    }
+}
+
+fn anonymous(start: u64, end: u64, prot: u32) -> Mapping {
+    Mapping { start, end, prot, flags: 0, backing: Backing::Anonymous }
+}
+
+fn plan(tree: &Tree, map: &ImageMap) -> Vec<u8> {
+    let layout = layout(tree).expect("a layout");
+    compile(tree, &layout, map, &PlanOptions::default()).expect("a plan")
+}
+
+fn steps_of(plan: &[u8]) -> Vec<Step> {
+    let header: PlanHeader = plan.pread_with(0, LE).unwrap();
+    let process: ProcessPlan = plan.pread_with(header.processes_off as usize, LE).unwrap();
+    (0..process.step_count)
+        .map(|i| {
+            let at = header.steps_off as usize + (process.first_step + i) as usize * 72;
+            plan.pread_with(at, LE).unwrap()
+        })
+        .collect()
+}
+
+fn position(steps: &[Step], find: impl Fn(&Step) -> bool) -> usize {
+    steps.iter().position(find).expect("a step")
+}
+
+#[test]
+fn contents_come_between_mapping_and_protection() {
+    let tree = tree(vec![anonymous(0x40_0000, 0x40_2000, 5)], vec![thread(100)]);
+    let map = ImageMap { mapped: vec![vec![]], filled: vec![[0x40_0000].into()] };
+    let steps = steps_of(&plan(&tree, &map));
+    let mapped = position(&steps, |s| s.op == op::SYSCALL && s.nr == MMAP);
+    let filled = position(&steps, |s| s.op == op::FILL);
+    let protected = position(&steps, |s| s.op == op::SYSCALL && s.nr == MPROTECT);
+    assert!(mapped < filled && filled < protected);
+    assert_eq!(steps[mapped].args[2], 3, "writable, and not executable meanwhile");
+    assert_eq!(steps[protected].args[2], 5);
+}
+
+#[test]
+fn empty_mappings_get_their_protection_at_once() {
+    let tree = tree(vec![anonymous(0x40_0000, 0x40_2000, 0)], vec![thread(100)]);
+    let steps = steps_of(&plan(&tree, &ImageMap::default()));
+    assert!(!steps.iter().any(|s| s.op == op::SYSCALL && s.nr == MPROTECT));
+}
+
+#[test]
+fn the_program_keeps_its_rights_until_its_threads_are_there() {
+    let tree = tree(vec![anonymous(0x40_0000, 0x40_2000, 3)], vec![thread(100), thread(101)]);
+    let steps = steps_of(&plan(&tree, &ImageMap::default()));
+    assert!(!steps.iter().any(|s| s.op == op::SYSCALL && s.nr == SETRESUID));
+    assert_eq!(steps.last().map(|s| s.op), Some(op::FINISH));
+    assert_eq!(steps.iter().filter(|s| s.op == op::THREAD).count(), 1);
+    let text = plan_text(&plan(&tree, &ImageMap::default())).unwrap();
+    assert_eq!(text.matches("setresuid(5, 5, 5)").count(), 2, "once in each thread:\n{text}");
+}
+
+#[test]
+fn temporaries_lie_above_every_descriptor() {
+    let tree = tree(vec![anonymous(0x40_0000, 0x40_2000, 3)], vec![thread(100)]);
+    let bytes = plan(&tree, &ImageMap::default());
+    let header: PlanHeader = bytes.pread_with(0, LE).unwrap();
+    let steps = steps_of(&bytes);
+    let closed = position(&steps, |s| s.nr == CLOSE_RANGE);
+    assert!(header.scratch_fd > 10);
+    assert_eq!(steps[closed].args[1], u64::from(header.scratch_fd - 1));
+}
+
+#[test]
+fn a_dangling_descriptor_is_an_error() {
+    let mut tree = tree(vec![anonymous(0x40_0000, 0x40_2000, 3)], vec![thread(100)]);
+    tree.processes[0].descriptors[0].file = 7;
+    let layout = layout(&tree).unwrap();
+    let result = compile(&tree, &layout, &ImageMap::default(), &PlanOptions::default());
+    assert!(matches!(result, Err(LinkError::Model { pid: 100, .. })));
+}
+
+proptest! {
+    /// What is mapped is exactly what the model says, however neighbours are joined.
+    #[test]
+    fn mappings_are_complete(sizes in prop::collection::vec((1u64..4, 0u64..2, 0u32..8), 1..60)) {
+        let mut at = 0x40_0000;
+        let mut mappings = vec![];
+        for (pages, gap, prot) in sizes {
+            at += gap * 4096;
+            mappings.push(anonymous(at, at + pages * 4096, prot));
+            at += pages * 4096;
+        }
+        let steps = steps_of(&plan(&tree(mappings.clone(), vec![thread(100)]), &ImageMap::default()));
+        let mut pages = std::collections::BTreeMap::new();
+        for s in steps.iter().filter(|s| s.op == op::SYSCALL && s.nr == MMAP) {
+            for page in 0..s.args[1] / 4096 {
+                prop_assert!(pages.insert(s.args[0] + page * 4096, s.args[2] as u32).is_none());
+            }
+        }
+        for m in &mappings {
+            for page in 0..(m.end - m.start) / 4096 {
+                prop_assert_eq!(pages.remove(&(m.start + page * 4096)), Some(m.prot));
+            }
+        }
+        prop_assert!(pages.is_empty());
+    }
+
+    #[test]
+    fn hostile_plans_do_not_panic(bytes: Vec<u8>, at in 0usize..2000, value: u8) {
+        let _ = plan_text(&bytes);
+        let mut good = plan(&tree(vec![anonymous(0x40_0000, 0x40_2000, 3)], vec![thread(100)]), &ImageMap::default());
+        let at = at % good.len();
+        good[at] = value;
+        let _ = plan_text(&good);
+    }
+
+    /// The restorer's places touch neither the program nor each other.
+    #[test]
+    fn places_are_free(starts in prop::collection::vec(16u64..0x7_ffff_0000, 1..50), threads in 1u32..70) {
+        let mut starts = starts;
+        starts.sort_unstable();
+        starts.dedup();
+        let mappings: Vec<_> = starts.iter().map(|s| anonymous(s * 4096 * 4, s * 4096 * 4 + 8192, 3)).collect();
+        let tree = tree(mappings, (0..threads).map(|i| thread(100 + i)).collect());
+        if let Ok(l) = layout(&tree) {
+            let stub = l.stubs[0];
+            let places = [
+                (stub.address, stub.address + stub.len),
+                (l.vdso_spare, l.vdso_spare + image_format::plan::VDSO_ROOM),
+                (l.window_base, l.window_base + l.window_len),
+            ];
+            for (i, a) in places.iter().enumerate() {
+                prop_assert!(a.0 < a.1);
+                for m in &tree.processes[0].memory.mappings {
+                    prop_assert!(m.end <= a.0 || m.start >= a.1);
+                }
+                for b in &places[i + 1..] {
+                    prop_assert!(a.1 <= b.0 || b.1 <= a.0);
+                }
+            }
+        }
+    }
+}
