@@ -1,0 +1,187 @@
+//! The command line.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+const STATUSES: &str = "\
+Exit status:
+  0    the image is complete (or: the question is answered)
+  1    failed; the process runs on
+  2    wrong arguments
+  3    refused: the process holds something that cannot be carried; every reason is listed
+  4    no such process, or no permission to stop it
+  5    the output cannot be written
+  130  interrupted (SIGINT), 143 (SIGTERM), 129 (SIGHUP); the process runs on";
+
+/// Turns a running process into one executable that brings it back.
+#[derive(Debug, Parser)]
+#[command(
+    name = "dumper",
+    version,
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = STATUSES,
+    override_usage = "dumper <PID> -o FILE [OPTIONS]\n       dumper check <PID>\n       dumper inspect <FILE>\n       dumper run <FILE> [ARGS]..."
+)]
+pub struct Cli {
+    /// What to do instead of dumping.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// The dump.
+    #[command(flatten)]
+    pub dump: Option<DumpArgs>,
+}
+
+/// Commands beside the dump.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Tells whether a process can be dumped, without stopping it
+    Check(CheckArgs),
+    /// Shows what an image holds
+    Inspect(InspectArgs),
+    /// Starts an image from where execution is not permitted (noexec, FAT), or from a pipe
+    Run(RunArgs),
+}
+
+/// What becomes of an open file that has changed by the time of the resume.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OnChanged {
+    /// The resume fails and names it
+    Refuse,
+    /// The file is taken as it is then
+    Accept,
+    /// Its contents at the dump travel along and take its place
+    Embed,
+}
+
+/// Arguments of the dump.
+#[derive(Debug, Args)]
+pub struct DumpArgs {
+    /// The process
+    #[arg(value_name = "PID")]
+    pub pid: i32,
+    /// Where the image goes; "-" is standard output, and then the process is not ended unless
+    /// --kill is given
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Let the process run on afterwards
+    #[arg(long, conflicts_with = "kill")]
+    pub leave_running: bool,
+    /// End the process although the image goes to standard output
+    #[arg(long)]
+    pub kill: bool,
+    /// Open files up to this size travel along (bytes, or with K, M, G)
+    #[arg(long, value_name = "LIMIT", default_value = "1M", value_parser = parse_size)]
+    pub embed_files: u64,
+    /// What the resume does about an open file that has changed since
+    #[arg(long, value_enum, default_value = "refuse")]
+    pub on_changed: OnChanged,
+    /// Replace FILE if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// Do not wait until the image is on the disk
+    #[arg(long)]
+    pub no_sync: bool,
+    /// Threads that read and write pages [default: one for each processor, at most 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub workers: Option<u32>,
+    /// Tell what is being done
+    #[arg(short, long)]
+    pub verbose: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing but errors
+    #[arg(short, long, conflicts_with = "verbose")]
+    pub quiet: bool,
+}
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The process
+    pub pid: i32,
+    /// Open files up to this size would travel along (bytes, or with K, M, G)
+    #[arg(long, value_name = "LIMIT", default_value = "1M", value_parser = parse_size)]
+    pub embed_files: u64,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The image; "-" is standard input
+    pub file: PathBuf,
+    /// Print the model as JSON
+    #[arg(long, conflicts_with = "plan")]
+    pub json: bool,
+    /// Print the steps of the resume
+    #[arg(long)]
+    pub plan: bool,
+    /// Skip the check of the page data
+    #[arg(long)]
+    pub no_verify: bool,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The image ("-" is standard input), then options for the image itself
+    #[arg(required = true, value_name = "FILE", trailing_var_arg = true)]
+    pub command: Vec<OsString>,
+}
+
+/// Reads a size such as "300", "64K", "10M" or "2G".
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "" | "B" => 1,
+        "K" | "KB" | "KIB" => 1 << 10,
+        "M" | "MB" | "MIB" => 1 << 20,
+        "G" | "GB" | "GIB" => 1 << 30,
+        "T" | "TB" | "TIB" => 1 << 40,
+        other => return Err(format!("unknown unit \"{other}\"; use K, M or G")),
+    };
+    let number: u64 =
+        digits.parse().map_err(|_| "not a size; examples: 4096, 64K, 10M, 2G".to_string())?;
+    number.checked_mul(unit).ok_or_else(|| "too large".to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("300"), Ok(300));
+        assert_eq!(parse_size("64k"), Ok(64 << 10));
+        assert_eq!(parse_size("2G"), Ok(2 << 30));
+        assert!(parse_size("").is_err());
+        assert!(parse_size("12X").is_err());
+        assert!(parse_size("99999999999T").is_err());
+    }
+
+    #[test]
+    fn a_pid_or_a_command() {
+        let cli = Cli::try_parse_from(["dumper", "12", "-o", "x"]).unwrap();
+        assert_eq!(cli.dump.unwrap().pid, 12);
+        let cli = Cli::try_parse_from(["dumper", "run", "x", "--help"]).unwrap();
+        let Some(Command::Run(run)) = cli.command else { panic!("not run") };
+        assert_eq!(run.command, ["x", "--help"]);
+        assert!(Cli::try_parse_from(["dumper", "12"]).is_err());
+        assert!(Cli::try_parse_from(["dumper"]).is_err());
+        assert!(Cli::try_parse_from(["dumper", "abc", "-o", "x"]).is_err());
+        assert!(
+            Cli::try_parse_from(["dumper", "12", "-o", "x", "--kill", "--leave-running"]).is_err()
+        );
+    }
+}

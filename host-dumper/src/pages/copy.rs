@@ -1,0 +1,536 @@
+//! Reads pages, drops zero pages, hashes, writes; by several threads.
+//!
+//! The order of the chunks is the order in which they were ready: only the place in the chain is
+//! given under a lock, the writing itself goes on in parallel.
+
+use super::batch::{Batch, Batches, How};
+use super::zero::is_zero;
+use super::PageError;
+use crate::sink::Sink;
+use image_format::container::{hash_data, kind, Run, CHUNK_DATA_MAX, HASH_BLOCK};
+use image_format::model::Mapping;
+use image_format::PAGE_SIZE;
+use linker::{ChainWriter, MappedRun};
+use nix::sys::uio::{process_vm_readv, RemoteIoVec};
+use nix::unistd::Pid;
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, IoSliceMut};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+const PAGE: usize = PAGE_SIZE as usize;
+
+/// Whoever wants to know how far the copying is.
+pub trait Progress: Sync {
+    /// `bytes` more were looked at. False calls the dump off.
+    fn advance(&self, bytes: u64) -> bool;
+}
+
+/// Where from, and with how many threads.
+#[derive(Debug, Clone, Copy)]
+pub struct CopyOptions {
+    /// The process as it is called here.
+    pub pid: i32,
+    /// Its index in the model.
+    pub owner: u32,
+    /// Threads at most.
+    pub workers: usize,
+}
+
+/// What was stored.
+#[derive(Debug, Default)]
+pub struct Copied {
+    /// Pages stored.
+    pub pages: u64,
+    /// Where pages that the plan maps straight from the image lie in it.
+    pub mapped: Vec<MappedRun>,
+    /// First addresses of the mappings of which any page is copied at the resume.
+    pub filled: BTreeSet<u64>,
+    /// Addresses of pages of file mappings that could not be read.
+    pub unreadable: Vec<u64>,
+}
+
+/// Addresses kept of pages that could not be read.
+const UNREADABLE_MAX: usize = 64;
+
+struct Shared<'a> {
+    batches: Mutex<Batches<'a>>,
+    chain: &'a Mutex<ChainWriter>,
+    sink: &'a dyn Sink,
+    progress: &'a dyn Progress,
+    failed: AtomicBool,
+    copied: Mutex<Copied>,
+    pid: i32,
+    mappings: &'a [Mapping],
+}
+
+/// Copies the pages of one process into the image.
+pub fn copy_pages(
+    mappings: &[Mapping],
+    options: CopyOptions,
+    chain: &Mutex<ChainWriter>,
+    sink: &dyn Sink,
+    progress: &dyn Progress,
+) -> Result<Copied, PageError> {
+    let pid = options.pid;
+    let batches = Batches::new(mappings, options.owner, pid)
+        .map_err(|source| PageError::Scan { pid, source })?;
+    let shared = Shared {
+        batches: Mutex::new(batches),
+        chain,
+        sink,
+        progress,
+        failed: AtomicBool::new(false),
+        copied: Mutex::new(Copied::default()),
+        pid,
+        mappings,
+    };
+    let workers = if sink.parallel() { options.workers } else { 1 };
+    let mut own = Worker::new(&shared);
+    // A small process is done before a thread would have started.
+    let more = own.step()?;
+    if more {
+        std::thread::scope(|scope| {
+            let mut handles = Vec::new();
+            for _ in 1..workers {
+                let shared = &shared;
+                let spawned = std::thread::Builder::new()
+                    .stack_size(256 << 10)
+                    .spawn_scoped(scope, move || Worker::new(shared).run());
+                match spawned {
+                    Ok(handle) => handles.push(handle),
+                    // One is enough, only slower.
+                    Err(_) => break,
+                }
+            }
+            let mut result = own.run();
+            for handle in handles {
+                let other = handle.join().unwrap_or_else(|_| {
+                    Err(PageError::Thread { source: io::Error::other("a reading thread panicked") })
+                });
+                // Whoever stopped for the other's sake has nothing to say.
+                if result.is_ok() || matches!(result, Err(PageError::Aborted)) && other.is_err() {
+                    result = other;
+                }
+            }
+            result
+        })?;
+    }
+    drop(own);
+    let mut copied = shared.copied.into_inner().unwrap_or_else(PoisonError::into_inner);
+    copied.mapped.sort_unstable_by_key(|run| run.address);
+    Ok(copied)
+}
+
+struct Worker<'w, 'a> {
+    shared: &'w Shared<'a>,
+    batch: Batch,
+    buffer: Vec<u8>,
+    filled: usize,
+    hashed: usize,
+    hash: u64,
+    runs: Vec<Run>,
+    mem: Option<File>,
+    unreadable: Vec<u64>,
+}
+
+impl<'w, 'a> Worker<'w, 'a> {
+    fn new(shared: &'w Shared<'a>) -> Self {
+        Self {
+            shared,
+            batch: Batch::default(),
+            buffer: vec![0; CHUNK_DATA_MAX as usize],
+            filled: 0,
+            hashed: 0,
+            hash: 0,
+            runs: Vec::new(),
+            mem: None,
+            unreadable: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) -> Result<(), PageError> {
+        loop {
+            if self.shared.failed.load(Ordering::Relaxed) {
+                return Err(PageError::Aborted);
+            }
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(error) => {
+                    self.shared.failed.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// One chunk; false when there are no more.
+    fn step(&mut self) -> Result<bool, PageError> {
+        let pid = self.shared.pid;
+        let more = lock(&self.shared.batches)
+            .next(&mut self.batch)
+            .map_err(|source| PageError::Scan { pid, source })?;
+        if !more {
+            return Ok(false);
+        }
+        self.read()?;
+        self.write()?;
+        if self.shared.progress.advance(self.batch.bytes) {
+            Ok(true)
+        } else {
+            Err(PageError::Aborted)
+        }
+    }
+
+    /// Reads the batch's pages into the buffer, one after another, without zero pages.
+    fn read(&mut self) -> Result<(), PageError> {
+        self.filled = 0;
+        self.hashed = 0;
+        self.hash = 0;
+        self.runs.clear();
+        self.unreadable.clear();
+        let mut at = Cursor { run: 0, page: 0 };
+        while let Some(&(_, how)) = self.batch.runs.get(at.run) {
+            let (remote, want) = self.piece(at, how);
+            let got = match how {
+                How::Plain => self.read_plain(&remote, want)?,
+                How::Forced => self.read_forced(remote[0].base as u64, want)?,
+            } / PAGE;
+            self.take(&mut at, got);
+            if got * PAGE < want {
+                self.skip_unreadable(&mut at);
+            }
+            self.hash_blocks(HASH_BLOCK);
+        }
+        self.hash_blocks(1);
+        Ok(())
+    }
+
+    /// The next stretches to be read in one go, and their length in bytes.
+    fn piece(&self, at: Cursor, how: How) -> (Vec<RemoteIoVec>, usize) {
+        let mut remote = Vec::new();
+        let mut want = 0;
+        let mut page = at.page;
+        for (run, run_how) in &self.batch.runs[at.run..] {
+            if *run_how != how || want == HASH_BLOCK || (how == How::Forced && want > 0) {
+                break;
+            }
+            let len = ((run.pages - page) as usize * PAGE).min(HASH_BLOCK - want);
+            remote.push(RemoteIoVec { base: (run.address + page * PAGE_SIZE) as usize, len });
+            want += len;
+            page = 0;
+        }
+        (remote, want)
+    }
+
+    fn read_plain(&mut self, remote: &[RemoteIoVec], want: usize) -> Result<usize, PageError> {
+        let pid = self.shared.pid;
+        let target = &mut self.buffer[self.filled..self.filled + want];
+        loop {
+            let read = process_vm_readv(Pid::from_raw(pid), &mut [IoSliceMut::new(target)], remote);
+            return match read {
+                Ok(read) => Ok(read),
+                Err(nix::errno::Errno::EFAULT) => Ok(0),
+                Err(nix::errno::Errno::EINTR) => continue,
+                Err(errno) => Err(PageError::Read {
+                    pid,
+                    address: remote.first().map_or(0, |first| first.base as u64),
+                    source: errno.into(),
+                }),
+            };
+        }
+    }
+
+    fn read_forced(&mut self, address: u64, want: usize) -> Result<usize, PageError> {
+        let pid = self.shared.pid;
+        let error = |source| PageError::Read { pid, address, source };
+        if self.mem.is_none() {
+            self.mem = Some(File::open(format!("/proc/{pid}/mem")).map_err(error)?);
+        }
+        let Some(mem) = &self.mem else { return Ok(0) };
+        let target = &mut self.buffer[self.filled..self.filled + want];
+        match mem.read_at(target, address) {
+            Ok(read) => Ok(read),
+            Err(source) => match source.raw_os_error() {
+                // Nothing readable there, beyond the end of a file for instance.
+                Some(libc::EIO | libc::EFAULT) => Ok(0),
+                _ => Err(error(source)),
+            },
+        }
+    }
+
+    /// Keeps of `count` pages just read those that matter, and moves on.
+    fn take(&mut self, at: &mut Cursor, count: usize) {
+        let keep_all = self.batch.kind == kind::PAGES_MAPPED;
+        let mut from = self.filled;
+        for _ in 0..count {
+            let Some(address) = at.address(&self.batch.runs) else {
+                return;
+            };
+            let page = from..from + PAGE;
+            from += PAGE;
+            at.advance(&self.batch.runs);
+            if !keep_all && is_zero(&self.buffer[page.clone()]) {
+                continue;
+            }
+            if page.start != self.filled {
+                self.buffer.copy_within(page, self.filled);
+            }
+            self.keep(address);
+        }
+    }
+
+    fn keep(&mut self, address: u64) {
+        self.filled += PAGE;
+        match self.runs.last_mut() {
+            Some(last) if last.address + last.pages * PAGE_SIZE == address => last.pages += 1,
+            _ => self.runs.push(Run { address, pages: 1 }),
+        }
+    }
+
+    fn skip_unreadable(&mut self, at: &mut Cursor) {
+        let Some(address) = at.address(&self.batch.runs) else {
+            return;
+        };
+        at.advance(&self.batch.runs);
+        if self.unreadable.len() < UNREADABLE_MAX {
+            self.unreadable.push(address);
+        }
+        if self.batch.kind == kind::PAGES_MAPPED {
+            // The plan maps the whole stretch, so every page needs its place.
+            self.buffer[self.filled..self.filled + PAGE].fill(0);
+            self.keep(address);
+        }
+    }
+
+    /// Hashes what is complete while it is still in the cache; `least` is 1 for the last piece.
+    fn hash_blocks(&mut self, least: usize) {
+        while self.filled - self.hashed >= least {
+            let len = (self.filled - self.hashed).min(HASH_BLOCK);
+            let block = &self.buffer[self.hashed..self.hashed + len];
+            self.hash = hash_data(block, self.hash);
+            self.hashed += len;
+        }
+    }
+
+    fn write(&mut self) -> Result<(), PageError> {
+        if self.filled > 0 {
+            let head = lock(self.shared.chain).pages(
+                self.batch.kind,
+                self.batch.owner,
+                &self.runs,
+                self.filled as u64,
+                self.hash,
+                0,
+            )?;
+            let data = &self.buffer[..self.filled];
+            self.shared.sink.write_at(head.offset, &[&head.bytes, data])?;
+            let mut copied = lock(&self.shared.copied);
+            copied.pages += (self.filled / PAGE) as u64;
+            if self.batch.kind == kind::PAGES_MAPPED {
+                let mut offset = head.data_offset();
+                for run in &self.runs {
+                    copied.mapped.push(MappedRun {
+                        address: run.address,
+                        pages: run.pages,
+                        file_offset: offset,
+                    });
+                    offset += run.pages * PAGE_SIZE;
+                }
+            } else {
+                for run in &self.runs {
+                    note_filled(self.shared.mappings, run, &mut copied.filled);
+                }
+            }
+        }
+        if !self.unreadable.is_empty() {
+            let mut copied = lock(&self.shared.copied);
+            let room = UNREADABLE_MAX - copied.unreadable.len().min(UNREADABLE_MAX);
+            copied.unreadable.extend(self.unreadable.drain(..).take(room));
+        }
+        Ok(())
+    }
+}
+
+/// Notes the mappings in which `run` lies; runs of adjacent mappings are joined.
+fn note_filled(mappings: &[Mapping], run: &Run, filled: &mut BTreeSet<u64>) {
+    let end = run.address + run.pages * PAGE_SIZE;
+    let first = mappings.partition_point(|mapping| mapping.end <= run.address);
+    for mapping in &mappings[first..] {
+        if mapping.start >= end {
+            break;
+        }
+        filled.insert(mapping.start);
+    }
+}
+
+/// A page of a list of runs.
+#[derive(Debug, Clone, Copy)]
+struct Cursor {
+    run: usize,
+    page: u64,
+}
+
+impl Cursor {
+    fn address(self, runs: &[(Run, How)]) -> Option<u64> {
+        let (run, _) = runs.get(self.run)?;
+        Some(run.address + self.page * PAGE_SIZE)
+    }
+
+    fn advance(&mut self, runs: &[(Run, How)]) {
+        self.page += 1;
+        if runs.get(self.run).is_some_and(|(run, _)| self.page >= run.pages) {
+            self.run += 1;
+            self.page = 0;
+        }
+    }
+}
+
+/// A worker that panicked has not left anything half-done under a lock that matters: the dump
+/// fails as a whole.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::{FileSink, Sink};
+    use image_format::container::ChunkHeader;
+    use image_format::model::{vma, Backing};
+    use std::collections::BTreeMap;
+
+    struct Silent;
+
+    impl Progress for Silent {
+        fn advance(&self, _bytes: u64) -> bool {
+            true
+        }
+    }
+
+    fn mapping(start: u64, pages: u64, prot: u32, backing: Backing) -> Mapping {
+        Mapping { start, end: start + pages * PAGE_SIZE, prot, flags: 0, backing }
+    }
+
+    fn anonymous(pages: usize) -> &'static mut [u8] {
+        // SAFETY: a fresh anonymous mapping of this size, never unmapped.
+        unsafe {
+            let at = libc::mmap(
+                std::ptr::null_mut(),
+                pages * PAGE,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            );
+            assert_ne!(at, libc::MAP_FAILED);
+            libc::madvise(at, pages * PAGE, libc::MADV_NOHUGEPAGE);
+            std::slice::from_raw_parts_mut(at.cast(), pages * PAGE)
+        }
+    }
+
+    /// Copies `mappings` of this very process and reads the image back, by address and kind.
+    fn copy(mappings: &[Mapping], workers: usize) -> (Copied, BTreeMap<u64, (u16, Vec<u8>)>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        let sink = FileSink::create(&path, false).unwrap();
+        let chain = Mutex::new(ChainWriter::new(0));
+        let options = CopyOptions { pid: std::process::id() as i32, owner: 0, workers };
+        let copied = copy_pages(mappings, options, &chain, &sink, &Silent).unwrap();
+        sink.commit(false).unwrap();
+        let image = std::fs::read(&path).unwrap();
+        let mut pages = BTreeMap::new();
+        let (mut at, mut seq, mut previous) = (0, 0, 0);
+        while at < image.len() {
+            let header = ChunkHeader::parse(&image[at..], at as u64, seq, previous).unwrap();
+            let data = at + header.data_start as usize;
+            let end = data + header.data_len as usize;
+            assert_eq!(hash_data(&image[data..end], 0), header.data_hash);
+            let mut place = data;
+            for run in 0..header.runs as usize {
+                let at = at + ChunkHeader::SIZE + run * Run::SIZE;
+                let word = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap());
+                for page in 0..word(at + 8) {
+                    let bytes = image[place..place + PAGE].to_vec();
+                    place += PAGE;
+                    let address = word(at) + page * PAGE_SIZE;
+                    assert!(pages.insert(address, (header.kind, bytes)).is_none());
+                }
+            }
+            assert_eq!(place, end);
+            (at, seq, previous) = (end, seq + 1, header.head_hash);
+        }
+        (copied, pages)
+    }
+
+    #[test]
+    fn only_pages_that_hold_something_are_stored() {
+        let memory = anonymous(5000);
+        let base = memory.as_ptr() as u64;
+        let mut want = BTreeMap::new();
+        for page in (0..5000).filter(|page| page % 3 == 0 || (1000..3500).contains(page)) {
+            let bytes = &mut memory[page * PAGE..][..PAGE];
+            bytes[page % PAGE] = (page % 255) as u8 + 1;
+            want.insert(base + (page * PAGE) as u64, (kind::PAGES, bytes.to_vec()));
+        }
+        // Touched, but zero.
+        memory[4999 * PAGE] = 0;
+        let mappings = [
+            mapping(base, 2000, 3, Backing::Anonymous),
+            mapping(base + 2000 * PAGE_SIZE, 3000, 3, Backing::Anonymous),
+        ];
+        for workers in [1, 3] {
+            let (copied, pages) = copy(&mappings, workers);
+            assert!(pages == want, "{} pages of {}", pages.len(), want.len());
+            assert_eq!(copied.pages as usize, want.len());
+            assert_eq!(copied.filled.len(), 2);
+        }
+        let dropped = Mapping { flags: vma::DROPPABLE, ..mappings[0].clone() };
+        assert!(copy(&[dropped], 1).1.is_empty());
+    }
+
+    #[test]
+    fn unreadable_memory_is_read_by_force() {
+        let memory = anonymous(4);
+        memory[PAGE] = 9;
+        let base = memory.as_ptr() as u64;
+        // SAFETY: the mapping belongs to this test, which does not touch it any more.
+        unsafe { libc::mprotect(memory.as_mut_ptr().cast(), 4 * PAGE, libc::PROT_NONE) };
+        let (_, pages) = copy(&[mapping(base, 4, 0, Backing::Anonymous)], 1);
+        assert_eq!(pages.keys().copied().collect::<Vec<_>>(), [base + PAGE_SIZE]);
+        assert_eq!(pages[&(base + PAGE_SIZE)].1[0], 9);
+    }
+
+    #[test]
+    fn files_are_stored_up_to_their_end() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(3 * PAGE_SIZE + 5).unwrap();
+        file.write_at(b"x", PAGE_SIZE).unwrap();
+        file.write_at(b"y", 3 * PAGE_SIZE + 4).unwrap();
+        // SAFETY: a fresh private mapping of a file, only read by its address from here on.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                8 * PAGE,
+                libc::PROT_READ,
+                libc::MAP_PRIVATE,
+                std::os::fd::AsRawFd::as_raw_fd(&file),
+                0,
+            )
+        } as u64;
+        let backing = |from_image| Backing::File { path: "/x".into(), offset: 0, from_image };
+        let (copied, pages) = copy(&[mapping(base, 8, 1, backing(false))], 1);
+        assert_eq!(pages.keys().map(|at| (at - base) / PAGE_SIZE).collect::<Vec<_>>(), [1, 3]);
+        assert_eq!(copied.unreadable.len(), 4);
+        let (copied, pages) = copy(&[mapping(base, 8, 1, backing(true))], 1);
+        assert_eq!(pages.len(), 8);
+        assert!(pages.values().all(|(found, _)| *found == kind::PAGES_MAPPED));
+        assert_eq!(pages[&(base + 3 * PAGE_SIZE)].1[4], b'y');
+        assert_eq!(copied.mapped.len(), 1);
+        assert_eq!((copied.mapped[0].address, copied.mapped[0].pages), (base, 8));
+        assert!(copied.filled.is_empty());
+    }
+}
