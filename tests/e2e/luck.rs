@@ -1,0 +1,470 @@
+//! Bad luck: damaged images, outputs that cannot be written, interruptions, sudden deaths.
+
+use std::fs;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+
+use crate::command;
+use crate::process::{self, Kind, Outcome, Process};
+use crate::reaper::{self, Exit};
+use crate::refusals::nothing_left;
+use crate::scratch;
+use crate::victims::{resume_with, until, Mode, Victim};
+use crate::{soak, Case};
+
+/// Exit status where the output is at fault.
+const OUTPUT: i32 = 5;
+
+/// All cases.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("luck::truncated", false, truncated),
+        Case::new("luck::flipped_bits", false, flipped),
+        Case::new("luck::existing_output", false, existing),
+        Case::new("luck::unwritable_directory", true, unwritable),
+        Case::new("luck::no_such_directory", false, no_directory),
+        Case::new("luck::full_disk", true, full_disk),
+        Case::new("luck::file_size_limit", false, size_limit),
+        Case::new("luck::interrupted", false, || interrupted(Signal::SIGINT, 130)),
+        Case::new("luck::terminated", false, || interrupted(Signal::SIGTERM, 143)),
+        Case::new("luck::killed_front_leave", false, || killed(Prey::Front, true)),
+        Case::new("luck::killed_front", false, || killed(Prey::Front, false)),
+        Case::new("luck::killed_tracer_leave", false, || killed(Prey::Tracer, true)),
+        Case::new("luck::killed_tracer", false, || killed(Prey::Tracer, false)),
+        Case::new("luck::mode_of_image", false, mode_of_image),
+        Case::new("luck::wrong_arguments", false, wrong_arguments),
+    ]
+}
+
+fn uid() -> Option<u32> {
+    Mode::User.uid()
+}
+
+fn directory(name: &str) -> Outcome<PathBuf> {
+    scratch::directory(name, uid()).map_err(|e| e.to_string())
+}
+
+/// An image of the victim that only waits for a line.
+fn plain_image(dir: &Path) -> Outcome<PathBuf> {
+    let mut process = Victim::named("plain")?.start(Mode::User, dir)?;
+    let image = dir.join("resume.elf");
+    command::dump(process.pid, &image, uid(), &[])?;
+    command::gone(&mut process)?;
+    Ok(image)
+}
+
+/// How a damaged image may answer.
+#[derive(Default, Debug)]
+struct Answers {
+    refused: u32,
+    by_kernel: u32,
+    unharmed: u32,
+}
+
+/// Runs a damaged image; anything but a refusal or the right run is a failure.
+fn run_damaged(image: &Path, dir: &Path, answers: &mut Answers) -> Outcome {
+    let input = dir.join("input.txt");
+    if !input.exists() {
+        fs::write(&input, "ping\nverify\n").map_err(|e| e.to_string())?;
+        fs::set_permissions(&input, fs::Permissions::from_mode(0o644))
+            .map_err(|e| e.to_string())?;
+    }
+    let out = dir.join("damaged.out");
+    let err = dir.join("damaged.err");
+    let create = |p: &Path| fs::File::create(p).map_err(|e| e.to_string());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let pid = loop {
+        let mut command = Command::new(image);
+        command::as_user(&mut command, uid());
+        command
+            .current_dir(dir)
+            .arg("--new-pid")
+            .stdin(fs::File::open(&input).map_err(|e| e.to_string())?);
+        command.stdout(create(&out)?).stderr(create(&err)?);
+        match reaper::spawn(&mut command) {
+            Ok(pid) => break pid,
+            Err(e) if e.raw_os_error() == Some(libc::ETXTBSY) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            Err(_) => {
+                answers.by_kernel += 1;
+                return Ok(());
+            }
+        }
+    };
+    let exit = reaper::wait(pid, process::LIMIT);
+    reaper::end(pid);
+    let stdout = fs::read_to_string(&out).unwrap_or_default();
+    let stderr = fs::read_to_string(&err).unwrap_or_default();
+    match exit {
+        Some(Exit::Code(125)) if stdout.is_empty() && !stderr.is_empty() => answers.refused += 1,
+        Some(Exit::Signal(_)) if stdout.is_empty() => answers.by_kernel += 1,
+        Some(Exit::Code(0)) if stdout == "PONG\nOK\n" => answers.unharmed += 1,
+        other => return Err(format!("ended with {other:?}\nstdout: {stdout}\nstderr: {stderr}")),
+    }
+    Ok(())
+}
+
+fn truncated() -> Outcome {
+    let dir = directory("truncated")?;
+    let image = plain_image(&dir)?;
+    let whole = fs::read(&image).map_err(|e| e.to_string())?;
+    let size = whole.len();
+    let steps = if soak() { 4000 } else { 80 };
+    let mut lengths: Vec<usize> = (0..steps).map(|i| size * i / steps).collect();
+    lengths.extend([1, 63, 64, 511, 512, 4095, 4096, 4097, 8192, size - 4096, size - 64, size - 1]);
+    let mut answers = Answers::default();
+    for length in lengths {
+        let cut = dir.join("cut.elf");
+        let _ = fs::remove_file(&cut);
+        fs::write(&cut, &whole[..length]).map_err(|e| e.to_string())?;
+        fs::set_permissions(&cut, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
+        let before = answers.unharmed;
+        run_damaged(&cut, &dir, &mut answers)
+            .map_err(|e| format!("{length} of {size} bytes: {e}"))?;
+        if answers.unharmed != before {
+            return Err(format!("an image of {length} of {size} bytes ran"));
+        }
+    }
+    println!("truncated images: {answers:?}");
+    Ok(())
+}
+
+fn flipped() -> Outcome {
+    let dir = directory("flipped")?;
+    let image = plain_image(&dir)?;
+    fs::set_permissions(&image, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
+    let size = fs::metadata(&image).map_err(|e| e.to_string())?.size();
+    let mut random = Random::new();
+    let mut places: Vec<u64> = if soak() {
+        (0..size).step_by(61).collect()
+    } else {
+        (0..300).map(|_| random.below(size)).collect()
+    };
+    places.extend((0..4096).step_by(if soak() { 1 } else { 37 }));
+    let mut answers = Answers::default();
+    for at in places {
+        let bit = 1u8 << random.below(8);
+        flip(&image, at, bit)?;
+        run_damaged(&image, &dir, &mut answers)
+            .map_err(|e| format!("bit {bit:#x} at {at}: {e}"))?;
+        flip(&image, at, bit)?;
+    }
+    println!("flipped bits in {size} bytes: {answers:?}");
+    Ok(())
+}
+
+fn flip(image: &Path, at: u64, bit: u8) -> Outcome {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let file = loop {
+        match fs::OpenOptions::new().read(true).write(true).open(image) {
+            Ok(file) => break file,
+            Err(e) if Instant::now() > deadline => return Err(e.to_string()),
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).map_err(|e| e.to_string())?;
+    byte[0] ^= bit;
+    file.write_all_at(&byte, at).map_err(|e| e.to_string())
+}
+
+fn existing() -> Outcome {
+    let dir = directory("existing")?;
+    let mut process = Victim::named("counter")?.start(Mode::User, &dir)?;
+    let image = dir.join("resume.elf");
+    fs::write(&image, "precious").map_err(|e| e.to_string())?;
+    if let Some(uid) = uid() {
+        std::os::unix::fs::chown(&image, Some(uid), Some(uid)).map_err(|e| e.to_string())?;
+    }
+    let mut command = command::dumper(uid());
+    command.arg(process.pid.to_string()).arg("-o").arg(&image);
+    let done = command::run(&mut command, &dir)?.expect(OUTPUT, "dump onto an existing file")?;
+    done.says("--force")?;
+    process.ping()?;
+    if fs::read(&image).map_err(|e| e.to_string())? != b"precious" {
+        return Err("the existing file was changed".into());
+    }
+    command::dump(process.pid, &image, uid(), &["--force"])?;
+    command::gone(&mut process)?;
+    let mut process = resume_with(Mode::User, &image, &dir, Kind::Pipes, &[])?;
+    process.ping()?;
+    process.verify()
+}
+
+/// A dump whose output fails: the status, a word of the message, and the process unharmed.
+fn output_fails(image: &Path, words: &str, prepare: impl FnOnce(&mut Command)) -> Outcome {
+    let dir = directory("output-fails")?;
+    let mut command = Command::new(Victim::named("big")?.program());
+    command::as_user(&mut command, uid());
+    let mut process = process::start(command, Kind::Pipes, &dir)?;
+    process.expect("READY")?;
+    let mut command = command::dumper(uid());
+    command.arg(process.pid.to_string()).arg("-o").arg(image);
+    prepare(&mut command);
+    let done = command::run(&mut command, &dir)?.expect(OUTPUT, "dump")?;
+    if !done.stderr.to_lowercase().contains(words) {
+        return Err(format!("no {words:?} in the message: {}", done.tell()));
+    }
+    nothing_left(&dir, &[])?;
+    process.verify()
+}
+
+fn unwritable() -> Outcome {
+    let dir = scratch::directory("unwritable", None).map_err(|e| e.to_string())?;
+    output_fails(&dir.join("resume.elf"), "permission denied", |_| ())?;
+    nothing_left(&dir, &[])
+}
+
+fn no_directory() -> Outcome {
+    let dir = directory("missing")?;
+    output_fails(&dir.join("not there/resume.elf"), "no such", |_| ())
+}
+
+/// A file system of its own, gone with the value.
+struct Small(PathBuf);
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let path = std::ffi::CString::new(self.0.as_os_str().as_encoded_bytes());
+        if let Ok(path) = path {
+            // SAFETY: the path is a valid C string.
+            unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
+        }
+    }
+}
+
+fn full_disk() -> Outcome {
+    let dir = directory("full")?;
+    let path =
+        std::ffi::CString::new(dir.as_os_str().as_encoded_bytes()).map_err(|e| e.to_string())?;
+    // SAFETY: all arguments are valid C strings.
+    let r = unsafe {
+        libc::mount(
+            c"none".as_ptr(),
+            path.as_ptr(),
+            c"tmpfs".as_ptr(),
+            0,
+            c"size=8m,mode=777".as_ptr().cast(),
+        )
+    };
+    if r != 0 {
+        return Err(format!("mounting a small tmpfs: {}", std::io::Error::last_os_error()));
+    }
+    let small = Small(dir.clone());
+    output_fails(&dir.join("resume.elf"), "space", |_| ())?;
+    nothing_left(&dir, &[])?;
+    drop(small);
+    Ok(())
+}
+
+fn size_limit() -> Outcome {
+    let dir = directory("limit")?;
+    output_fails(&dir.join("resume.elf"), "too large", |command| {
+        let limit = libc::rlimit { rlim_cur: 5 << 20, rlim_max: 5 << 20 };
+        // SAFETY: setrlimit is async-signal-safe and reads only the value moved in.
+        unsafe {
+            command.pre_exec(move || {
+                if libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) != 0 {
+                    return Err(std::io::Error::last_os_error());
+                }
+                Ok(())
+            });
+        }
+    })?;
+    nothing_left(&dir, &[])
+}
+
+fn interrupted(signal: Signal, status: i32) -> Outcome {
+    let dir = directory("interrupted")?;
+    let rounds = if soak() { 60 } else { 8 };
+    let mut random = Random::new();
+    let (mut stopped, mut late) = (0, 0);
+    for round in 0..rounds {
+        let mut command = Command::new(Victim::named("big")?.program());
+        command::as_user(&mut command, uid());
+        command.arg("128").current_dir(&dir);
+        let mut process = process::start(command, Kind::Pipes, &dir)?;
+        process.expect("READY")?;
+        let image = dir.join(format!("resume{round}.elf"));
+        let mut command = command::dumper(uid());
+        command.arg(process.pid.to_string()).arg("-o").arg(&image);
+        let begun = command::begin(&mut command, &dir)?;
+        std::thread::sleep(Duration::from_micros(2000 + random.below(60_000)));
+        let _ = kill(Pid::from_raw(begun.pid), signal);
+        let done = begun.finish(process::LIMIT)?;
+        match done.exit {
+            Exit::Code(code) if code == status => {
+                stopped += 1;
+                nothing_left(&dir, &[])?;
+                process.verify().map_err(|e| format!("after {signal}: {e}"))?;
+            }
+            Exit::Code(0) => {
+                late += 1;
+                command::gone(&mut process)?;
+                let mut process = resume_with(Mode::User, &image, &dir, Kind::Pipes, &[])?;
+                process.verify()?;
+                fs::remove_file(&image).map_err(|e| e.to_string())?;
+            }
+            _ => return Err(format!("after {signal}: {}", done.tell())),
+        }
+    }
+    println!("{signal}: {stopped} dumps given up, {late} were complete");
+    Ok(())
+}
+
+/// Which part of `dumper` is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prey {
+    Front,
+    Tracer,
+}
+
+/// Waits until nothing that `dumper` started runs any more, and the process is untraced or gone.
+fn settled(tracer: Option<i32>, victim: i32) -> Outcome {
+    if let Some(tracer) = tracer {
+        until("the tracer to end", || !Path::new(&format!("/proc/{tracer}")).exists())?;
+    }
+    until("the process to be let go", || {
+        let Ok(status) = fs::read_to_string(format!("/proc/{victim}/status")) else {
+            return true;
+        };
+        status.contains("TracerPid:\t0\n")
+    })
+}
+
+fn killed(prey: Prey, leave: bool) -> Outcome {
+    let dir = directory("killed")?;
+    let rounds = if soak() { 300 } else { 25 };
+    let mut random = Random::new();
+    let victim = Victim::named("counter")?;
+    let mut process = victim.start(Mode::User, &dir)?;
+    let options: &[&str] = if leave { &["--leave-running", "--no-sync"] } else { &["--no-sync"] };
+    let mut longest = Duration::from_millis(30);
+    let (mut runs_on, mut imaged, mut both) = (0, 0, 0);
+    for round in 0..rounds {
+        let image = dir.join(format!("resume{round}.elf"));
+        let inner = process.pid;
+        let started = Instant::now();
+        let mut command = command::dumper(uid());
+        command.arg(process.pid.to_string()).arg("-o").arg(&image).args(options);
+        let begun = command::begin(&mut command, &dir)?;
+        let front = begun.pid;
+        let delay = Duration::from_micros(random.below(longest.as_micros() as u64 + 2000));
+        let mut tracer = None;
+        while started.elapsed() < delay && reaper::ended(front).is_none() {
+            tracer = tracer.or_else(|| process::children(front).first().copied());
+        }
+        tracer = tracer.or_else(|| process::children(front).first().copied());
+        let target = if prey == Prey::Tracer { tracer.unwrap_or(front) } else { front };
+        if reaper::ended(front).is_none() {
+            let _ = kill(Pid::from_raw(target), Signal::SIGKILL);
+        } else {
+            longest = longest.min(started.elapsed());
+        }
+        begun.finish(process::LIMIT)?;
+        settled(tracer, inner)?;
+        let tell = |e: String| format!("round {round}, {prey:?} killed after {delay:?}: {e}");
+        let alive = process_lives(&process);
+        let complete = image.exists();
+        match (alive, complete) {
+            (true, false) => runs_on += 1,
+            (true, true) => both += 1,
+            (false, true) => imaged += 1,
+            (false, false) => return Err(tell("the process is gone and there is no image".into())),
+        }
+        if alive {
+            process.ping().map_err(tell)?;
+        }
+        if complete {
+            let run_it = |mode| resume_with(mode, &image, &dir, Kind::Pipes, &[]);
+            let mut again = run_it(Mode::User).map_err(tell)?;
+            again.ping().map_err(tell)?;
+            if !alive {
+                again.verify().map_err(tell)?;
+                process = victim.start(Mode::User, &dir)?;
+            }
+            let _ = fs::remove_file(&image);
+        }
+        nothing_left(&dir, &[]).map_err(tell)?;
+    }
+    process.verify()?;
+    println!(
+        "{prey:?} killed, {}: {rounds} rounds, {runs_on} ran on, {imaged} in a complete image, \
+         {both} both",
+        if leave { "left running" } else { "ending" }
+    );
+    Ok(())
+}
+
+/// Whether the process of a victim that we started lives.
+fn process_lives(process: &Process) -> bool {
+    // A process that was just killed by the tracer ends a moment later.
+    for _ in 0..200 {
+        if reaper::ended(process.pid).is_some() {
+            return false;
+        }
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
+        let dying =
+            status.lines().any(|l| l.starts_with("State:\tZ") || l.starts_with("State:\tX"));
+        let pending = status
+            .lines()
+            .filter(|l| l.starts_with("ShdPnd:") || l.starts_with("SigPnd:"))
+            .any(|l| u64::from_str_radix(l[8..].trim(), 16).is_ok_and(|m| m & (1 << 8) != 0));
+        if !dying && !pending && !status.is_empty() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+fn mode_of_image() -> Outcome {
+    let dir = directory("mode")?;
+    let image = plain_image(&dir)?;
+    let mode = fs::metadata(&image).map_err(|e| e.to_string())?.mode() & 0o7777;
+    if mode == 0o700 {
+        return Ok(());
+    }
+    Err(format!("the image has mode {mode:o}; it holds a process's memory and must have 0700"))
+}
+
+fn wrong_arguments() -> Outcome {
+    let dir = directory("arguments")?;
+    let tries: [&[&str]; 6] = [&[], &["abc"], &["-5"], &["1"], &["--no-such-option"], &["inspect"]];
+    for arguments in tries {
+        let mut command = command::dumper(uid());
+        command.args(arguments);
+        let done = command::run(&mut command, &dir)?.expect(2, &format!("dumper {arguments:?}"))?;
+        if done.stderr.is_empty() {
+            return Err(format!("dumper {arguments:?} says nothing"));
+        }
+    }
+    nothing_left(&dir, &[])
+}
+
+/// Numbers that differ from run to run.
+pub struct Random(u64);
+
+impl Random {
+    /// Seeded by the time.
+    pub fn new() -> Random {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Random(now.map_or(1, |d| d.as_nanos() as u64) | 1)
+    }
+
+    /// A number below `limit`.
+    pub fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit.max(1)
+    }
+}

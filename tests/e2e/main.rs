@@ -1,0 +1,115 @@
+//! End-to-end tests: real processes are dumped, resumed and asked to verify themselves.
+//!
+//! Run as root, as some modes need it; as another user those are left out, and said so (on a CI
+//! machine, where `CI` is set, that is a failure). `DUMPER_SOAK=1` turns short counts into long.
+
+mod command;
+mod luck;
+mod process;
+mod reaper;
+mod refusals;
+mod scratch;
+mod victims;
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use victims::Victim;
+
+/// A test that is no victim's.
+pub struct Case {
+    name: String,
+    needs_root: bool,
+    body: Box<dyn Fn() -> process::Outcome + Send>,
+}
+
+impl Case {
+    /// A case of this name.
+    pub fn new(
+        name: impl Into<String>,
+        needs_root: bool,
+        body: impl Fn() -> process::Outcome + Send + 'static,
+    ) -> Case {
+        Case { name: name.into(), needs_root, body: Box::new(body) }
+    }
+}
+
+/// Whether long counts are wanted.
+pub fn soak() -> bool {
+    std::env::var_os("DUMPER_SOAK").is_some()
+}
+
+/// Runs that wait more than they compute; two CPUs are kept busy by about four.
+const THREADS: usize = 4;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
+    let root = scratch::is_root();
+    if !root && std::env::var_os("CI").is_some() {
+        eprintln!("e2e: not root, so most modes cannot be tried; run as root");
+        return ExitCode::FAILURE;
+    }
+    let victims = Victim::all();
+    let mut trials = Vec::new();
+    for victim in &victims {
+        for (mode, name) in victim.modes() {
+            let victim = victim.clone();
+            let title = format!("victim::{}::{name}", victim.name);
+            let trial = Trial::test(title, move || victim.try_in(mode).map_err(Failed::from));
+            trials.push(trial.with_ignored_flag(mode.needs_root() && !root));
+        }
+    }
+    for case in refusals::cases().into_iter().chain(luck::cases()) {
+        let trial = Trial::test(case.name, move || (case.body)().map_err(Failed::from));
+        trials.push(trial.with_ignored_flag(case.needs_root && !root));
+    }
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials).exit_code();
+    }
+    if !root {
+        eprintln!("e2e: not root: what needs root is left out (shown as ignored)");
+    }
+    if let Err(why) = prepare(&victims, &arguments) {
+        eprintln!("e2e: {why}");
+        return ExitCode::FAILURE;
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    if !conclusion.has_failed() {
+        scratch::clean();
+    }
+    conclusion.exit_code()
+}
+
+/// Builds the victims, then becomes the reaper of everything that follows.
+fn prepare(victims: &[Victim], arguments: &Arguments) -> Result<(), String> {
+    std::fs::create_dir_all(scratch::root().join("victims")).map_err(|e| e.to_string())?;
+    scratch::dumper();
+    let wanted: Vec<&Victim> = victims
+        .iter()
+        .filter(|v| {
+            let filter = arguments.filter.as_deref().unwrap_or_default();
+            !filter.starts_with("victim::")
+                || format!("victim::{}::", v.name).contains(filter)
+                || filter.contains(&v.name)
+        })
+        .collect();
+    let next = AtomicUsize::new(0);
+    let results: Vec<Result<(), String>> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| loop {
+                    let Some(victim) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                        return Ok(());
+                    };
+                    victim.build()?;
+                })
+            })
+            .collect();
+        workers.into_iter().map(|w| w.join().unwrap_or(Err("panic".into()))).collect()
+    });
+    results.into_iter().collect::<Result<(), String>>()?;
+    reaper::start().map_err(|e| format!("becoming a subreaper: {e}"))
+}

@@ -1,0 +1,251 @@
+//! A process under test with its standard input and output, and the running of `dumper` on it.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+
+use crate::reaper::{self, Exit};
+
+/// The longest any single step may take; generous, as machines are shared.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// Why a test failed, with what was seen on the way.
+pub type Outcome<T = ()> = Result<T, String>;
+
+/// What a process has for standard input and output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A pipe each way, as under a build tool.
+    Pipes,
+    /// Standard input a pipe, output and error one file.
+    File,
+    /// A terminal whose session the process leads.
+    Pty,
+}
+
+/// A running process whose input and output we hold.
+pub struct Process {
+    /// Its pid: of the victim, or of the supervisor after a resume.
+    pub pid: i32,
+    input: File,
+    output: Option<File>,
+    file: Option<PathBuf>,
+    seen: Vec<u8>,
+    at: usize,
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        reaper::end(self.pid);
+    }
+}
+
+/// Starts `command` with standard input and output of the given kind.
+pub fn start(mut command: Command, kind: Kind, dir: &Path) -> Outcome<Process> {
+    let (input, output, file);
+    match kind {
+        Kind::Pipes => {
+            let (stdin, to) = pipe()?;
+            let (from, stdout) = pipe()?;
+            let stderr = stdout.try_clone().map_err(|e| e.to_string())?;
+            command.stdin(stdin).stdout(stdout).stderr(stderr);
+            (input, output, file) = (to.into(), Some(from.into()), None);
+        }
+        Kind::File => {
+            let (stdin, to) = pipe()?;
+            let path = dir.join("output.txt");
+            let open = fs::OpenOptions::new().create(true).append(true).open(&path);
+            let out = open.map_err(|e| format!("{}: {e}", path.display()))?;
+            let err = out.try_clone().map_err(|e| e.to_string())?;
+            command.stdin(stdin).stdout(out).stderr(err);
+            (input, output, file) = (to.into(), None, Some(path));
+        }
+        Kind::Pty => {
+            let pty = nix::pty::openpty(None, None).map_err(|e| e.to_string())?;
+            set_cloexec(&pty.master);
+            set_cloexec(&pty.slave);
+            let clone = || pty.slave.try_clone().map_err(|e| e.to_string());
+            command.stdin(clone()?).stdout(clone()?).stderr(clone()?);
+            // SAFETY: setsid and ioctl are async-signal-safe and touch no memory of ours.
+            unsafe {
+                command.pre_exec(|| {
+                    nix::unistd::setsid()?;
+                    if libc::ioctl(0, libc::TIOCSCTTY, 0) != 0 {
+                        return Err(std::io::Error::last_os_error());
+                    }
+                    Ok(())
+                });
+            }
+            let reading = pty.master.try_clone().map_err(|e| e.to_string())?;
+            (input, output, file) = (pty.master.into(), Some(reading.into()), None);
+        }
+    }
+    let pid = reaper::spawn(&mut command).map_err(|e| format!("starting {command:?}: {e}"))?;
+    Ok(Process { pid, input, output, file, seen: Vec::new(), at: 0 })
+}
+
+fn pipe() -> Outcome<(OwnedFd, OwnedFd)> {
+    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| format!("pipe: {e}"))
+}
+
+fn set_cloexec(fd: &OwnedFd) {
+    let flag = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
+    let _ = nix::fcntl::fcntl(fd.as_fd(), flag);
+}
+
+impl Process {
+    /// Everything the process has written so far.
+    pub fn seen(&self) -> String {
+        String::from_utf8_lossy(&self.seen).into_owned()
+    }
+
+    /// Sends a line.
+    pub fn send(&mut self, line: &str) -> Outcome {
+        let text = format!("{line}\n");
+        self.input
+            .write_all(text.as_bytes())
+            .map_err(|e| format!("sending {line:?} to {}: {e}\n{}", self.pid, self.seen()))
+    }
+
+    /// Reads what is there within `wait`; false at the end of the output.
+    fn fill(&mut self, wait: Duration) -> bool {
+        if let Some(path) = &self.file {
+            let all = fs::read(path).unwrap_or_default();
+            if all.len() > self.seen.len() {
+                self.seen = all;
+            } else if reaper::ended(self.pid).is_some() {
+                return false;
+            } else {
+                std::thread::sleep(wait.min(Duration::from_millis(5)));
+            }
+            return true;
+        }
+        let Some(output) = &mut self.output else {
+            return false;
+        };
+        let timeout = PollTimeout::try_from(wait.as_millis() as i32).unwrap_or(PollTimeout::ZERO);
+        let mut fds = [PollFd::new(output.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(0) | Err(_) => true,
+            Ok(_) => {
+                let mut buffer = [0u8; 4096];
+                match output.read(&mut buffer) {
+                    // A terminal whose last user is gone answers EIO.
+                    Ok(0) | Err(_) => false,
+                    Ok(n) => {
+                        self.seen.extend_from_slice(&buffer[..n]);
+                        true
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until `wanted` appears after what was expected before, and returns what came first.
+    pub fn expect(&mut self, wanted: &str) -> Outcome<String> {
+        self.expect_within(wanted, LIMIT)
+    }
+
+    /// [`Process::expect`] with a limit of its own.
+    pub fn expect_within(&mut self, wanted: &str, limit: Duration) -> Outcome<String> {
+        let deadline = Instant::now() + limit;
+        let mut ended = false;
+        loop {
+            let fresh = &self.seen[self.at..];
+            if let Some(found) = find(fresh, wanted.as_bytes()) {
+                let before = String::from_utf8_lossy(&fresh[..found]).into_owned();
+                self.at += found + wanted.len();
+                return Ok(before);
+            }
+            if let Some(found) = find(fresh, b"FAIL: ") {
+                let line = String::from_utf8_lossy(&fresh[found..]).into_owned();
+                return Err(format!("the victim says: {}", line.trim_end()));
+            }
+            let now = Instant::now();
+            if ended || now >= deadline {
+                let why = if ended { "the output ended" } else { "time is up" };
+                let state = self.state();
+                return Err(format!(
+                    "waiting for {wanted:?}: {why}; process {} {state}; output so far:\n{}",
+                    self.pid,
+                    self.seen()
+                ));
+            }
+            ended = !self.fill((deadline - now).min(Duration::from_millis(200)));
+        }
+    }
+
+    fn state(&self) -> String {
+        if let Some(exit) = reaper::ended(self.pid) {
+            return format!("has ended: {exit:?}");
+        }
+        let mut text = String::new();
+        for pid in std::iter::once(self.pid).chain(children(self.pid)) {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+            let state = status.lines().find(|l| l.starts_with("State:")).unwrap_or("no state");
+            let at = fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+            let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+            let _ = write!(text, "[{pid} {} in {at}, call {}] ", state.trim(), call.trim());
+        }
+        text
+    }
+
+    /// Asks for a sign of life; shows that the process runs and holds its input and output.
+    pub fn ping(&mut self) -> Outcome {
+        self.send("ping")?;
+        self.expect("PONG").map(drop)
+    }
+
+    /// Has the victim verify its state and end.
+    pub fn verify(&mut self) -> Outcome {
+        self.send("verify")?;
+        self.expect("OK")?;
+        self.exit_code(0)
+    }
+
+    /// Waits for the end.
+    pub fn exit(&mut self) -> Outcome<Exit> {
+        reaper::wait(self.pid, LIMIT).ok_or_else(|| {
+            format!("process {} does not end: {}\n{}", self.pid, self.state(), self.seen())
+        })
+    }
+
+    /// Waits for an end with this status.
+    pub fn exit_code(&mut self, code: i32) -> Outcome {
+        let exit = self.exit()?;
+        if exit == Exit::Code(code) {
+            return Ok(());
+        }
+        while self.output.is_some() && self.fill(Duration::from_millis(50)) {
+            if reaper::ended(self.pid).is_some() {
+                break;
+            }
+        }
+        Err(format!("ended with {exit:?}, expected status {code}; output:\n{}", self.seen()))
+    }
+}
+
+/// The children of all threads of a process.
+pub fn children(pid: i32) -> Vec<i32> {
+    let mut found = Vec::new();
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return found;
+    };
+    for task in tasks.flatten() {
+        let text = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        found.extend(text.split_ascii_whitespace().filter_map(|p| p.parse::<i32>().ok()));
+    }
+    found
+}
+
+/// First place of `needle` in `hay`.
+pub fn find(hay: &[u8], needle: &[u8]) -> Option<usize> {
+    hay.windows(needle.len()).position(|w| w == needle)
+}

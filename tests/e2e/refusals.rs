@@ -1,0 +1,247 @@
+//! What `dumper` refuses: with the right status, naming the reasons, and without the process
+//! noticing.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::command;
+use crate::process::{self, Kind, Outcome, Process};
+use crate::scratch::{self, NOBODY};
+use crate::victims::{until, Mode, Victim};
+use crate::Case;
+
+/// Exit status for a process that exists but holds what cannot be carried.
+const REFUSED: i32 = 3;
+/// Exit status for a pid that is none, or not ours to dump.
+const NO_PROCESS: i32 = 4;
+
+/// States of `refused.c`, and words of which one must be in the message.
+const STATES: [(&str, &[&str]); 15] = [
+    ("child", &["child"]),
+    ("zombie-child", &["child"]),
+    ("socket", &["socket"]),
+    ("inet", &["socket"]),
+    ("epoll", &["epoll"]),
+    ("timerfd", &["timerfd"]),
+    ("signalfd", &["signalfd"]),
+    ("inotify", &["inotify"]),
+    ("shared", &["shared"]),
+    ("sysv", &["shared", "sysv"]),
+    ("lock", &["lock"]),
+    ("memfd", &["memfd", "shared"]),
+    ("outside-pipe", &["pipe"]),
+    ("seccomp", &["seccomp"]),
+    ("traced", &["trace", "debugger"]),
+];
+
+/// All cases.
+pub fn cases() -> Vec<Case> {
+    let mut all: Vec<Case> = STATES
+        .iter()
+        .map(|(state, words)| {
+            Case::new(format!("refused::{state}"), false, move || refused(&[state], &[words]))
+        })
+        .collect();
+    let together = ["child", "socket", "epoll", "shared", "timerfd"];
+    all.push(Case::new("refused::all_at_once", false, move || {
+        let words: Vec<&[&str]> = together.iter().map(std::slice::from_ref).collect();
+        refused(&together, &words)
+    }));
+    all.push(Case::new("refused::undumpable", true, undumpable));
+    all.push(Case::new("refused::no_such_pid", false, no_such_pid));
+    all.push(Case::new("refused::kernel_thread", true, kernel_thread));
+    all.push(Case::new("refused::zombie", false, zombie));
+    all.push(Case::new("refused::itself", false, itself));
+    all.push(Case::new("refused::parent", false, parent));
+    all.push(Case::new("refused::other_user", true, other_user));
+    all.push(Case::new("refused::thirty_two_bit", false, thirty_two_bit));
+    all
+}
+
+fn own_user() -> Option<u32> {
+    Mode::User.uid()
+}
+
+fn start(states: &[&str], uid: Option<u32>, dir: &Path) -> Outcome<Process> {
+    let mut command = Command::new(Victim::named("refused")?.program());
+    command::as_user(&mut command, uid);
+    command.current_dir(dir).args(states);
+    let mut process = process::start(command, Kind::Pipes, dir)?;
+    process.expect("READY")?;
+    Ok(process)
+}
+
+/// Nothing but what was there before may be in the directory.
+pub fn nothing_left(dir: &Path, allowed: &[&str]) -> Outcome {
+    let names: Vec<String> = fs::read_dir(dir)
+        .map_err(|e| e.to_string())?
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .filter(|n| !allowed.contains(&n.as_str()))
+        .collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    Err(format!("left behind in {}: {names:?}", dir.display()))
+}
+
+fn contains_one(text: &str, words: &[&str]) -> Outcome {
+    let text = text.to_lowercase();
+    if words.iter().any(|w| text.contains(w)) {
+        return Ok(());
+    }
+    Err(format!("none of {words:?} in the message: {text}"))
+}
+
+fn refused(states: &[&str], words: &[&[&str]]) -> Outcome {
+    let uid = own_user();
+    let dir = scratch::directory("refused", uid).map_err(|e| e.to_string())?;
+    let mut process = start(states, uid, &dir)?;
+    let pid = process.pid.to_string();
+    for extra in [&[][..], &["--leave-running"][..]] {
+        let mut command = command::dumper(uid);
+        command.arg(&pid).arg("-o").arg(dir.join("resume.elf")).args(extra);
+        let done = command::run(&mut command, &dir)?.expect(REFUSED, "dump")?;
+        for words in words {
+            contains_one(&done.stderr, words)?;
+        }
+        nothing_left(&dir, &["locked.txt"])?;
+        process.ping()?;
+    }
+    let mut command = command::dumper(uid);
+    command.args(["check", &pid]);
+    let done = command::run(&mut command, &dir)?.expect(REFUSED, "check")?;
+    for words in words {
+        contains_one(&format!("{}{}", done.stdout, done.stderr), words)?;
+    }
+    process.verify()
+}
+
+/// Dumps `pid` and demands a status and one of these words.
+fn fails(pid: i32, uid: Option<u32>, status: &[i32], words: &[&str]) -> Outcome {
+    let dir = scratch::directory("fails", uid).map_err(|e| e.to_string())?;
+    let mut command = command::dumper(uid);
+    command.arg(pid.to_string()).arg("-o").arg(dir.join("resume.elf"));
+    let done = command::run(&mut command, &dir)?;
+    if !status.iter().any(|s| done.exit == crate::reaper::Exit::Code(*s)) {
+        return Err(format!("expected status {status:?}, got {}", done.tell()));
+    }
+    contains_one(&done.stderr, words)?;
+    nothing_left(&dir, &[])
+}
+
+fn undumpable() -> Outcome {
+    let dir = scratch::directory("undumpable", own_user()).map_err(|e| e.to_string())?;
+    let mut process = start(&["undumpable"], own_user(), &dir)?;
+    fails(process.pid, own_user(), &[REFUSED, NO_PROCESS], &["dumpable"])?;
+    process.verify()
+}
+
+fn no_such_pid() -> Outcome {
+    fails(0x3f_ffff, own_user(), &[NO_PROCESS], &["no process", "no such", "does not exist"])
+}
+
+fn kernel_thread() -> Outcome {
+    let found = fs::read_dir("/proc").map_err(|e| e.to_string())?.flatten().find_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        status.lines().any(|l| l == "Kthread:\t1").then_some(pid)
+    });
+    let Some(pid) = found else {
+        eprintln!("refused::kernel_thread: no kernel thread is visible here, nothing tried");
+        return Ok(());
+    };
+    fails(pid, None, &[REFUSED, NO_PROCESS], &["kernel"])
+}
+
+fn zombie() -> Outcome {
+    let dir = scratch::directory("zombie", own_user()).map_err(|e| e.to_string())?;
+    let mut process = start(&["zombie-child"], own_user(), &dir)?;
+    let children = process::children(process.pid);
+    let pid = *children.first().ok_or("the victim has no child")?;
+    fails(pid, own_user(), &[REFUSED, NO_PROCESS], &["zombie", "ended", "exited"])?;
+    process.verify()
+}
+
+fn itself() -> Outcome {
+    let dir = scratch::directory("itself", own_user()).map_err(|e| e.to_string())?;
+    let mut command = Command::new("/bin/sh");
+    command::as_user(&mut command, own_user());
+    let line = format!("exec {} $$ -o {}/x.elf", scratch::dumper().display(), dir.display());
+    command.args(["-c", &line]);
+    let done = command::run(&mut command, &dir)?;
+    contains_one(&done.stderr, &["itself"])?;
+    if ![REFUSED, NO_PROCESS].iter().any(|s| done.exit == crate::reaper::Exit::Code(*s)) {
+        return Err(done.tell());
+    }
+    nothing_left(&dir, &[])
+}
+
+fn parent() -> Outcome {
+    let dir = scratch::directory("parent", own_user()).map_err(|e| e.to_string())?;
+    let mut command = Command::new("/bin/sh");
+    command::as_user(&mut command, own_user());
+    let dumper = scratch::dumper().display();
+    let line = format!("{dumper} $$ -o {}/x.elf; echo status $?", dir.display());
+    command.args(["-c", &line]);
+    let done = command::run(&mut command, &dir)?.expect(0, "the shell that dumps itself")?;
+    contains_one(&done.stderr, &["parent", "ancestor"])?;
+    if !done.stdout.contains("status 3") && !done.stdout.contains("status 4") {
+        return Err(done.tell());
+    }
+    nothing_left(&dir, &[])
+}
+
+fn other_user() -> Outcome {
+    let dir = scratch::directory("other", None).map_err(|e| e.to_string())?;
+    let mut process = start(&["nothing"], None, &dir)?;
+    fails(process.pid, Some(NOBODY), &[REFUSED, NO_PROCESS], &["user", "permi", "owner"])?;
+    process.verify()
+}
+
+/// A 32-bit program by hand, as a machine may have no compiler for one: it waits for signals.
+fn program_of_32_bits(path: &Path) -> std::io::Result<()> {
+    let code: [u8; 9] = [0xb8, 29, 0, 0, 0, 0xcd, 0x80, 0xeb, 0xf7];
+    let base = 0x0804_8000u32;
+    let mut file = Vec::new();
+    file.extend_from_slice(b"\x7fELF\x01\x01\x01\0\0\0\0\0\0\0\0\0");
+    for half in [2u16, 3] {
+        file.extend_from_slice(&half.to_le_bytes());
+    }
+    for word in [1u32, base + 84, 52, 0, 0] {
+        file.extend_from_slice(&word.to_le_bytes());
+    }
+    for half in [52u16, 32, 1, 0, 0, 0] {
+        file.extend_from_slice(&half.to_le_bytes());
+    }
+    let size = 84 + code.len() as u32;
+    for word in [1u32, 0, base, base, size, size, 5, 4096] {
+        file.extend_from_slice(&word.to_le_bytes());
+    }
+    file.extend_from_slice(&code);
+    let mut out = fs::File::create(path)?;
+    out.write_all(&file)?;
+    out.set_permissions(fs::Permissions::from_mode(0o755))
+}
+
+fn thirty_two_bit() -> Outcome {
+    let dir = scratch::directory("thirty-two", None).map_err(|e| e.to_string())?;
+    let path: PathBuf = dir.join("program");
+    program_of_32_bits(&path).map_err(|e| e.to_string())?;
+    let mut command = Command::new(&path);
+    command::as_user(&mut command, own_user());
+    let process = match process::start(command, Kind::Pipes, &dir) {
+        Ok(process) => process,
+        Err(why) => {
+            eprintln!("refused::thirty_two_bit: this kernel runs no 32-bit programs: {why}");
+            return Ok(());
+        }
+    };
+    until("the 32-bit program to run", || {
+        fs::read_to_string(format!("/proc/{}/comm", process.pid)).is_ok_and(|c| c == "program\n")
+    })?;
+    fails(process.pid, own_user(), &[REFUSED, NO_PROCESS], &["32-bit"])
+}

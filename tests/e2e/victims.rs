@@ -1,0 +1,304 @@
+//! The victims: small programs that make one kind of state, say READY, wait, and verify it.
+//!
+//! A victim is a file in tests/victims. Lines `//#Name: value` in it tell how to build and to
+//! treat it:
+//!
+//! - `Flags`: further flags for the compiler.
+//! - `Modes`: the ways to try it, of those in [`Mode`]; without it root, user, newpid and leave;
+//!   `none` if it only serves other tests.
+//! - `Stdio`: `pipes` (default), `file` or `pty`.
+//! - `Dump`: further options for `dumper`.
+//! - `Resume`: further options for the image.
+//! - `Before`: `stop` stops the victim by SIGSTOP before each dump and continues it after each
+//!   resume.
+//! - `Dumps`: how many dumps in a row, each of the process that the last image brought back; 2
+//!   without it.
+//! - `Needs`: a CPU feature as /proc/cpuinfo names it; without it the victim itself tells and passes.
+//!
+//! A victim talks over standard input and output: it prints READY when its state is made, answers
+//! `ping` by PONG, and after `verify` prints OK and ends with 0, or FAIL: and why.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+
+use crate::command;
+use crate::process::{self, Kind, Outcome, Process};
+use crate::scratch::{self, NOBODY};
+
+/// A way to try a victim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Neither dumped nor resumed: shows that the victim itself is right.
+    Alone,
+    /// Everything as root, original pids in place.
+    Root,
+    /// Everything as an unprivileged user.
+    User,
+    /// As an unprivileged user, resumed with `--new-pid`.
+    NewPid,
+    /// Resumed in an empty root directory that holds only the image.
+    Empty,
+    /// Dumped three times with `--leave-running`, never resumed.
+    Leave,
+}
+
+impl Mode {
+    /// All of them with their names.
+    pub const ALL: [(Mode, &'static str); 6] = [
+        (Mode::Alone, "alone"),
+        (Mode::Root, "root"),
+        (Mode::User, "user"),
+        (Mode::NewPid, "newpid"),
+        (Mode::Empty, "empty"),
+        (Mode::Leave, "leave"),
+    ];
+
+    /// Whether it can only be tried by root.
+    pub fn needs_root(self) -> bool {
+        matches!(self, Mode::Root | Mode::Empty)
+    }
+
+    /// The user everything runs as.
+    pub fn uid(self) -> Option<u32> {
+        (scratch::is_root() && !self.needs_root()).then_some(NOBODY)
+    }
+}
+
+/// One victim.
+#[derive(Debug, Clone)]
+pub struct Victim {
+    /// Its name: the file's without extension.
+    pub name: String,
+    source: PathBuf,
+    text: String,
+}
+
+impl Victim {
+    /// All victims, sorted by name.
+    pub fn all() -> Vec<Victim> {
+        let dir = scratch::sources().join("tests/victims");
+        let mut found: Vec<Victim> = fs::read_dir(dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|e| e == "c" || e == "cpp" || e == "rs"))
+            .filter_map(|path| {
+                let name = path.file_stem()?.to_str()?.to_owned();
+                let text = fs::read_to_string(&path).ok()?;
+                Some(Victim { name, source: path, text })
+            })
+            .collect();
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found
+    }
+
+    /// The victim of this name.
+    pub fn named(name: &str) -> Outcome<Victim> {
+        let mut all = Victim::all();
+        let at = all.iter().position(|v| v.name == name);
+        at.map(|at| all.swap_remove(at)).ok_or_else(|| format!("no victim {name} in tests/victims"))
+    }
+
+    fn directive(&self, name: &str) -> Option<&str> {
+        let prefix = format!("//#{name}:");
+        self.text.lines().find_map(|l| l.strip_prefix(&prefix)).map(str::trim)
+    }
+
+    fn words(&self, name: &str) -> Vec<&str> {
+        self.directive(name).unwrap_or_default().split_ascii_whitespace().collect()
+    }
+
+    /// The ways to try it.
+    pub fn modes(&self) -> Vec<(Mode, &'static str)> {
+        let wanted = self.directive("Modes").unwrap_or("root user newpid leave");
+        let words: Vec<&str> = wanted.split_ascii_whitespace().collect();
+        if words == ["none"] {
+            return Vec::new();
+        }
+        Mode::ALL
+            .into_iter()
+            .filter(|(mode, name)| *mode == Mode::Alone || words.contains(name))
+            .collect()
+    }
+
+    fn kind(&self) -> Kind {
+        match self.directive("Stdio") {
+            Some("pty") => Kind::Pty,
+            Some("file") => Kind::File,
+            _ => Kind::Pipes,
+        }
+    }
+
+    /// The built program.
+    pub fn program(&self) -> PathBuf {
+        scratch::root().join("victims").join(&self.name)
+    }
+
+    /// Builds it.
+    pub fn build(&self) -> Outcome {
+        let out = self.program();
+        let extension = self.source.extension().and_then(|e| e.to_str());
+        let mut command = match extension {
+            Some("rs") => {
+                let mut c = Command::new("rustc");
+                c.args(["--edition", "2021", "-O", "-o"]).arg(&out).arg(&self.source);
+                c
+            }
+            kind => {
+                let mut c = Command::new(if kind == Some("cpp") { "g++" } else { "cc" });
+                c.args(["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]);
+                c.args(["-Wno-format-truncation", "-Wno-missing-field-initializers", "-o"])
+                    .arg(&out)
+                    .arg(&self.source);
+                c.args(self.words("Flags"));
+                c
+            }
+        };
+        let done = command.output().map_err(|e| format!("{command:?}: {e}"))?;
+        if done.status.success() {
+            return Ok(());
+        }
+        Err(format!("building {}:\n{}", self.name, String::from_utf8_lossy(&done.stderr)))
+    }
+
+    /// Starts it in `dir` as the mode says, and waits until it is ready.
+    pub fn start(&self, mode: Mode, dir: &Path) -> Outcome<Process> {
+        let mut command = Command::new(self.program());
+        command::as_user(&mut command, mode.uid());
+        command.current_dir(if mode == Mode::Empty { Path::new("/") } else { dir });
+        command.arg("an argument").arg("").env("VICTIM", &self.name);
+        let mut process = process::start(command, self.kind(), dir)?;
+        process.expect("READY")?;
+        Ok(process)
+    }
+
+    /// Tries it once.
+    pub fn try_in(&self, mode: Mode) -> Outcome {
+        let dir = scratch::directory(&format!("{}-{mode:?}", self.name), mode.uid())
+            .map_err(|e| e.to_string())?;
+        let done = self.try_at(mode, &dir);
+        if done.is_ok() {
+            let _ = fs::remove_dir_all(&dir);
+        }
+        done
+    }
+
+    fn try_at(&self, mode: Mode, dir: &Path) -> Outcome {
+        let mut process = self.start(mode, dir)?;
+        if mode == Mode::Alone {
+            process.ping()?;
+            return process.verify();
+        }
+        if mode == Mode::Leave {
+            return self.leave_running(process, dir);
+        }
+        let dumps = self.directive("Dumps").and_then(|d| d.parse().ok()).unwrap_or(2);
+        let dumps = if mode == Mode::Empty { 1 } else { dumps };
+        for round in 1..=dumps {
+            let tag = |e: String| format!("round {round}: {e}");
+            self.before_dump(&process).map_err(tag)?;
+            let image = dir.join(format!("resume{round}.elf"));
+            command::dump(process.pid, &image, mode.uid(), &self.words("Dump")).map_err(tag)?;
+            command::gone(&mut process).map_err(tag)?;
+            process = self.resume(mode, &image, dir).map_err(tag)?;
+            self.after_resume(&process).map_err(tag)?;
+            process.ping().map_err(tag)?;
+        }
+        process.verify()
+    }
+
+    fn leave_running(&self, mut process: Process, dir: &Path) -> Outcome {
+        for round in 1..=3 {
+            self.before_dump(&process)?;
+            let image = dir.join(format!("left{round}.elf"));
+            let mut options = self.words("Dump");
+            options.push("--leave-running");
+            command::dump(process.pid, &image, Mode::Leave.uid(), &options)?;
+            self.after_resume(&process)?;
+            process.ping().map_err(|e| format!("left running {round}: {e}"))?;
+        }
+        process.verify().map_err(|e| format!("left running: {e}"))
+    }
+
+    fn before_dump(&self, process: &Process) -> Outcome {
+        if self.directive("Before") != Some("stop") {
+            return Ok(());
+        }
+        // After a resume the supervisor stops with its program, and is not what is to be stopped.
+        let pid = process::children(process.pid).first().copied().unwrap_or(process.pid);
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).map_err(|e| e.to_string())?;
+        until(&format!("{pid} to stop"), || is_stopped(pid))
+    }
+
+    fn after_resume(&self, process: &Process) -> Outcome {
+        if self.directive("Before") != Some("stop") {
+            return Ok(());
+        }
+        until("the resumed process to be stopped", || is_stopped(process.pid))?;
+        kill(Pid::from_raw(process.pid), Signal::SIGCONT).map_err(|e| e.to_string())
+    }
+
+    /// Starts an image as the mode says.
+    pub fn resume(&self, mode: Mode, image: &Path, dir: &Path) -> Outcome<Process> {
+        let mut options = self.words("Resume");
+        if mode == Mode::NewPid {
+            options.push("--new-pid");
+        }
+        resume_with(mode, image, dir, self.kind(), &options)
+    }
+}
+
+/// Starts an image with these options.
+pub fn resume_with(
+    mode: Mode,
+    image: &Path,
+    dir: &Path,
+    kind: Kind,
+    options: &[&str],
+) -> Outcome<Process> {
+    let mut command = if mode == Mode::Empty {
+        let root = dir.join("root");
+        fs::create_dir_all(&root).map_err(|e| e.to_string())?;
+        fs::copy(image, root.join("resume.elf")).map_err(|e| e.to_string())?;
+        let mut command = Command::new("/resume.elf");
+        // SAFETY: chroot and chdir are async-signal-safe; the path was made before the fork.
+        unsafe {
+            command.pre_exec(move || {
+                nix::unistd::chroot(&root)?;
+                Ok(nix::unistd::chdir("/")?)
+            });
+        }
+        command
+    } else {
+        let mut command = Command::new(image);
+        command.current_dir(dir);
+        command
+    };
+    command::as_user(&mut command, mode.uid());
+    command.args(options);
+    process::start(command, kind, dir)
+}
+
+/// Whether every thread of a process is stopped by job control.
+pub fn is_stopped(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    status.lines().any(|l| l.starts_with("State:\tT"))
+}
+
+/// Waits for a condition that no event announces.
+pub fn until(what: &str, mut holds: impl FnMut() -> bool) -> Outcome {
+    let deadline = std::time::Instant::now() + process::LIMIT;
+    while !holds() {
+        if std::time::Instant::now() > deadline {
+            return Err(format!("waiting for {what}: time is up"));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(3));
+    }
+    Ok(())
+}

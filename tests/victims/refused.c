@@ -1,0 +1,136 @@
+//#Modes: none
+// States that a dump refuses, chosen by the arguments; the process must not notice any of it.
+#include "victim.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/epoll.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/ptrace.h>
+#include <sys/shm.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+static pid_t child, zombie;
+
+static void make(const char *what)
+{
+	if (!strcmp(what, "child")) {
+		child = fork();
+		if (!child) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			for (;;)
+				pause();
+		}
+	} else if (!strcmp(what, "zombie-child")) {
+		zombie = fork();
+		if (!zombie)
+			_exit(0);
+		siginfo_t info;
+		MUST(waitid(P_PID, zombie, &info, WEXITED | WNOWAIT));
+	} else if (!strcmp(what, "socket")) {
+		int ends[2];
+		MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+	} else if (!strcmp(what, "inet")) {
+		int s = MUST(socket(AF_INET, SOCK_STREAM, 0));
+		MUST(listen(s, 1));
+	} else if (!strcmp(what, "epoll")) {
+		MUST(epoll_create1(0));
+	} else if (!strcmp(what, "timerfd")) {
+		MUST(timerfd_create(CLOCK_MONOTONIC, 0));
+	} else if (!strcmp(what, "signalfd")) {
+		sigset_t set;
+		sigemptyset(&set);
+		MUST(signalfd(-1, &set, 0));
+	} else if (!strcmp(what, "inotify")) {
+		MUST(inotify_init());
+	} else if (!strcmp(what, "shared")) {
+		char *p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		CHECK(p != MAP_FAILED, "mmap");
+		*p = 1;
+	} else if (!strcmp(what, "sysv")) {
+		int id = MUST(shmget(IPC_PRIVATE, 4096, 0600));
+		CHECK(shmat(id, NULL, 0) != (void *)-1, "shmat");
+		MUST(shmctl(id, IPC_RMID, NULL));
+	} else if (!strcmp(what, "lock")) {
+		int fd = MUST(open("locked.txt", O_RDWR | O_CREAT, 0600));
+		MUST(flock(fd, LOCK_EX));
+	} else if (!strcmp(what, "memfd")) {
+		int fd = MUST(memfd_create("shared", 0));
+		MUST(ftruncate(fd, 4096));
+		char *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		CHECK(p != MAP_FAILED, "mmap");
+		close(fd);
+	} else if (!strcmp(what, "outside-pipe")) {
+		/* One end here, the other in a process that is not part of the tree. */
+		int ends[2];
+		MUST(pipe(ends));
+		if (!fork()) {
+			if (fork())
+				_exit(0);
+			close(ends[0]);
+			close(0);
+			close(1);
+			close(2);
+			prctl(PR_SET_NAME, "outsider");
+			sleep(100);
+			_exit(0);
+		}
+		wait(NULL);
+		close(ends[1]);
+	} else if (!strcmp(what, "seccomp")) {
+		struct sock_filter allow[] = { BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW) };
+		struct sock_fprog program = { 1, allow };
+		MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+		MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+	} else if (!strcmp(what, "undumpable")) {
+		MUST(prctl(PR_SET_DUMPABLE, 0));
+	} else if (!strcmp(what, "traced")) {
+		pid_t me = getpid();
+		int ends[2];
+		char c;
+		prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+		MUST(pipe(ends));
+		if (!fork()) {
+			if (fork())
+				_exit(0);
+			c = ptrace(PTRACE_SEIZE, me, 0, 0) ? 'n' : 'y';
+			MUST(write(ends[1], &c, 1));
+			for (int fd = 0; fd < 20; fd++)
+				close(fd);
+			/* Ends with the victim. */
+			for (;;) {
+				int status;
+				if (waitpid(me, &status, __WALL) < 0 || WIFEXITED(status) || WIFSIGNALED(status))
+					_exit(0);
+				ptrace(PTRACE_CONT, me, 0, WIFSTOPPED(status) && !(status >> 16) ? WSTOPSIG(status) : 0);
+			}
+		}
+		wait(NULL);
+		MUST(read(ends[0], &c, 1));
+		close(ends[0]);
+		close(ends[1]);
+		CHECK(c == 'y', "the tracer could not attach");
+	} else if (!strcmp(what, "32-bit") || !strcmp(what, "nothing")) {
+	} else {
+		FAIL("no such state: %s", what);
+	}
+}
+
+int main(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++)
+		make(argv[i]);
+	say("READY\n");
+	await_verify();
+	if (child) {
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+	}
+	if (zombie)
+		SAME(waitpid(zombie, NULL, 0), zombie);
+	ok();
+}

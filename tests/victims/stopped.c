@@ -1,0 +1,11 @@
+//#Before: stop
+//#Modes: root user leave
+// A process stopped by job control stays stopped over dump and resume, and goes on with SIGCONT.
+#include "victim.h"
+
+int main(void)
+{
+	ready();
+	await_verify();
+	ok();
+}

@@ -1,0 +1,3 @@
+//#Flags: -DTHREADS=64
+//#Modes: root user leave
+#include "threads.h"
