@@ -1,2 +1,44 @@
-//! x
-fn main() {}
+//! The project's chores: `cargo xtask demo | test | bench | soak | fuzz`.
+
+mod cargo;
+mod checks;
+mod packages;
+mod soak;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "The project's chores", version)]
+struct Cli {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Runs every test: format, lints, documentation, unit tests and end-to-end tests
+    Test,
+    /// Runs the tests with long counts: hundreds of kills, flips over whole images
+    Soak(soak::Options),
+    /// Feeds hostile bytes to the readers of an image (needs a nightly toolchain and cargo-fuzz)
+    Fuzz(soak::FuzzOptions),
+}
+
+/// What a chore could not do, told to the one who asked for it.
+pub type Failure = Box<dyn std::error::Error>;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().chore {
+        Chore::Test => checks::run(),
+        Chore::Soak(options) => soak::run(&options),
+        Chore::Fuzz(options) => soak::fuzz(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("xtask: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
