@@ -4,6 +4,7 @@
 //! * [`capture`]: stops a process and reads it into the model;
 //! * [`pages`]: reads its memory into chunks;
 //! * [`sink`]: where the image goes;
+//! * [`inspect`], [`run`]: the other commands;
 //! * [`failure`], [`words`]: how errors, sizes and times are told;
 //! * [`abort`]: the wish to stop.
 
@@ -11,6 +12,8 @@ pub mod abort;
 pub mod capture;
 pub mod cli;
 pub mod failure;
+pub mod inspect;
 pub mod pages;
+pub mod run;
 pub mod sink;
 pub mod words;

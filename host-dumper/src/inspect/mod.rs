@@ -1,0 +1,71 @@
+//! `dumper inspect`: shows what an image holds. The image is not trusted.
+
+mod read;
+mod text;
+
+pub use read::{read, Image, InspectError, StoredRun};
+pub use text::{printable, text};
+
+use crate::cli::InspectArgs;
+use crate::failure::{errno_text, status, Failure};
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+/// Prints what was asked for.
+pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
+    let name = args.file.display().to_string();
+    let input: Box<dyn Read> = if args.file == Path::new("-") {
+        Box::new(io::stdin().lock())
+    } else {
+        Box::new(File::open(&args.file).map_err(|error| {
+            let text = format!("cannot open {name}: {}", errno_text(&error));
+            Failure::new(status::FAILED, text, "")
+        })?)
+    };
+    let image = read(input, !args.no_verify).map_err(|error| failure(&name, &error))?;
+    let output = if args.json {
+        json(&image)
+    } else if args.plan {
+        printable(&linker::plan_text(&image.plan).map_err(|error| failure(&name, &error.into()))?)
+    } else {
+        text(&name, &image)
+    };
+    // A reader that closes early (head, less) has seen enough.
+    let _ = writeln!(io::stdout(), "{}", output.trim_end());
+    Ok(())
+}
+
+fn failure(name: &str, error: &InspectError) -> Failure {
+    let advice = match error {
+        InspectError::Container(image_format::container::ContainerError::NotAnImage) => {
+            "images are what `dumper <pid> -o FILE` writes"
+        }
+        InspectError::Container(_) | InspectError::Model(_) | InspectError::Plan(_) => {
+            "copy the image again from where it was made"
+        }
+        _ => "",
+    };
+    Failure::new(status::FAILED, format!("{name}: {error}"), advice)
+}
+
+fn json(image: &Image) -> String {
+    let runs: Vec<_> = image
+        .runs
+        .iter()
+        .map(|run| serde_json::json!([run.owner, run.address, run.pages, run.mapped]))
+        .collect();
+    let id = format!("{:032x}", u128::from_be_bytes(image.front.image_id));
+    serde_json::json!({
+        "image_id": id,
+        "format": image.front.version,
+        "created": image.front.created,
+        "bytes": image.size,
+        "chunks": image.chunks,
+        "window": [image.front.window_base, image.front.window_len],
+        "files": image.files,
+        "runs": runs,
+        "model": image.tree,
+    })
+    .to_string()
+}
