@@ -6,9 +6,11 @@
 mod command;
 mod luck;
 mod process;
+mod programs;
 mod reaper;
 mod refusals;
 mod scratch;
+mod terminal;
 mod victims;
 
 use std::process::ExitCode;
@@ -62,7 +64,8 @@ fn main() -> ExitCode {
             trials.push(trial.with_ignored_flag(mode.needs_root() && !root));
         }
     }
-    for case in refusals::cases().into_iter().chain(luck::cases()) {
+    let cases = [refusals::cases(), luck::cases(), terminal::cases(), programs::cases()];
+    for case in cases.into_iter().flatten() {
         let trial = Trial::test(case.name, move || (case.body)().map_err(Failed::from));
         trials.push(trial.with_ignored_flag(case.needs_root && !root));
     }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -112,6 +112,16 @@ impl Process {
         self.input
             .write_all(text.as_bytes())
             .map_err(|e| format!("sending {line:?} to {}: {e}\n{}", self.pid, self.seen()))
+    }
+
+    /// Sends bytes as they are.
+    pub fn send_raw(&mut self, bytes: &[u8]) -> Outcome {
+        self.input.write_all(bytes).map_err(|e| format!("sending to {}: {e}", self.pid))
+    }
+
+    /// The other side of the process's terminal, where it has one.
+    pub fn terminal(&self) -> BorrowedFd<'_> {
+        self.input.as_fd()
     }
 
     /// Reads what is there within `wait`; false at the end of the output.

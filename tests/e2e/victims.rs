@@ -87,7 +87,7 @@ impl Victim {
             .flatten()
             .flatten()
             .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|e| e == "c" || e == "cpp" || e == "rs"))
+            .filter(|path| path.extension().is_some_and(|e| e == "c" || e == "cc" || e == "rs"))
             .filter_map(|path| {
                 let name = path.file_stem()?.to_str()?.to_owned();
                 let text = fs::read_to_string(&path).ok()?;
@@ -151,7 +151,7 @@ impl Victim {
                 c
             }
             kind => {
-                let mut c = Command::new(if kind == Some("cpp") { "g++" } else { "cc" });
+                let mut c = Command::new(if kind == Some("cc") { "g++" } else { "cc" });
                 c.args(["-O2", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"]);
                 c.args(["-Wno-format-truncation", "-Wno-missing-field-initializers", "-o"])
                     .arg(&out)
