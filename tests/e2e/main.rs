@@ -3,6 +3,7 @@
 //! Run as root, as some modes need it; as another user those are left out, and said so (on a CI
 //! machine, where `CI` is set, that is a failure). `DUMPER_SOAK=1` turns short counts into long.
 
+mod cli;
 mod command;
 mod luck;
 mod process;
@@ -64,7 +65,8 @@ fn main() -> ExitCode {
             trials.push(trial.with_ignored_flag(mode.needs_root() && !root));
         }
     }
-    let cases = [refusals::cases(), luck::cases(), terminal::cases(), programs::cases()];
+    let cases =
+        [refusals::cases(), luck::cases(), terminal::cases(), programs::cases(), cli::cases()];
     for case in cases.into_iter().flatten() {
         let trial = Trial::test(case.name, move || (case.body)().map_err(Failed::from));
         trials.push(trial.with_ignored_flag(case.needs_root && !root));
