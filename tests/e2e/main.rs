@@ -49,6 +49,7 @@ const THREADS: usize = 4;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
+    keep_descriptors_to_ourselves();
     arguments.test_threads.get_or_insert(THREADS);
     let root = scratch::is_root();
     if !root && std::env::var_os("CI").is_some() {
@@ -86,6 +87,12 @@ fn main() -> ExitCode {
         scratch::clean();
     }
     conclusion.exit_code()
+}
+
+/// Descriptors that whoever started us left open are none of the victims' business.
+fn keep_descriptors_to_ourselves() {
+    // SAFETY: only the close-on-exec flags change.
+    unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
 }
 
 /// Builds the victims, then becomes the reaper of everything that follows.

@@ -4,12 +4,15 @@ use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::fcntl::OFlag;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
 use crate::reaper::{self, Exit};
 
@@ -68,10 +71,8 @@ pub fn start(mut command: Command, kind: Kind, dir: &Path) -> Outcome<Process> {
             (input, output, file) = (to.into(), None, Some(path));
         }
         Kind::Pty => {
-            let pty = nix::pty::openpty(None, None).map_err(|e| e.to_string())?;
-            set_cloexec(&pty.master);
-            set_cloexec(&pty.slave);
-            let clone = || pty.slave.try_clone().map_err(|e| e.to_string());
+            let (master, slave) = pty().map_err(|e| format!("making a terminal: {e}"))?;
+            let clone = || slave.try_clone().map_err(|e| e.to_string());
             command.stdin(clone()?).stdout(clone()?).stderr(clone()?);
             // SAFETY: setsid and ioctl are async-signal-safe and touch no memory of ours.
             unsafe {
@@ -83,8 +84,8 @@ pub fn start(mut command: Command, kind: Kind, dir: &Path) -> Outcome<Process> {
                     Ok(())
                 });
             }
-            let reading = pty.master.try_clone().map_err(|e| e.to_string())?;
-            (input, output, file) = (pty.master.into(), Some(reading.into()), None);
+            let reading = master.try_clone().map_err(|e| e.to_string())?;
+            (input, output, file) = (master, Some(reading), None);
         }
     }
     let pid = reaper::spawn(&mut command).map_err(|e| format!("starting {command:?}: {e}"))?;
@@ -92,12 +93,23 @@ pub fn start(mut command: Command, kind: Kind, dir: &Path) -> Outcome<Process> {
 }
 
 fn pipe() -> Outcome<(OwnedFd, OwnedFd)> {
-    nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| format!("pipe: {e}"))
+    nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| format!("pipe: {e}"))
 }
 
-fn set_cloexec(fd: &OwnedFd) {
-    let flag = nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC);
-    let _ = nix::fcntl::fcntl(fd.as_fd(), flag);
+/// A terminal: the side we hold and the side of the process, which its user may open by name.
+///
+/// Both are close-on-exec from the start, as other tests start processes at any moment.
+fn pty() -> std::io::Result<(File, File)> {
+    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
+    grantpt(&master)?;
+    unlockpt(&master)?;
+    let slave = fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open(ptsname_r(&master)?)?;
+    slave.set_permissions(fs::Permissions::from_mode(0o666))?;
+    Ok((File::from(OwnedFd::from(master)), slave))
 }
 
 impl Process {

@@ -1,4 +1,4 @@
-//#Dumps: 6
+//#Dumps: 10
 //#Modes: root user newpid empty leave
 // The clock functions of the vdso are called all the time, so that a dump may fall into them.
 #include "victim.h"
