@@ -40,7 +40,8 @@ fn main() {
     let output = cargo.output().expect("cargo can be started");
     if !output.status.success() {
         eprintln!("{}", String::from_utf8_lossy(&output.stderr));
-        panic!("the restorer could not be built (see above)");
+        eprintln!("the restorer could not be built (see above)");
+        std::process::exit(1);
     }
     let built = target_dir.join(&target).join("restorer/restorer");
     std::fs::copy(&built, out.join("restorer.elf")).expect("the restorer was built");

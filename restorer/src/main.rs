@@ -1,26 +1,25 @@
-//! The restorer as a program of its own; everything it does is in the library.
+//! The restorer as a program of its own; everything it does is in the library, its entry point
+//! in `restorer::arch`.
 #![no_std]
 #![no_main]
 
-use restorer as _;
+use restorer::arch;
 
+/// A panic is a mistake of ours: said without the place, whose text would fill the blob.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    restorer::arch::exit(125)
+    restorer::report::say(format_args!("the resume failed: internal error; report this"));
+    arch::exit(125)
 }
 
-/// Where the kernel enters.
-///
-/// # Safety
-///
-/// Called by the kernel alone, once.
-#[unsafe(naked)]
-#[no_mangle]
-#[link_section = ".text.start"]
-pub unsafe extern "C" fn _start() -> ! {
-    core::arch::naked_asm!(
-        "mov edi, 125", // the resume's own failure status
-        "mov eax, 231", // exit_group
-        "syscall",
-    )
+/// The prebuilt `alloc` was compiled for unwinding and names these; a panic aborts, so that
+/// nobody calls them.
+mod unwinding {
+    #[no_mangle]
+    extern "C" fn rust_eh_personality() {}
+
+    #[no_mangle]
+    extern "C" fn _Unwind_Resume() -> ! {
+        restorer::arch::exit(125)
+    }
 }

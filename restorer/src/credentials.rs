@@ -1,0 +1,117 @@
+//! Groups, capabilities, affinity: as far as the resumer's rights and the target's means go.
+
+use crate::report::say;
+use crate::sys::{self, nr, Errno};
+use alloc::vec;
+use alloc::vec::Vec;
+
+const SETGROUPS: usize = 116;
+const GETGROUPS: usize = 115;
+const PR_CAPBSET_READ: usize = 23;
+const PR_CAPBSET_DROP: usize = 24;
+const PR_SET_SECUREBITS: usize = 28;
+const PR_GET_SECUREBITS: usize = 27;
+const PR_CAP_AMBIENT: usize = 47;
+const AMBIENT_RAISE: usize = 2;
+const AMBIENT_CLEAR_ALL: usize = 4;
+/// _LINUX_CAPABILITY_VERSION_3.
+const VERSION: u32 = 0x2008_0522;
+
+/// Supplementary groups of this process.
+pub fn groups() -> Vec<u32> {
+    let count = sys::plain(GETGROUPS, &[0, 0]).unwrap_or(0);
+    let mut groups = vec![0u32; count];
+    // SAFETY: the kernel writes at most `count` numbers.
+    let found = unsafe { sys::call(GETGROUPS, &[count, groups.as_mut_ptr() as usize]) };
+    groups.truncate(found.unwrap_or(0));
+    groups
+}
+
+/// setgroups(2), unless the resuming command had the same groups.
+pub fn set_groups(wanted: &[u32], had: &[u32]) -> Result<usize, Errno> {
+    if wanted == had {
+        return Ok(0);
+    }
+    // SAFETY: the kernel reads the numbers.
+    unsafe { sys::call(SETGROUPS, &[wanted.len(), wanted.as_ptr() as usize]) }
+}
+
+fn set_words(words: &[u32; 6]) -> Result<usize, Errno> {
+    let header = [VERSION, 0];
+    // SAFETY: the kernel reads header and two triples.
+    unsafe { sys::call(nr::CAPSET, &[header.as_ptr() as usize, words.as_ptr() as usize]) }
+}
+
+/// Effective, permitted, inheritable set of this thread.
+pub fn capabilities() -> [u64; 3] {
+    let header = [VERSION, 0];
+    let mut w = [0u32; 6];
+    // SAFETY: the kernel reads the header and writes two triples.
+    let _ = unsafe { sys::call(nr::CAPGET, &[header.as_ptr() as usize, w.as_mut_ptr() as usize]) };
+    core::array::from_fn(|i| u64::from(w[i]) | u64::from(w[i + 3]) << 32)
+}
+
+/// Takes on the sets (inheritable, permitted, effective, bounding, ambient) and the securebits,
+/// each as far as the rights at hand go.
+pub fn set_capabilities(wanted: &[u64; 6]) -> Result<usize, Errno> {
+    let [inheritable, permitted, effective, bounding, ambient, securebits] = *wanted;
+    let [_, held, held_inheritable] = capabilities();
+    for cap in 0..64 {
+        let in_set = bounding >> cap & 1 == 1;
+        match sys::prctl(PR_CAPBSET_READ, &[cap]) {
+            Ok(1) if !in_set => {
+                // Without CAP_SETPCAP the set stays wider, which gives nobody a right he had not.
+                let _ = sys::prctl(PR_CAPBSET_DROP, &[cap]);
+            }
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    if sys::prctl(PR_GET_SECUREBITS, &[]) != Ok(securebits as usize) {
+        let _ = sys::prctl(PR_SET_SECUREBITS, &[securebits as usize]);
+    }
+    let _ = sys::prctl(PR_CAP_AMBIENT, &[AMBIENT_CLEAR_ALL]);
+    let p = permitted & held;
+    let e = effective & p;
+    let i = inheritable & (held_inheritable | held);
+    let low = |n: u64| n as u32;
+    let high = |n: u64| (n >> 32) as u32;
+    set_words(&[low(e), low(p), low(i), high(e), high(p), high(i)])?;
+    for cap in (0..64).filter(|cap| ambient & p & i & 1 << cap != 0) {
+        let _ = sys::prctl(PR_CAP_AMBIENT, &[AMBIENT_RAISE, cap]);
+    }
+    if permitted & !held != 0 {
+        return Err(Errno::EPERM);
+    }
+    Ok(0)
+}
+
+/// Sets the CPUs, clipped to those that there are here.
+pub fn set_affinity(mask: &[u8]) -> Result<usize, Errno> {
+    let mut here = [0u8; 1024];
+    let args = [0, here.len(), here.as_mut_ptr() as usize];
+    // SAFETY: the kernel writes at most 1024 bytes.
+    let len = unsafe { sys::call(nr::SCHED_GETAFFINITY, &args) }?;
+    let here = &mut here[..len];
+    let mut wanted = vec![0u8; len];
+    let mut clipped = false;
+    for (i, byte) in mask.iter().enumerate() {
+        let there = here.get(i).copied().unwrap_or(0);
+        clipped |= byte & !there != 0;
+        if let Some(w) = wanted.get_mut(i) {
+            *w = byte & there;
+        }
+    }
+    if wanted == *here {
+        return Ok(0);
+    }
+    if wanted.iter().all(|b| *b == 0) {
+        say(format_args!("note: none of the program's CPUs exists here; it may use all"));
+        return Ok(0);
+    }
+    if clipped {
+        say(format_args!("note: some of the program's CPUs do not exist here"));
+    }
+    // SAFETY: the kernel reads the mask.
+    unsafe { sys::call(nr::SCHED_SETAFFINITY, &[0, wanted.len(), wanted.as_ptr() as usize]) }
+}

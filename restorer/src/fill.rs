@@ -1,0 +1,280 @@
+//! Page contents: every chunk verified, the pages of the process copied in place.
+//!
+//! A block is hashed and copied while it lies in the processor's cache; threads take chunks in
+//! turn. The destination was mapped writable by the plan.
+
+use crate::arch;
+use crate::chain::{Chunk, Runs};
+use crate::image::Image;
+use crate::options::Options;
+use crate::report::{Fault, Outcome};
+use crate::sys::{self, clone, nr, Errno};
+use crate::window::Window;
+use crate::{lz4, verbose};
+use alloc::format;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use image_format::container::{hash_data, kind, CHUNK_DATA_MAX, HASH_BLOCK};
+use image_format::plan::PlanHeader;
+
+/// Below this many bytes a further thread costs more than it brings.
+const WORTH_A_WORKER: u64 = 1 << 20;
+const MOST_WORKERS: u32 = 4;
+const STACK: u64 = 64 << 10;
+
+/// What the threads share.
+struct Job<'a> {
+    image: &'a Image,
+    options: &'a Options,
+    window: &'a Window,
+    owner: u32,
+    next: AtomicU32,
+    /// 1 + index of a chunk that is not good.
+    failed: AtomicU32,
+    what: AtomicU32,
+    copied: AtomicU64,
+}
+
+mod trouble {
+    pub const DAMAGED: u32 = 1;
+    pub const PLACE: u32 = 2;
+    pub const MEMORY: u32 = 3;
+}
+
+/// Verifies all chunks and copies the pages of process `owner`.
+pub fn fill(image: &Image, options: &Options, window: &Window, owner: u32) -> Outcome<()> {
+    let job = Job {
+        image,
+        options,
+        window,
+        owner,
+        next: AtomicU32::new(0),
+        failed: AtomicU32::new(0),
+        what: AtomicU32::new(0),
+        copied: AtomicU64::new(0),
+    };
+    let workers = workers(image, options);
+    let crew = Crew::start(&job, workers.saturating_sub(1))?;
+    job.work();
+    crew.wait();
+    let failed = job.failed.load(Ordering::Acquire);
+    if failed == 0 {
+        let copied = job.copied.load(Ordering::Relaxed) >> 10;
+        verbose!(options, "{copied} KiB of memory in place, {workers} threads");
+        return Ok(());
+    }
+    let at = image.chain.chunks.get(failed as usize - 1).map_or(0, |c| c.at);
+    let object = format!("chunk at byte {at}");
+    Err(match job.what.load(Ordering::Relaxed) {
+        trouble::PLACE => {
+            Fault::new("pages would overwrite the restorer", object, "dump the program again")
+        }
+        trouble::MEMORY => Fault::new("no memory to unpack", object, "free memory"),
+        _ => Fault::new("the image is damaged", object, "get a good copy of the file"),
+    })
+}
+
+fn workers(image: &Image, options: &Options) -> u32 {
+    if options.workers != 0 {
+        return options.workers;
+    }
+    let bytes: u64 = image.chain.chunks.iter().map(|c| c.header.data_len).sum();
+    let worth = (bytes / WORTH_A_WORKER).min(u64::from(MOST_WORKERS)) as u32;
+    if worth < 4 {
+        return 1;
+    }
+    worth.min(cpus()).max(1)
+}
+
+/// Number of CPUs that we may run on.
+pub fn cpus() -> u32 {
+    let mut mask = [0u64; 128];
+    let args = [0, size_of_val(&mask), mask.as_mut_ptr() as usize];
+    // SAFETY: the kernel writes at most the given number of bytes into `mask`.
+    match unsafe { sys::call(nr::SCHED_GETAFFINITY, &args) } {
+        Ok(n) => mask[..(n / 8).min(mask.len())].iter().map(|w| w.count_ones()).sum(),
+        Err(_) => 1,
+    }
+}
+
+/// Threads at work beside this one.
+struct Crew {
+    /// The kernel clears each when its thread has ended.
+    running: Vec<AtomicU32>,
+}
+
+impl Crew {
+    fn start(job: &Job<'_>, count: u32) -> Outcome<Self> {
+        let running: Vec<_> = (0..count).map(|_| AtomicU32::new(1)).collect();
+        for word in &running {
+            let stack = job.window.memory(STACK, "a worker's stack")?;
+            let flags = clone::VM | clone::FS | clone::FILES | clone::SIGHAND | clone::THREAD;
+            let flags = flags | clone::SYSVSEM | clone::CHILD_CLEARTID;
+            let place = word.as_ptr() as u64;
+            let args = [flags, 0, place, 0, 0, stack as u64, STACK, 0, 0, 0, 0];
+            // SAFETY: the stack was just mapped for this thread alone; `wait` is called before
+            // `job` and `running` go.
+            let started = unsafe { arch::start_thread(&args, worker, &raw const *job as usize) };
+            if started.is_err() {
+                // One thread fewer; the others take its part.
+                word.store(0, Ordering::Release);
+            }
+        }
+        Ok(Self { running })
+    }
+
+    fn wait(&self) {
+        for word in &self.running {
+            while word.load(Ordering::Acquire) != 0 {
+                sys::futex_wait(word, 1);
+            }
+        }
+    }
+}
+
+extern "C" fn worker(job: usize) -> ! {
+    // SAFETY: `Crew::start` passes a job that outlives this thread.
+    let job = unsafe { &*(job as *const Job<'_>) };
+    job.work();
+    arch::exit_thread()
+}
+
+impl Job<'_> {
+    fn work(&self) {
+        let mut unpacked = Buffer::default();
+        loop {
+            let index = self.next.fetch_add(1, Ordering::Relaxed);
+            let Some(chunk) = self.image.chain.chunks.get(index as usize) else {
+                return;
+            };
+            if self.failed.load(Ordering::Relaxed) != 0 {
+                return;
+            }
+            if let Err(what) = self.chunk(chunk, &mut unpacked) {
+                self.what.store(what, Ordering::Relaxed);
+                self.failed.store(index + 1, Ordering::Release);
+            }
+        }
+    }
+
+    fn is_copied(&self, chunk: &Chunk) -> bool {
+        let header = &chunk.header;
+        header.owner == self.owner
+            && (header.kind == kind::PAGES
+                || header.kind == kind::PAGES_MAPPED && self.options.copy_all)
+    }
+
+    fn chunk(&self, chunk: &Chunk, unpacked: &mut Buffer) -> Result<(), u32> {
+        let (runs, data) = chunk.parts(self.image.bytes);
+        let verify = !self.options.no_verify;
+        let copy = self.is_copied(chunk);
+        if copy && runs.clone().any(|r| self.window.overlaps(r.address, r.pages * 4096)) {
+            return Err(trouble::PLACE);
+        }
+        if !copy || chunk.is_packed() {
+            if verify && chunk.header.kind != kind::PLAN && !chunk.data_is_good(self.image.bytes) {
+                return Err(trouble::DAMAGED);
+            }
+            if copy {
+                let len = chunk.header.raw_len as usize;
+                if unpacked.0.is_empty() {
+                    unpacked.0 = self.buffer(CHUNK_DATA_MAX + 4096).ok_or(trouble::MEMORY)?;
+                }
+                let out = unpacked.0.get_mut(..len).ok_or(trouble::DAMAGED)?;
+                lz4::unpack(data, out).map_err(|lz4::Malformed| trouble::DAMAGED)?;
+                Cursor::new(runs).copy(out);
+                self.copied.fetch_add(len as u64, Ordering::Relaxed);
+            }
+            return Ok(());
+        }
+        let mut hash = 0;
+        let mut cursor = Cursor::new(runs);
+        for block in data.chunks(HASH_BLOCK) {
+            if verify {
+                hash = hash_data(block, hash);
+            }
+            cursor.copy(block);
+        }
+        self.copied.fetch_add(data.len() as u64, Ordering::Relaxed);
+        if verify && hash != chunk.header.data_hash {
+            return Err(trouble::DAMAGED);
+        }
+        Ok(())
+    }
+
+    fn buffer(&self, len: u64) -> Option<&'static mut [u8]> {
+        let at = self.window.memory(len, "unpacking").ok()?;
+        // SAFETY: just mapped with this length, for this thread alone, for good.
+        Some(unsafe { core::slice::from_raw_parts_mut(at, len as usize) })
+    }
+}
+
+/// Where a thread unpacks.
+#[derive(Default)]
+struct Buffer(&'static mut [u8]);
+
+/// Where the next bytes go.
+struct Cursor<'a> {
+    runs: Runs<'a>,
+    at: u64,
+    left: u64,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(runs: Runs<'a>) -> Self {
+        Self { runs, at: 0, left: 0 }
+    }
+
+    fn copy(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            if self.left == 0 {
+                let Some(run) = self.runs.next() else {
+                    return;
+                };
+                (self.at, self.left) = (run.address, run.pages * 4096);
+            }
+            let n = (bytes.len() as u64).min(self.left) as usize;
+            // SAFETY: the plan mapped the run's pages writable, outside the window (checked), so
+            // that nothing of ours is overwritten. Were they not mapped, the fault handler says so.
+            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at as *mut u8, n) };
+            self.at += n as u64;
+            self.left -= n as u64;
+            bytes = &bytes[n..];
+        }
+    }
+}
+
+/// What is free now, in bytes, and whether `need` fits into it.
+pub fn memory_suffices(need: u64, header: &PlanHeader) -> Result<(), u64> {
+    let need = need + header.memory_need;
+    // struct sysinfo: uptime, loads[3], totalram, freeram, sharedram, bufferram, totalswap,
+    // freeswap: words; then procs (16 bits) ... mem_unit at byte 104.
+    let mut info = [0u64; 14];
+    // SAFETY: the kernel writes 112 bytes into `info`.
+    if unsafe { sys::call(nr::SYSINFO, &[info.as_mut_ptr() as usize]) }.is_err() {
+        return Ok(());
+    }
+    let unit = (info[13] as u32).max(1);
+    let free = (info[5] + info[7] + info[9]) * u64::from(unit);
+    if need <= free {
+        return Ok(());
+    }
+    // Page cache can be given up; only /proc/meminfo tells how much of it.
+    match available() {
+        Ok(available) if need > available + info[9] * u64::from(unit) => Err(available),
+        _ => Ok(()),
+    }
+}
+
+fn available() -> Result<u64, Errno> {
+    let fd = sys::openat(sys::AT_FDCWD, c"/proc/meminfo", sys::O_CLOEXEC, 0)?;
+    let mut text = [0u8; 512];
+    let n = sys::read(fd, &mut text);
+    sys::close(fd);
+    let text = core::str::from_utf8(&text[..n?]).map_err(|_| Errno::EINVAL)?;
+    text.lines()
+        .find_map(|l| l.strip_prefix("MemAvailable:"))
+        .and_then(|l| l.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        .map(|kib| kib << 10)
+        .ok_or(Errno::EINVAL)
+}

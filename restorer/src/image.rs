@@ -1,0 +1,153 @@
+//! The image: found, opened, mapped, its heads verified.
+
+use crate::chain::{self, Chain};
+use crate::planfile::Plan;
+use crate::report::{Fault, Outcome};
+use crate::sys::{self, mm, nr, Errno};
+use crate::window::Window;
+use crate::{lz4, verbose};
+use alloc::boxed::Box;
+use alloc::string::ToString;
+use core::ffi::CStr;
+use image_format::container::{hash_without_word, kind, ContainerError, Front, FRONT_OFFSET};
+
+/// The file we run from.
+#[derive(Debug)]
+pub struct Image {
+    /// Its descriptor.
+    pub fd: i32,
+    /// All its bytes.
+    pub bytes: &'static [u8],
+    /// The chunks.
+    pub chain: Chain,
+}
+
+const ADVICE: &str = "get a good copy of the file";
+const BLKGETSIZE64: usize = 0x8008_1272;
+const S_IFMT: u32 = 0o170_000;
+const S_IFBLK: u32 = 0o060_000;
+
+fn damaged(error: ContainerError) -> Box<Fault> {
+    Fault::new("cannot resume", error.to_string(), ADVICE)
+}
+
+/// The descriptor that a path like `/dev/fd/3` names: the kernel calls a program so that was
+/// started by descriptor (execveat(2)).
+fn named_descriptor(path: &CStr) -> Option<i32> {
+    let text = path.to_str().ok()?;
+    ["/dev/fd/", "/proc/self/fd/"].iter().find_map(|p| text.strip_prefix(p)?.parse().ok())
+}
+
+fn is_this(fd: i32, front: &[u8]) -> bool {
+    let mut found = [0u8; Front::SIZE];
+    sys::pread(fd, &mut found, FRONT_OFFSET as u64) == Ok(Front::SIZE) && found == front[..]
+}
+
+/// Opens the file that the kernel started; `name` is what execve(2) was given. `front` are the
+/// bytes of the header in memory, by which the file is recognised.
+pub fn open(name: Option<&CStr>, front: &[u8]) -> Outcome<i32> {
+    let mut error = Errno::ENOENT;
+    if let Some(fd) = name.and_then(named_descriptor) {
+        if is_this(fd, front) {
+            return Ok(fd);
+        }
+    }
+    for path in [name, Some(c"/proc/self/exe")].into_iter().flatten() {
+        match sys::openat(sys::AT_FDCWD, path, sys::O_CLOEXEC | sys::O_NOCTTY, 0) {
+            Ok(fd) if is_this(fd, front) => return Ok(fd),
+            Ok(fd) => sys::close(fd),
+            Err(e) => error = e,
+        }
+    }
+    let name = name.map_or_else(Default::default, |n| n.to_string_lossy().into_owned());
+    Err(Fault::sys(
+        "cannot open the image",
+        name,
+        error,
+        "start it by its path, or make it readable",
+    ))
+}
+
+impl Image {
+    /// Maps the file and verifies header, blob and the head of every chunk.
+    pub fn map(fd: i32, front: &Front, window: &Window) -> Outcome<Self> {
+        let len = size(fd)?;
+        if len < front.blob_end {
+            return Err(damaged(ContainerError::Truncated { offset: len }));
+        }
+        let at = window
+            .map(len, 4096, mm::READ, mm::PRIVATE, fd, 0)
+            .map_err(|e| Fault::sys("cannot map the image", "", e, "copy it to another medium"))?;
+        // SAFETY: mapped over its whole length just now, for good.
+        let bytes = unsafe { core::slice::from_raw_parts(at.cast_const(), len as usize) };
+        if hash_without_word(&bytes[..front.blob_end as usize], Front::HASH_OFFSET) != front.hash {
+            return Err(damaged(ContainerError::Damaged { offset: 0, what: "image header" }));
+        }
+        let chain = chain::walk(bytes, front.blob_end).map_err(damaged)?;
+        Ok(Self { fd, bytes, chain })
+    }
+
+    /// The plan, verified, in writable memory.
+    pub fn plan(&self, window: &Window) -> Outcome<Plan> {
+        let chunk = self.chain.chunks.iter().find(|c| c.header.kind == kind::PLAN);
+        let chunk = chunk.ok_or_else(|| {
+            damaged(ContainerError::Damaged { offset: self.chain.len, what: "no plan" })
+        })?;
+        if !chunk.data_is_good(self.bytes) {
+            return Err(damaged(chunk.damaged()));
+        }
+        let (_, data) = chunk.parts(self.bytes);
+        let len = chunk.header.raw_len;
+        let base = if chunk.is_packed() {
+            let base = window.memory(len, "the plan")?;
+            // SAFETY: just mapped with this length, and nobody else knows it.
+            let out = unsafe { core::slice::from_raw_parts_mut(base, len as usize) };
+            lz4::unpack(data, out).map_err(|_| damaged(chunk.damaged()))?;
+            base
+        } else {
+            // A private writable mapping: pages that steps write to are copied, no others.
+            let offset = chunk.at + u64::from(chunk.header.data_start);
+            window
+                .map(len, 4096, mm::READ | mm::WRITE, mm::PRIVATE, self.fd, offset)
+                .map_err(|e| Fault::sys("cannot map the plan", "", e, "free memory"))?
+        };
+        // SAFETY: mapped for good, writable.
+        unsafe { Plan::new(base, len as usize) }
+    }
+
+    /// Verifies the data of every chunk, for `--check`.
+    pub fn verify(&self, options: &crate::options::Options) -> Outcome<()> {
+        for chunk in &self.chain.chunks {
+            if !chunk.data_is_good(self.bytes) {
+                return Err(damaged(chunk.damaged()));
+            }
+        }
+        verbose!(options, "{} chunks verified", self.chain.chunks.len());
+        Ok(())
+    }
+}
+
+fn size(fd: i32) -> Outcome<u64> {
+    let stat = sys::fstat(fd).map_err(|e| Fault::sys("cannot examine the image", "", e, ADVICE))?;
+    if stat.mode & S_IFMT != S_IFBLK {
+        return Ok(stat.size);
+    }
+    let mut len = 0u64;
+    // SAFETY: the call writes eight bytes into `len`.
+    unsafe { sys::call(nr::IOCTL, &[fd as usize, BLKGETSIZE64, &raw mut len as usize]) }
+        .map_err(|e| Fault::sys("cannot examine the image", "its device", e, ADVICE))?;
+    Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_descriptors() {
+        assert_eq!(named_descriptor(c"/dev/fd/7"), Some(7));
+        assert_eq!(named_descriptor(c"/proc/self/fd/12"), Some(12));
+        assert_eq!(named_descriptor(c"/dev/fd/x"), None);
+        assert_eq!(named_descriptor(c"./resume.elf"), None);
+    }
+}

@@ -1,0 +1,162 @@
+//! Time, pid and user namespaces: what they need written, and by which way.
+
+use crate::report::{Fault, Outcome};
+use crate::sys::{self, clone, nr, Errno};
+use core::ffi::CStr;
+use core::fmt::Write;
+use image_format::plan::PlanHeader;
+
+const CLOCK_MONOTONIC: usize = 1;
+const CLOCK_BOOTTIME: usize = 7;
+const FSCONFIG_CMD_CREATE: usize = 6;
+const O_WRONLY: usize = 1;
+
+/// Opens a file of this process' /proc, also where none is mounted: a mount of its own that is
+/// visible to nobody does as well, and needs no directory.
+fn open_own(name: &CStr, flags: usize) -> Result<i32, Errno> {
+    let mut path = heapless::Vec::<u8, 64>::new();
+    for piece in [&b"/proc/self/"[..], name.to_bytes_with_nul()] {
+        path.extend_from_slice(piece).map_err(|_| Errno::EINVAL)?;
+    }
+    let whole = CStr::from_bytes_until_nul(&path).map_err(|_| Errno::EINVAL)?;
+    match sys::openat(sys::AT_FDCWD, whole, flags | sys::O_CLOEXEC, 0) {
+        Err(Errno::ENOENT) => {}
+        result => return result,
+    }
+    // SAFETY: the kernel reads the name of the file system.
+    let context = unsafe { sys::call(nr::FSOPEN, &[c"proc".as_ptr() as usize, 1]) }?;
+    let made = sys::plain(nr::FSCONFIG, &[context, FSCONFIG_CMD_CREATE, 0, 0, 0])
+        .and_then(|_| sys::plain(nr::FSMOUNT, &[context, 1, 0]));
+    sys::close(context as i32);
+    let mount = made? as i32;
+    let relative = CStr::from_bytes_until_nul(&path[6..]).map_err(|_| Errno::EINVAL)?;
+    let opened = sys::openat(mount, relative, flags | sys::O_CLOEXEC, 0);
+    sys::close(mount);
+    opened
+}
+
+fn write_own(name: &CStr, text: &[u8]) -> Result<(), Errno> {
+    let fd = open_own(name, O_WRONLY)?;
+    // These files take one write.
+    // SAFETY: the kernel reads `text`.
+    let written =
+        unsafe { sys::call(nr::WRITE, &[fd as usize, text.as_ptr() as usize, text.len()]) };
+    sys::close(fd);
+    written.map(|_| ())
+}
+
+/// Offsets that the clocks of this process already have against the machine's, nanoseconds.
+fn offsets(text: &str) -> [i64; 2] {
+    let of = |name: &str| {
+        text.lines()
+            .find_map(|line| {
+                let mut words = line.split_ascii_whitespace();
+                if words.next()? != name {
+                    return None;
+                }
+                let (s, ns) = (words.next()?.parse::<i64>(), words.next()?.parse::<i64>());
+                s.ok()?.checked_mul(1_000_000_000)?.checked_add(ns.ok()?)
+            })
+            .unwrap_or(0)
+    };
+    [of("monotonic"), of("boottime")]
+}
+
+fn line(out: &mut heapless::String<128>, name: &str, ns: i64) {
+    // Fits: two numbers of at most 20 digits.
+    let (s, ns) = (ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000));
+    let _ = writeln!(out, "{name} {s} {ns}");
+}
+
+/// Puts children of this process into a time namespace in which the clocks go on from where
+/// they were at the dump. The namespace itself was made by unshare(2) before.
+fn set_clocks(header: &PlanHeader) -> Result<(), Errno> {
+    let mut text = [0u8; 128];
+    let fd = open_own(c"timens_offsets", 0)?;
+    let n = sys::read(fd, &mut text);
+    sys::close(fd);
+    let had = offsets(core::str::from_utf8(&text[..n?]).unwrap_or(""));
+    let mut out = heapless::String::<128>::new();
+    for (name, id, was, had) in [
+        ("monotonic", CLOCK_MONOTONIC, header.monotonic_ns, had[0]),
+        ("boottime", CLOCK_BOOTTIME, header.boottime_ns, had[1]),
+    ] {
+        line(&mut out, name, was - (sys::clock(id) - had));
+    }
+    write_own(c"timens_offsets", out.as_bytes())
+}
+
+/// Makes a time namespace for the children of this process; false where it cannot be had.
+pub fn keep_clocks(header: &PlanHeader) -> bool {
+    sys::plain(nr::UNSHARE, &[clone::NEWTIME as usize]).is_ok() && set_clocks(header).is_ok()
+}
+
+/// What [`isolate`] could get.
+#[derive(Debug, Clone, Copy)]
+pub struct Isolation {
+    /// A user namespace was needed.
+    pub user: bool,
+    /// The clocks go on.
+    pub clocks: bool,
+}
+
+/// Gives the children of this process a pid namespace of their own (and this process a user and
+/// a mount namespace), in which any pid can be chosen. Children, because the first of them
+/// becomes the namespace's init.
+pub fn isolate(header: &PlanHeader) -> Outcome<Isolation> {
+    let advice = "use --new-pid, or resume as root";
+    let failed =
+        |e| Fault::sys("the original process id cannot be had here", "pid namespace", e, advice);
+    let base = (clone::NEWPID | clone::NEWNS) as usize;
+    let (uid, gid) = (sys::plain(nr::GETEUID, &[]), sys::plain(nr::GETEGID, &[]));
+    let unshare = |flags: usize| sys::plain(nr::UNSHARE, &[flags]);
+    let user = match unshare(base) {
+        Ok(_) => false,
+        Err(Errno::EPERM) => {
+            unshare(base | clone::NEWUSER as usize).map_err(failed)?;
+            true
+        }
+        Err(e) => return Err(failed(e)),
+    };
+    if user {
+        let map = |file: &CStr, inside: u32, outside: usize| {
+            let mut text = heapless::String::<64>::new();
+            // Fits: three numbers.
+            let _ = writeln!(text, "{inside} {outside} 1");
+            write_own(file, text.as_bytes())
+        };
+        let error = |e| Fault::sys("cannot map user and group id", "user namespace", e, advice);
+        write_own(c"setgroups", b"deny").map_err(error)?;
+        map(c"uid_map", header.euid, uid.unwrap_or(0)).map_err(error)?;
+        map(c"gid_map", header.egid, gid.unwrap_or(0)).map_err(error)?;
+    }
+    Ok(Isolation { user, clocks: keep_clocks(header) })
+}
+
+/// In the namespace's init: the /proc of the new namespace, where that is permitted.
+pub fn mount_proc() -> bool {
+    const MS_SLAVE_REC: usize = 0x80000 | 0x4000;
+    const NOSUID_NODEV_NOEXEC: usize = 2 | 4 | 8;
+    let (none, root) = (c"none".as_ptr() as usize, c"/".as_ptr() as usize);
+    let (proc, place) = (c"proc".as_ptr() as usize, c"/proc".as_ptr() as usize);
+    // SAFETY: the kernel reads the names.
+    unsafe {
+        let _ = sys::call(nr::MOUNT, &[none, root, 0, MS_SLAVE_REC, 0]);
+        sys::call(nr::MOUNT, &[proc, place, proc, NOSUID_NODEV_NOEXEC, 0]).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_are_read_and_written() {
+        let text = "monotonic           3        500000000\nboottime           -1         7\n";
+        assert_eq!(offsets(text), [3_500_000_000, -999_999_993]);
+        assert_eq!(offsets(""), [0, 0]);
+        let mut out = heapless::String::<128>::new();
+        line(&mut out, "monotonic", -1);
+        assert_eq!(out, "monotonic -1 999999999\n");
+    }
+}

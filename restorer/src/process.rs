@@ -1,0 +1,264 @@
+//! The process that becomes the program: runs the steps of the plan to the end.
+//!
+//! ```text
+//! | stack, vdso of exec |        window         |        1. unmapped but for the window
+//! | program's memory, vdso, stub | window       |        2. the plan's steps
+//! | program's memory, vdso, stub |                       3. FINISH: the window goes too
+//! ```
+
+use crate::files::{self, Created};
+use crate::fill;
+use crate::image::Image;
+use crate::options::Options;
+use crate::planfile::Plan;
+use crate::report::{self, Fault, Outcome};
+use crate::shared::{phase, Shared};
+use crate::steps::{Descriptors, Steps};
+use crate::sys::{self, mm, nr, Errno};
+use crate::terminal::Terminal;
+use crate::threads::Threads;
+use crate::timers;
+use crate::vdso::{Kept, Live, TASK_SIZE};
+use crate::verbose;
+use crate::window::Window;
+use crate::xsave::Target;
+use alloc::vec::Vec;
+use image_format::model::Cpu;
+use image_format::plan::{op, plan_flag, when, Step};
+
+/// Everything that the process is built from.
+#[derive(Debug)]
+pub struct Setup<'a> {
+    /// The command's options.
+    pub options: &'a Options,
+    /// Our hole.
+    pub window: &'a Window,
+    /// The image.
+    pub image: &'a Image,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// Bits of [`when`].
+    pub circumstances: u16,
+    /// The page shared with the supervisor.
+    pub shared: &'a Shared,
+    /// The terminal, if one takes part.
+    pub terminal: Option<&'a Terminal>,
+    /// Processor of the source.
+    pub cpu: &'a Cpu,
+    /// Groups of the resuming command.
+    pub groups: Vec<u32>,
+    /// Address of the vdso here; 0 for none.
+    pub vdso: u64,
+    /// Start of the resume, nanoseconds of CLOCK_MONOTONIC.
+    pub began: i64,
+}
+
+const F_DUPFD_CLOEXEC: usize = 1030;
+const RLIMIT_NOFILE: usize = 7;
+/// Numbers of ours from `scratch_fd` on; the plan's scratch numbers follow them.
+const OWN_DESCRIPTORS: i32 = 64;
+const PR_SET_PDEATHSIG: usize = 1;
+const SIGKILL: usize = 9;
+const SIGWINCH: usize = 28;
+
+/// Builds the program in this process and jumps into it.
+pub fn become_program(setup: &Setup<'_>) -> ! {
+    let created = Created::default();
+    let shared = setup.shared;
+    let fault = match run(setup, &created) {
+        Ok(()) => Fault::new("the plan has no end", "", "dump the program again"),
+        Err(fault) => fault,
+    };
+    report::say(format_args!("{fault}"));
+    created.undo();
+    shared.enter(phase::FAILED);
+    crate::arch::exit(125)
+}
+
+/// Moves the descriptors that we still need above all of the program's.
+fn move_descriptors(setup: &Setup<'_>) -> Outcome<Descriptors> {
+    let base = setup.plan.header.scratch_fd as i32;
+    let top = (base + 2 * OWN_DESCRIPTORS) as u64;
+    // The soft limit of the resuming shell may lie below the program's numbers.
+    let mut limit = [0u64; 2];
+    let read = [0, RLIMIT_NOFILE, 0, limit.as_mut_ptr() as usize];
+    // SAFETY: the kernel writes two words.
+    let known = unsafe { sys::call(nr::PRLIMIT64, &read) };
+    if known.is_ok() && limit[0] < top {
+        let raised = [limit[1], limit[1]];
+        let write = [0, RLIMIT_NOFILE, raised.as_ptr() as usize, 0];
+        // SAFETY: the kernel reads two words.
+        let _ = unsafe { sys::call(nr::PRLIMIT64, &write) };
+    }
+    let up = |fd: i32| sys::plain(nr::FCNTL, &[fd as usize, F_DUPFD_CLOEXEC, base as usize]);
+    let stdio = [0, 1, 2].map(|fd| up(fd).map_or(-1, |n| n as i32));
+    if stdio[2] >= 0 {
+        report::set_stderr(stdio[2]);
+    }
+    let error = |e| {
+        Fault::sys("no descriptor number above the program's", "", e, "raise the limit (ulimit -n)")
+    };
+    let image = up(setup.image.fd).map_err(error)? as i32;
+    let terminal = match setup.terminal {
+        Some(t) => up(t.program_fd()).map_err(error)? as i32,
+        None => -1,
+    };
+    Ok(Descriptors { stdio, image, terminal, scratch: base + OWN_DESCRIPTORS })
+}
+
+/// Handlers to the default and everything blocked: exec leaves ignored signals ignored.
+fn default_signals() {
+    sys::set_mask(u64::MAX);
+    for signal in (1..=64).filter(|s| !matches!(s, 9 | 19 | 7 | 11 | 4)) {
+        // SAFETY: the default action has no handler.
+        let _ = unsafe { sys::sigaction(signal, &[0; 4]) };
+    }
+}
+
+struct Building<'a> {
+    setup: &'a Setup<'a>,
+    steps: &'a Steps<'a>,
+    threads: Threads<'a>,
+    live: Option<Live>,
+    kept: Kept,
+    /// Old and new tids.
+    tids: Vec<(u32, u32)>,
+}
+
+fn run(setup: &Setup<'_>, created: &Created) -> Outcome<()> {
+    let plan = setup.plan;
+    let process = plan.process(0)?;
+    default_signals();
+    if let Some(terminal) = setup.terminal {
+        terminal.enter_program();
+    }
+    let fds = move_descriptors(setup)?;
+    let target = Target::here();
+    let live = Live::examine(setup.vdso, setup.window)?;
+    let steps = Steps {
+        plan,
+        circumstances: setup.circumstances,
+        fds,
+        groups: setup.groups.clone(),
+        shared: setup.shared,
+        created,
+    };
+    // SAFETY: from here on nothing outside the window is used: options, names and the vdso's code
+    // were copied.
+    unsafe { setup.window.unmap_outside(TASK_SIZE) }
+        .map_err(|e| Fault::sys("cannot clear the address space", "", e, "report this kernel"))?;
+    if let Some(live) = &live {
+        live.unmap();
+    }
+    let layout = &setup.cpu.xsave;
+    let threads = Threads { steps: &steps, window: setup.window, process, layout, target };
+    let mut building =
+        Building { setup, steps: &steps, threads, live, kept: Kept::default(), tids: Vec::new() };
+    for i in 0..process.step_count {
+        let index = process.first_step.saturating_add(i);
+        let step = plan.step(index)?;
+        steps.enter(index);
+        if let Err(fault) = building.step(&step) {
+            // Threads that were started hold on to what lies on this stack.
+            steps.fail(&fault);
+        }
+    }
+    Ok(())
+}
+
+impl Building<'_> {
+    fn step(&mut self, step: &Step) -> Outcome<()> {
+        let steps = self.steps;
+        if !steps.applies(step) {
+            return Ok(());
+        }
+        let setup = self.setup;
+        match step.op {
+            op::FILL => {
+                let before = sys::clock(1);
+                fill::fill(setup.image, setup.options, setup.window, step.args[0] as u32)?;
+                verbose!(setup.options, "memory: {} us", (sys::clock(1) - before) / 1000);
+                Ok(())
+            }
+            op::MAP_IMAGE => self.map_image(step),
+            op::VDSO => {
+                if let Some(live) = &mut self.live {
+                    self.kept = live.place(steps.plan, step.args[0], setup.window)?;
+                }
+                Ok(())
+            }
+            op::OPEN_FILE => files::open(setup, steps, step),
+            op::THREAD => {
+                let ids = self.threads.start(step.args[0] as u32)?;
+                self.tids.push(ids);
+                Ok(())
+            }
+            op::TIMER => {
+                let result = timers::create(&steps.plan.record(step.args[0])?, &self.tids);
+                steps.judge(step, result, 0)
+            }
+            op::STUB => {
+                let bytes = steps.plan.data(step.args[0], step.args[1])?;
+                self.threads.stub(bytes, &self.kept)
+            }
+            op::FINISH => self.finish(),
+            _ => steps.perform(step),
+        }
+    }
+
+    fn map_image(&self, step: &Step) -> Outcome<()> {
+        let [address, len, prot, flags, offset, _] = step.args;
+        let result = if self.steps.copies_all() {
+            let flags = flags as usize | mm::ANONYMOUS;
+            // SAFETY: the plan places the program's memory; the linker kept it out of the window.
+            unsafe { sys::mmap(address, len, mm::READ | mm::WRITE, flags, -1, 0) }
+        } else {
+            let fd = self.steps.fds.image;
+            // SAFETY: as above.
+            unsafe { sys::mmap(address, len, prot as usize, flags as usize, fd, offset) }
+        };
+        self.steps.judge(step, result.map(|at| at as usize), address as usize)
+    }
+
+    fn finish(&mut self) -> Outcome<()> {
+        let setup = self.setup;
+        let header = &setup.plan.header;
+        // Whatever the program itself asked for follows in the leader's own steps.
+        if setup.circumstances & when::NEW_PID == 0 {
+            let _ = sys::prctl(PR_SET_PDEATHSIG, &[0]);
+        }
+        crate::fault::remove();
+        let steps = self.steps;
+        let last = || {
+            if let (Some(terminal), true) =
+                (setup.terminal, header.flags & plan_flag::TERMINAL != 0 && header.termios_off != 0)
+            {
+                let modes = setup.plan.data(u64::from(header.termios_off), 44)?;
+                if terminal.set_program_modes(steps.fds.terminal, modes, header.winsize) {
+                    let pid = sys::plain(nr::GETPID, &[]).unwrap_or(0);
+                    let _ = sys::plain(nr::KILL, &[pid, SIGWINCH]);
+                }
+            }
+            let us = (sys::clock(1) - setup.began) / 1000;
+            verbose!(setup.options, "ready after {us} us");
+            steps.shared.enter(phase::RUNS);
+            let first = header.scratch_fd as usize;
+            let _ = sys::plain(nr::CLOSE_RANGE, &[first, u32::MAX as usize, 0]);
+            Ok(())
+        };
+        self.threads.finish(header.stopped != 0, last)
+    }
+}
+
+/// The process dies with its parent while it is being built.
+pub fn die_with_parent(parent_is_gone: impl Fn() -> bool) {
+    let _ = sys::prctl(PR_SET_PDEATHSIG, &[SIGKILL]);
+    if parent_is_gone() {
+        crate::arch::exit(125);
+    }
+}
+
+/// An error of the kernel as a fault, for callers with nothing to add.
+pub fn failed(what: &'static str, errno: Errno) -> alloc::boxed::Box<Fault> {
+    Fault::sys(what, "", errno, "")
+}

@@ -1,0 +1,147 @@
+//! From the kernel's entry to the choice of what to do.
+
+use crate::check;
+use crate::credentials;
+use crate::image::{self, Image};
+use crate::options::{Command, Options, HELP};
+use crate::process::Setup;
+use crate::report::{self, Fault, Outcome};
+use crate::shared::Shared;
+use crate::sys;
+use crate::terminal::Terminal;
+use crate::topology;
+use crate::verbose;
+use crate::window::Window;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+use core::ffi::CStr;
+use image_format::container::{Front, FRONT_OFFSET};
+use image_format::plan::{plan_flag, when};
+use image_format::PAGE_SIZE;
+
+const AT_EXECFN: usize = 31;
+const AT_SYSINFO_EHDR: usize = 33;
+
+/// What the kernel left on the first stack.
+struct Entry {
+    arguments: Vec<&'static CStr>,
+    environment: usize,
+    name: Option<&'static CStr>,
+    vdso: u64,
+}
+
+impl Entry {
+    /// # Safety
+    ///
+    /// `sp` must be the stack pointer at the kernel's entry.
+    unsafe fn read(sp: *const usize) -> Self {
+        // SAFETY: argc, argv ended by null, envp ended by null, auxv ended by type 0, as the ABI
+        // has it; the strings stay where they are.
+        unsafe {
+            let argc = *sp;
+            let arguments = (0..argc).map(|i| CStr::from_ptr(*sp.add(1 + i) as *const _)).collect();
+            let environment = sp.add(argc + 2);
+            let mut at = environment;
+            while *at != 0 {
+                at = at.add(1);
+            }
+            at = at.add(1);
+            let mut entry =
+                Self { arguments, environment: environment as usize, name: None, vdso: 0 };
+            while *at != 0 {
+                match *at {
+                    AT_EXECFN => entry.name = Some(CStr::from_ptr(*at.add(1) as *const _)),
+                    AT_SYSINFO_EHDR => entry.vdso = *at.add(1) as u64,
+                    _ => {}
+                }
+                at = at.add(2);
+            }
+            entry
+        }
+    }
+}
+
+/// Entered on our own stack, with the kernel's stack pointer.
+///
+/// # Safety
+///
+/// Called by `_start` alone.
+pub unsafe extern "C" fn start(sp: *const usize) -> ! {
+    crate::heap::init();
+    crate::fault::install(crate::arch::sigreturn as *const () as usize);
+    // SAFETY: `_start` passes what the kernel gave it.
+    let entry = unsafe { Entry::read(sp) };
+    match run(&entry) {
+        Ok(status) => crate::arch::exit(status),
+        Err(fault) => {
+            report::say(format_args!("{fault}"));
+            crate::arch::exit(125)
+        }
+    }
+}
+
+fn run(entry: &Entry) -> Outcome<i32> {
+    let began = sys::clock(1);
+    let arguments = entry.arguments.iter().skip(1).map(|a| a.to_bytes());
+    let options = Options::parse(arguments).map_err(|u| {
+        Fault::new(u.what, String::from_utf8_lossy(u.argument), "--help lists the options")
+    })?;
+    if options.command == Command::Help {
+        report::print(HELP.as_bytes());
+        return Ok(0);
+    }
+    // The first page of the file lies in memory right before the blob, whose first byte is `_start`.
+    let page = crate::arch::_start as *const () as usize - PAGE_SIZE as usize;
+    // SAFETY: the program headers map that page, read-only.
+    let page = unsafe { core::slice::from_raw_parts(page as *const u8, PAGE_SIZE as usize) };
+    let front = Front::parse(page).map_err(|e| Fault::new("cannot resume", e.to_string(), ""))?;
+    let window = Window::new(&front);
+    let fd = image::open(entry.name, &page[FRONT_OFFSET..FRONT_OFFSET + Front::SIZE])?;
+    let image = Image::map(fd, &front, &window)?;
+    let plan = image.plan(&window)?;
+    let header = &plan.header;
+    if options.command == Command::Info {
+        report::print(plan.data(u64::from(header.info_off), u64::from(header.info_len))?);
+        return Ok(0);
+    }
+    let cpu = check::source_cpu(&plan)?;
+    if options.command == Command::Check {
+        return Ok(check::report(&image, &plan, &cpu, &options));
+    }
+    let mut obstacles = check::obstacles(&image, &plan, &cpu, &options).into_iter();
+    if let Some(first) = obstacles.next() {
+        for fault in obstacles {
+            report::say(format_args!("{fault}"));
+        }
+        return Err(alloc::boxed::Box::new(first));
+    }
+    verbose!(
+        options,
+        "image {} KiB, checked after {} us",
+        image.chain.len >> 10,
+        (sys::clock(1) - began) / 1000
+    );
+    let shared = window.shared(PAGE_SIZE, "the supervisor")?.cast::<Shared>();
+    // SAFETY: just mapped, zeroed, which is a valid value; used as atomics only.
+    let shared = unsafe { &*shared };
+    let terminal = Terminal::find(header, !options.new_pid);
+    if terminal.is_none() && header.flags & plan_flag::TERMINAL != 0 {
+        report::say(format_args!("note: the program had a terminal; here is none"));
+    }
+    let circumstances = if options.copy_all { when::COPY_ALL } else { when::MAP };
+    let setup = Setup {
+        options: &options,
+        window: &window,
+        image: &image,
+        plan: &plan,
+        circumstances,
+        shared,
+        terminal: terminal.as_ref(),
+        cpu: &cpu,
+        groups: credentials::groups(),
+        vdso: entry.vdso,
+        began,
+    };
+    topology::resume(setup, &entry.arguments, entry.environment)?;
+    Ok(125)
+}

@@ -1,0 +1,162 @@
+//! The process that the shell started: stands for the program towards the shell.
+
+use crate::process::Setup;
+use crate::report::{say, Outcome};
+use crate::shared::phase;
+use crate::sys::{self, nr, Errno};
+use crate::terminal::{Modes, Terminal};
+use image_format::plan::plan_flag;
+
+const SIGKILL: i32 = 9;
+const SIGCHLD: i32 = 17;
+const SIGCONT: i32 = 18;
+const SIGSTOP: i32 = 19;
+const SIGTSTP: i32 = 20;
+const SIGTTIN: i32 = 21;
+const SIGTTOU: i32 = 22;
+const WNOHANG: usize = 1;
+const WUNTRACED: usize = 2;
+const RLIMIT_CORE: usize = 4;
+
+/// The processes that are watched.
+#[derive(Debug, Clone, Copy)]
+pub struct Supervised {
+    /// The program, as this process sees it.
+    pub program: i32,
+    /// The namespace's init.
+    pub init: Option<i32>,
+    /// The program's pid as it sees it itself.
+    pub pid_inside: i32,
+}
+
+/// What waiting told.
+enum Event {
+    Exited(i32),
+    Killed(i32),
+    Stopped,
+}
+
+fn wait(program: i32) -> Option<Event> {
+    loop {
+        let mut status = 0i32;
+        let args = [usize::MAX, &raw mut status as usize, WNOHANG | WUNTRACED, 0];
+        // SAFETY: the kernel writes the status.
+        let pid = unsafe { sys::call(nr::WAIT4, &args) }.ok()?;
+        if pid == 0 {
+            return None;
+        }
+        if pid as i32 != program {
+            continue;
+        }
+        return Some(match status {
+            s if s.trailing_zeros() >= 7 => Event::Exited(s >> 8 & 0xff),
+            s if s & 0xff == 0x7f => Event::Stopped,
+            s => Event::Killed(s & 0x7f),
+        });
+    }
+}
+
+fn next_signal() -> i32 {
+    let all = u64::MAX;
+    loop {
+        // SAFETY: the kernel reads eight bytes; no information is asked for.
+        match unsafe { sys::call(nr::RT_SIGTIMEDWAIT, &[&raw const all as usize, 0, 0, 8]) } {
+            Ok(signal) => return signal as i32,
+            Err(Errno::EINTR) => {}
+            // Cannot fail otherwise; do not spin if it does.
+            Err(_) => return SIGCHLD,
+        }
+    }
+}
+
+fn kill(pid: i32, signal: i32) {
+    let _ = sys::plain(nr::KILL, &[pid as usize, signal as usize]);
+}
+
+/// Stands for the program until it ends. All signals are blocked.
+pub fn run(setup: &Setup<'_>, who: Supervised) -> Outcome<()> {
+    if let Some(pty) = setup.terminal.filter(|t| t.pty.is_some()) {
+        crate::relay::start(pty);
+    }
+    let mut modes: Option<Modes> = None;
+    loop {
+        match wait(who.program) {
+            Some(Event::Exited(code)) => end(setup, who, code, None),
+            Some(Event::Killed(signal)) => end(setup, who, 125, Some(signal)),
+            Some(Event::Stopped) => {
+                if setup.terminal.is_some_and(Terminal::is_shared) {
+                    modes = setup.terminal.and_then(Terminal::take_back);
+                    stop();
+                    go_on(setup, who, modes);
+                }
+                continue;
+            }
+            None => {}
+        }
+        let signal = match setup.terminal.filter(|t| t.pty.is_some()) {
+            Some(terminal) => crate::relay::next(terminal),
+            None => next_signal(),
+        };
+        match signal {
+            SIGCHLD => {}
+            SIGCONT => go_on(setup, who, modes),
+            SIGTTIN | SIGTTOU => kill(who.program, SIGTSTP),
+            signal => kill(who.program, signal),
+        }
+    }
+}
+
+/// Stops this process as its shell expects of a stopped job.
+fn stop() {
+    let own = sys::plain(nr::GETPID, &[]).unwrap_or(0);
+    let _ = sys::plain(nr::KILL, &[own, SIGSTOP as usize]);
+}
+
+fn go_on(setup: &Setup<'_>, who: Supervised, modes: Option<Modes>) {
+    if let Some(terminal) = setup.terminal.filter(|t| t.is_shared()) {
+        terminal.hand_over(who.program, modes);
+    }
+    kill(who.program, SIGCONT);
+}
+
+/// Ends as the program did.
+fn end(setup: &Setup<'_>, who: Supervised, code: i32, signal: Option<i32>) -> ! {
+    if let Some(terminal) = setup.terminal {
+        if terminal.pty.is_some() {
+            crate::relay::drain(terminal);
+        }
+        let _ = terminal.take_back();
+    }
+    if let Some(init) = who.init {
+        kill(init, SIGKILL);
+    }
+    let Some(signal) = signal else { crate::arch::exit(code) };
+    match setup.shared.phase() {
+        phase::RUNS => {}
+        phase::FAILED => crate::arch::exit(125),
+        _ => {
+            let step = setup.shared.step.load(core::sync::atomic::Ordering::Relaxed);
+            let object = setup.plan.step(step).map(|s| setup.plan.text(s.object));
+            let object = object.unwrap_or_default();
+            say(format_args!(
+                "the resume failed: killed by signal {signal}: {object}; dump the program again"
+            ));
+            crate::arch::exit(125);
+        }
+    }
+    let none = [0u64; 2];
+    sys::set_mask(!(1 << (signal - 1)));
+    // SAFETY: the kernel reads two words; the default action has no handler.
+    unsafe {
+        let _ = sys::call(nr::PRLIMIT64, &[0, RLIMIT_CORE, none.as_ptr() as usize, 0]);
+        let _ = sys::sigaction(signal as usize, &[0; 4]);
+    }
+    let own = sys::plain(nr::GETPID, &[]).unwrap_or(0);
+    let _ = sys::plain(nr::KILL, &[own, signal as usize]);
+    crate::arch::exit(128 + signal)
+}
+
+/// Whether the program has a terminal at all, for notes.
+pub fn wants_terminal(setup: &Setup<'_>) -> bool {
+    setup.plan.header.flags & plan_flag::TERMINAL != 0
+}

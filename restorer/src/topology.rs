@@ -1,0 +1,183 @@
+//! Who is who: the process that was started, the supervisor, the program.
+//!
+//! ```text
+//! --new-pid:        shell -- the program
+//! in place:         shell -- supervisor -- the program (original pid)
+//! in a namespace:   shell -- supervisor -+- init (pid 1 of the namespace)
+//!                                        `- the program (original pid inside)
+//! ```
+//!
+//! In a namespace the program is the supervisor's own child, not init's: so it can wait for it,
+//! hear of its stops and hand it the terminal without a go-between.
+
+use crate::namespaces::{self, Isolation};
+use crate::options::AGAIN;
+use crate::process::{become_program, die_with_parent, Setup};
+use crate::report::{Fault, Outcome};
+use crate::supervisor::{self, Supervised};
+use crate::sys::{self, clone, nr, Errno};
+use crate::verbose;
+use alloc::ffi::CString;
+use alloc::format;
+use alloc::vec::Vec;
+use core::ffi::CStr;
+use core::sync::atomic::Ordering;
+use image_format::plan::{plan_flag, when};
+
+const SIGCHLD: u64 = 17;
+const AT_EMPTY_PATH: usize = 0x1000;
+const F_SETFD: usize = 2;
+
+/// Resumes; comes back only with a reason why not.
+pub fn resume(mut setup: Setup<'_>, arguments: &[&CStr], environment: usize) -> Outcome<()> {
+    if setup.options.new_pid {
+        if setup.plan.header.flags & plan_flag::LOCKS_HELD != 0 {
+            return Err(Fault::new(
+                "--new-pid is not possible",
+                "the program holds a lock that knows its owner by thread id",
+                "resume with the original process id",
+            ));
+        }
+        setup.circumstances |= when::NEW_PID;
+        if !setup.options.again {
+            again_with_clocks(&setup, arguments, environment);
+            setup.circumstances |= when::CLOCK_JUMP;
+        }
+        verbose!(setup.options, "mode: new pid");
+        become_program(&setup);
+    }
+    sys::set_mask(u64::MAX);
+    setup.circumstances |= when::OLD_PID;
+    let clocks = namespaces::keep_clocks(&setup.plan.header);
+    match start_in_place(&mut setup, clocks) {
+        Ok(supervised) => {
+            verbose!(setup.options, "mode: original pid, in place");
+            supervisor::run(&setup, supervised)
+        }
+        Err(Errno::EEXIST) if setup.options.same_pid => Err(Fault::sys(
+            "the original process id is taken",
+            format!("{}", setup.plan.process(0)?.pid),
+            Errno::EEXIST,
+            "end the other process, or leave --same-pid out",
+        )),
+        Err(Errno::EPERM) if setup.options.same_pid => Err(Fault::sys(
+            "no right to choose the process id",
+            format!("{}", setup.plan.process(0)?.pid),
+            Errno::EPERM,
+            "resume as root, or leave --same-pid out",
+        )),
+        // EINVAL: the pid lies above this kernel's pid_max, which a namespace may not mind.
+        Err(Errno::EEXIST | Errno::EPERM | Errno::EINVAL) => in_namespace(&mut setup),
+        Err(e) => Err(Fault::sys("cannot start a process", "", e, "")),
+    }
+}
+
+/// In a new time namespace only children live: the program that stays the same process enters
+/// it by starting itself again. Comes back where that cannot be done.
+fn again_with_clocks(setup: &Setup<'_>, arguments: &[&CStr], environment: usize) {
+    if !namespaces::keep_clocks(&setup.plan.header) {
+        return;
+    }
+    let marker = CString::new(AGAIN).unwrap_or_default();
+    let mut argv: Vec<usize> = arguments.iter().take(1).map(|a| a.as_ptr() as usize).collect();
+    argv.push(marker.as_ptr() as usize);
+    argv.extend(arguments.iter().skip(1).map(|a| a.as_ptr() as usize));
+    argv.push(0);
+    let fd = setup.image.fd as usize;
+    let _ = sys::plain(nr::FCNTL, &[fd, F_SETFD, 0]);
+    let empty = c"".as_ptr() as usize;
+    // SAFETY: the kernel reads names and arguments, which are ended by null pointers.
+    let _ = unsafe {
+        sys::call(nr::EXECVEAT, &[fd, empty, argv.as_ptr() as usize, environment, AT_EMPTY_PATH])
+    };
+}
+
+/// clone3 with the program's pid; 0 in the child.
+fn fork_as(pid: Option<u32>) -> Result<u32, Errno> {
+    let set = [pid.unwrap_or(0)];
+    let (set, count) = if pid.is_some() { (set.as_ptr() as u64, 1) } else { (0, 0) };
+    let args = [0u64, 0, 0, 0, SIGCHLD, 0, 0, 0, set, count, 0];
+    // SAFETY: a copy of this process, on a copy of this stack.
+    let result = unsafe { sys::call(nr::CLONE3, &[args.as_ptr() as usize, size_of_val(&args)]) };
+    result.map(|pid| pid as u32)
+}
+
+/// Whether a thread id is in use where we are.
+fn is_taken(tid: u32) -> bool {
+    !matches!(sys::plain(nr::KILL, &[tid as usize, 0]), Err(Errno(3)))
+}
+
+fn start_in_place(setup: &mut Setup<'_>, clocks: bool) -> Result<Supervised, Errno> {
+    let process = setup.plan.process(0).map_err(|_| Errno::EIO)?;
+    for i in 1..process.thread_count {
+        let thread = setup.plan.thread(process.first_thread + i).map_err(|_| Errno::EIO)?;
+        if is_taken(thread.tid) {
+            return Err(Errno::EEXIST);
+        }
+    }
+    let child = fork_as(Some(process.pid))?;
+    if child == 0 {
+        setup.circumstances |= when::IN_PLACE | if clocks { 0 } else { when::CLOCK_JUMP };
+        run_child(setup);
+    }
+    Ok(Supervised { program: child as i32, init: None, pid_inside: process.pid as i32 })
+}
+
+fn in_namespace(setup: &mut Setup<'_>) -> Outcome<()> {
+    let Isolation { user, clocks } = namespaces::isolate(&setup.plan.header)?;
+    let failed = |e| Fault::sys("cannot start a process in the namespace", "", e, "use --new-pid");
+    let init = fork_as(None).map_err(failed)?;
+    if init == 0 {
+        be_init(setup);
+    }
+    let pid = setup.plan.process(0)?.pid;
+    let child = match fork_as(Some(pid)) {
+        Ok(child) => child,
+        Err(e) => {
+            let _ = sys::plain(nr::KILL, &[init as usize, 9]);
+            return Err(failed(e));
+        }
+    };
+    if child == 0 {
+        while setup.shared.init_ready.load(Ordering::Acquire) == 0 {
+            sys::futex_wait(&setup.shared.init_ready, 0);
+        }
+        setup.circumstances |= when::NAMESPACE | if clocks { 0 } else { when::CLOCK_JUMP };
+        run_child(setup);
+    }
+    let how = if user { "pid, user and mount namespaces" } else { "pid and mount namespaces" };
+    verbose!(setup.options, "mode: original pid in {how} of its own");
+    let supervised =
+        Supervised { program: child as i32, init: Some(init as i32), pid_inside: pid as i32 };
+    supervisor::run(setup, supervised)
+}
+
+fn run_child(setup: &mut Setup<'_>) -> ! {
+    let shared = setup.shared;
+    die_with_parent(|| shared.init_ready.load(Ordering::Relaxed) == 2);
+    become_program(setup)
+}
+
+/// Process 1 of the namespace: reaps what the program leaves behind, dies with the supervisor.
+fn be_init(setup: &Setup<'_>) -> ! {
+    const SIG_IGN: u64 = 1;
+    const PR_SET_NAME: usize = 15;
+    die_with_parent(|| false);
+    // Children are reaped by the kernel where their end is ignored.
+    // SAFETY: ignoring has no handler.
+    let _ = unsafe { sys::sigaction(SIGCHLD as usize, &[SIG_IGN, 0, 0, 0]) };
+    // SAFETY: the kernel reads the name.
+    let _ = unsafe { sys::call(nr::PRCTL, &[PR_SET_NAME, c"resume-init".as_ptr() as usize]) };
+    if !namespaces::mount_proc() {
+        verbose!(setup.options, "no /proc of the namespace's own");
+    }
+    let _ = sys::plain(nr::CLOSE_RANGE, &[0, u32::MAX as usize, 0]);
+    setup.shared.init_ready.store(1, Ordering::Release);
+    sys::futex_wake(&setup.shared.init_ready);
+    loop {
+        let _ = sys::plain(nr::PAUSE, &[]);
+    }
+}
+
+/// Flags of [`clone`] that this module's namespaces use, for messages and tests.
+pub const NAMESPACES: u64 = clone::NEWPID | clone::NEWNS | clone::NEWTIME | clone::NEWUSER;
