@@ -7,15 +7,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{kill, Signal};
-use nix::unistd::Pid;
-
 use crate::command;
-use crate::process::{self, Kind, Outcome, Process};
+use crate::process::{self, Kind, Outcome};
+use crate::random::Random;
 use crate::reaper::{self, Exit};
 use crate::refusals::nothing_left;
 use crate::scratch;
-use crate::victims::{resume_with, until, Mode, Victim};
+use crate::victims::{resume_with, Mode, Victim};
 use crate::{soak, Case};
 
 /// Exit status where the output is at fault.
@@ -31,12 +29,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("luck::no_such_directory", false, no_directory),
         Case::new("luck::full_disk", true, full_disk),
         Case::new("luck::file_size_limit", false, size_limit),
-        Case::new("luck::interrupted", false, || interrupted(Signal::SIGINT, 130)),
-        Case::new("luck::terminated", false, || interrupted(Signal::SIGTERM, 143)),
-        Case::new("luck::killed_front_leave", false, || killed(Prey::Front, true)),
-        Case::new("luck::killed_front", false, || killed(Prey::Front, false)),
-        Case::new("luck::killed_tracer_leave", false, || killed(Prey::Tracer, true)),
-        Case::new("luck::killed_tracer", false, || killed(Prey::Tracer, false)),
+        Case::new("luck::little_memory", false, little_memory),
+        Case::new("luck::little_address_space", false, little_address_space),
         Case::new("luck::mode_of_image", false, mode_of_image),
         Case::new("luck::wrong_arguments", false, wrong_arguments),
     ]
@@ -281,149 +275,41 @@ fn size_limit() -> Outcome {
     nothing_left(&dir, &[])
 }
 
-fn interrupted(signal: Signal, status: i32) -> Outcome {
-    let dir = directory("interrupted")?;
-    let rounds = if soak() { 60 } else { 8 };
-    let mut random = Random::new();
-    let (mut stopped, mut late) = (0, 0);
-    for round in 0..rounds {
-        let mut command = Command::new(Victim::named("big")?.program());
-        command::as_user(&mut command, uid());
-        command.arg("128").current_dir(&dir);
-        let mut process = process::start(command, Kind::Pipes, &dir)?;
-        process.expect("READY")?;
-        let image = dir.join(format!("resume{round}.elf"));
-        let mut command = command::dumper(uid());
-        command.arg(process.pid.to_string()).arg("-o").arg(&image);
-        let begun = command::begin(&mut command, &dir)?;
-        std::thread::sleep(Duration::from_micros(2000 + random.below(60_000)));
-        let _ = kill(Pid::from_raw(begun.pid), signal);
-        let done = begun.finish(process::LIMIT)?;
-        match done.exit {
-            Exit::Code(code) if code == status => {
-                stopped += 1;
-                nothing_left(&dir, &[])?;
-                process.verify().map_err(|e| format!("after {signal}: {e}"))?;
+/// Resumes the image of a process with much memory under a limit; it must say so and end.
+fn limited(kind: libc::__rlimit_resource_t, limit: u64) -> Outcome {
+    let dir = directory("limited")?;
+    let mut command = Command::new(Victim::named("big")?.program());
+    command::as_user(&mut command, uid());
+    let mut process = process::start(command, Kind::Pipes, &dir)?;
+    process.expect("READY")?;
+    let image = dir.join("resume.elf");
+    command::dump(process.pid, &image, uid(), &[])?;
+    command::gone(&mut process)?;
+    let mut command = Command::new(&image);
+    command::as_user(&mut command, uid());
+    let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
+    // SAFETY: setrlimit is async-signal-safe and reads only the value moved in.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::setrlimit(kind, &raw const limit) != 0 {
+                return Err(std::io::Error::last_os_error());
             }
-            Exit::Code(0) => {
-                late += 1;
-                command::gone(&mut process)?;
-                let mut process = resume_with(Mode::User, &image, &dir, Kind::Pipes, &[])?;
-                process.verify()?;
-                fs::remove_file(&image).map_err(|e| e.to_string())?;
-            }
-            _ => return Err(format!("after {signal}: {}", done.tell())),
-        }
+            Ok(())
+        });
     }
-    println!("{signal}: {stopped} dumps given up, {late} were complete");
-    Ok(())
+    let done = command::run(&mut command, &dir)?.expect(125, "resume with little memory")?;
+    if done.stdout.is_empty() && !done.stderr.is_empty() {
+        return Ok(());
+    }
+    Err(done.tell())
 }
 
-/// Which part of `dumper` is killed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Prey {
-    Front,
-    Tracer,
+fn little_memory() -> Outcome {
+    limited(libc::RLIMIT_DATA, 20 << 20)
 }
 
-/// Waits until nothing that `dumper` started runs any more, and the process is untraced or gone.
-fn settled(tracer: Option<i32>, victim: i32) -> Outcome {
-    if let Some(tracer) = tracer {
-        until("the tracer to end", || !Path::new(&format!("/proc/{tracer}")).exists())?;
-    }
-    until("the process to be let go", || {
-        let Ok(status) = fs::read_to_string(format!("/proc/{victim}/status")) else {
-            return true;
-        };
-        status.contains("TracerPid:\t0\n")
-    })
-}
-
-fn killed(prey: Prey, leave: bool) -> Outcome {
-    let dir = directory("killed")?;
-    let rounds = if soak() { 300 } else { 25 };
-    let mut random = Random::new();
-    let victim = Victim::named("counter")?;
-    let mut process = victim.start(Mode::User, &dir)?;
-    let options: &[&str] = if leave { &["--leave-running", "--no-sync"] } else { &["--no-sync"] };
-    let mut longest = Duration::from_millis(30);
-    let (mut runs_on, mut imaged, mut both) = (0, 0, 0);
-    for round in 0..rounds {
-        let image = dir.join(format!("resume{round}.elf"));
-        let inner = process.pid;
-        let started = Instant::now();
-        let mut command = command::dumper(uid());
-        command.arg(process.pid.to_string()).arg("-o").arg(&image).args(options);
-        let begun = command::begin(&mut command, &dir)?;
-        let front = begun.pid;
-        let delay = Duration::from_micros(random.below(longest.as_micros() as u64 + 2000));
-        let mut tracer = None;
-        while started.elapsed() < delay && reaper::ended(front).is_none() {
-            tracer = tracer.or_else(|| process::children(front).first().copied());
-        }
-        tracer = tracer.or_else(|| process::children(front).first().copied());
-        let target = if prey == Prey::Tracer { tracer.unwrap_or(front) } else { front };
-        if reaper::ended(front).is_none() {
-            let _ = kill(Pid::from_raw(target), Signal::SIGKILL);
-        } else {
-            longest = longest.min(started.elapsed());
-        }
-        begun.finish(process::LIMIT)?;
-        settled(tracer, inner)?;
-        let tell = |e: String| format!("round {round}, {prey:?} killed after {delay:?}: {e}");
-        let alive = process_lives(&process);
-        let complete = image.exists();
-        match (alive, complete) {
-            (true, false) => runs_on += 1,
-            (true, true) => both += 1,
-            (false, true) => imaged += 1,
-            (false, false) => return Err(tell("the process is gone and there is no image".into())),
-        }
-        if alive {
-            process.ping().map_err(tell)?;
-        }
-        if complete {
-            let run_it = |mode| resume_with(mode, &image, &dir, Kind::Pipes, &[]);
-            let mut again = run_it(Mode::User).map_err(tell)?;
-            again.ping().map_err(tell)?;
-            if !alive {
-                again.verify().map_err(tell)?;
-                process = victim.start(Mode::User, &dir)?;
-            }
-            let _ = fs::remove_file(&image);
-        }
-        nothing_left(&dir, &[]).map_err(tell)?;
-    }
-    process.verify()?;
-    println!(
-        "{prey:?} killed, {}: {rounds} rounds, {runs_on} ran on, {imaged} in a complete image, \
-         {both} both",
-        if leave { "left running" } else { "ending" }
-    );
-    Ok(())
-}
-
-/// Whether the process of a victim that we started lives.
-fn process_lives(process: &Process) -> bool {
-    // A process that was just killed by the tracer ends a moment later.
-    for _ in 0..200 {
-        if reaper::ended(process.pid).is_some() {
-            return false;
-        }
-        let status =
-            fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
-        let dying =
-            status.lines().any(|l| l.starts_with("State:\tZ") || l.starts_with("State:\tX"));
-        let pending = status
-            .lines()
-            .filter(|l| l.starts_with("ShdPnd:") || l.starts_with("SigPnd:"))
-            .any(|l| u64::from_str_radix(l[8..].trim(), 16).is_ok_and(|m| m & (1 << 8) != 0));
-        if !dying && !pending && !status.is_empty() {
-            return true;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    false
+fn little_address_space() -> Outcome {
+    limited(libc::RLIMIT_AS, 40 << 20)
 }
 
 fn mode_of_image() -> Outcome {
@@ -448,23 +334,4 @@ fn wrong_arguments() -> Outcome {
         }
     }
     nothing_left(&dir, &[])
-}
-
-/// Numbers that differ from run to run.
-pub struct Random(u64);
-
-impl Random {
-    /// Seeded by the time.
-    pub fn new() -> Random {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        Random(now.map_or(1, |d| d.as_nanos() as u64) | 1)
-    }
-
-    /// A number below `limit`.
-    pub fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit.max(1)
-    }
 }

@@ -8,9 +8,11 @@ mod command;
 mod luck;
 mod process;
 mod programs;
+mod random;
 mod reaper;
 mod refusals;
 mod scratch;
+mod sudden;
 mod terminal;
 mod victims;
 
@@ -66,8 +68,14 @@ fn main() -> ExitCode {
             trials.push(trial.with_ignored_flag(mode.needs_root() && !root));
         }
     }
-    let cases =
-        [refusals::cases(), luck::cases(), terminal::cases(), programs::cases(), cli::cases()];
+    let cases = [
+        refusals::cases(),
+        luck::cases(),
+        sudden::cases(),
+        terminal::cases(),
+        programs::cases(),
+        cli::cases(),
+    ];
     for case in cases.into_iter().flatten() {
         let trial = Trial::test(case.name, move || (case.body)().map_err(Failed::from));
         trials.push(trial.with_ignored_flag(case.needs_root && !root));

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command;
-use crate::luck::Random;
 use crate::process::{self, Kind, Outcome, Process};
+use crate::random::Random;
 use crate::reaper::Exit;
 use crate::scratch;
 use crate::victims::{resume_with, until, Mode, Victim};

@@ -1,0 +1,219 @@
+//! Sudden ends: `dumper` interrupted or killed at any moment, and many dumps of one process.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+
+use crate::command;
+use crate::process::{self, Kind, Outcome, Process};
+use crate::random::Random;
+use crate::reaper::{self, Exit};
+use crate::refusals::nothing_left;
+use crate::scratch;
+use crate::victims::{resume_with, until, Mode, Victim};
+use crate::{soak, Case};
+
+/// All cases.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("luck::interrupted", false, || interrupted(Signal::SIGINT, 130)),
+        Case::new("luck::terminated", false, || interrupted(Signal::SIGTERM, 143)),
+        Case::new("luck::killed_front_leave", false, || killed(Prey::Front, true)),
+        Case::new("luck::killed_front", false, || killed(Prey::Front, false)),
+        Case::new("luck::killed_tracer_leave", false, || killed(Prey::Tracer, true)),
+        Case::new("luck::killed_tracer", false, || killed(Prey::Tracer, false)),
+        Case::new("luck::dumped_often", false, dumped_often),
+        Case::new("luck::clock_calls_in_flight", false, clock_calls_in_flight),
+    ]
+}
+
+fn uid() -> Option<u32> {
+    Mode::User.uid()
+}
+
+fn directory(name: &str) -> Outcome<PathBuf> {
+    scratch::directory(name, uid()).map_err(|e| e.to_string())
+}
+
+fn interrupted(signal: Signal, status: i32) -> Outcome {
+    let dir = directory("interrupted")?;
+    let rounds = if soak() { 60 } else { 8 };
+    let mut random = Random::new();
+    let (mut stopped, mut late) = (0, 0);
+    for round in 0..rounds {
+        let mut command = Command::new(Victim::named("big")?.program());
+        command::as_user(&mut command, uid());
+        command.arg("128").current_dir(&dir);
+        let mut process = process::start(command, Kind::Pipes, &dir)?;
+        process.expect("READY")?;
+        let image = dir.join(format!("resume{round}.elf"));
+        let mut command = command::dumper(uid());
+        command.arg(process.pid.to_string()).arg("-o").arg(&image);
+        let begun = command::begin(&mut command, &dir)?;
+        std::thread::sleep(Duration::from_micros(2000 + random.below(60_000)));
+        let _ = kill(Pid::from_raw(begun.pid), signal);
+        let done = begun.finish(process::LIMIT)?;
+        match done.exit {
+            Exit::Code(code) if code == status => {
+                stopped += 1;
+                nothing_left(&dir, &[])?;
+                process.verify().map_err(|e| format!("after {signal}: {e}"))?;
+            }
+            Exit::Code(0) => {
+                late += 1;
+                command::gone(&mut process)?;
+                let mut process = resume_with(Mode::User, &image, &dir, Kind::Pipes, &[])?;
+                process.verify()?;
+                fs::remove_file(&image).map_err(|e| e.to_string())?;
+            }
+            _ => return Err(format!("after {signal}: {}", done.tell())),
+        }
+    }
+    println!("{signal}: {stopped} dumps given up, {late} were complete");
+    Ok(())
+}
+
+/// Which part of `dumper` is killed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Prey {
+    Front,
+    Tracer,
+}
+
+/// Waits until nothing that `dumper` started runs any more, and the process is untraced or gone.
+fn settled(tracer: Option<i32>, victim: i32) -> Outcome {
+    if let Some(tracer) = tracer {
+        until("the tracer to end", || !Path::new(&format!("/proc/{tracer}")).exists())?;
+    }
+    until("the process to be let go", || {
+        let Ok(status) = fs::read_to_string(format!("/proc/{victim}/status")) else {
+            return true;
+        };
+        status.contains("TracerPid:\t0\n")
+    })
+}
+
+fn killed(prey: Prey, leave: bool) -> Outcome {
+    let dir = directory("killed")?;
+    let rounds = if soak() { 300 } else { 25 };
+    let mut random = Random::new();
+    let victim = Victim::named("counter")?;
+    let mut process = victim.start(Mode::User, &dir)?;
+    let options: &[&str] = if leave { &["--leave-running", "--no-sync"] } else { &["--no-sync"] };
+    let mut longest = Duration::from_millis(30);
+    let (mut runs_on, mut imaged, mut both) = (0, 0, 0);
+    for round in 0..rounds {
+        let image = dir.join(format!("resume{round}.elf"));
+        let inner = process.pid;
+        let started = Instant::now();
+        let mut command = command::dumper(uid());
+        command.arg(process.pid.to_string()).arg("-o").arg(&image).args(options);
+        let begun = command::begin(&mut command, &dir)?;
+        let front = begun.pid;
+        let delay = Duration::from_micros(random.below(longest.as_micros() as u64 + 2000));
+        let mut tracer = None;
+        while started.elapsed() < delay && reaper::ended(front).is_none() {
+            tracer = tracer.or_else(|| process::children(front).first().copied());
+        }
+        tracer = tracer.or_else(|| process::children(front).first().copied());
+        let target = if prey == Prey::Tracer { tracer.unwrap_or(front) } else { front };
+        if reaper::ended(front).is_none() {
+            let _ = kill(Pid::from_raw(target), Signal::SIGKILL);
+        } else {
+            longest = longest.min(started.elapsed());
+        }
+        begun.finish(process::LIMIT)?;
+        settled(tracer, inner)?;
+        let tell = |e: String| format!("round {round}, {prey:?} killed after {delay:?}: {e}");
+        let alive = process_lives(&process);
+        let complete = image.exists();
+        match (alive, complete) {
+            (true, false) => runs_on += 1,
+            (true, true) => both += 1,
+            (false, true) => imaged += 1,
+            (false, false) => return Err(tell("the process is gone and there is no image".into())),
+        }
+        if alive {
+            process.ping().map_err(tell)?;
+        }
+        if complete {
+            let run_it = |mode| resume_with(mode, &image, &dir, Kind::Pipes, &[]);
+            let mut again = run_it(Mode::User).map_err(tell)?;
+            again.ping().map_err(tell)?;
+            if !alive {
+                again.verify().map_err(tell)?;
+                process = victim.start(Mode::User, &dir)?;
+            }
+            let _ = fs::remove_file(&image);
+        }
+        nothing_left(&dir, &[]).map_err(tell)?;
+    }
+    process.verify()?;
+    println!(
+        "{prey:?} killed, {}: {rounds} rounds, {runs_on} ran on, {imaged} in a complete image, \
+         {both} both",
+        if leave { "left running" } else { "ending" }
+    );
+    Ok(())
+}
+
+/// Whether the process of a victim that we started lives.
+fn process_lives(process: &Process) -> bool {
+    // A process that was just killed by the tracer ends a moment later.
+    for _ in 0..200 {
+        if reaper::ended(process.pid).is_some() {
+            return false;
+        }
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", process.pid)).unwrap_or_default();
+        let dying =
+            status.lines().any(|l| l.starts_with("State:\tZ") || l.starts_with("State:\tX"));
+        let pending = status
+            .lines()
+            .filter(|l| l.starts_with("ShdPnd:") || l.starts_with("SigPnd:"))
+            .any(|l| u64::from_str_radix(l[8..].trim(), 16).is_ok_and(|m| m & (1 << 8) != 0));
+        if !dying && !pending && !status.is_empty() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    false
+}
+
+/// Left running again and again: nothing fails, nothing returns early, nothing is lost.
+fn dumped_often() -> Outcome {
+    let dir = directory("often")?;
+    let rounds = if soak() { 1000 } else { 60 };
+    let mut process = Victim::named("counter")?.start(Mode::User, &dir)?;
+    let image = dir.join("resume.elf");
+    for round in 0..rounds {
+        let options = ["--leave-running", "--force"];
+        command::dump(process.pid, &image, uid(), &options)
+            .and_then(|_| process.ping())
+            .map_err(|e| format!("dump {round}: {e}"))?;
+    }
+    process.verify()
+}
+
+/// A dump falls into the clock functions of the vdso sooner or later; every image must run.
+fn clock_calls_in_flight() -> Outcome {
+    let dir = directory("clock")?;
+    let rounds = if soak() { 500 } else { 50 };
+    let mut process = Victim::named("vdso")?.start(Mode::User, &dir)?;
+    let image = dir.join("resume.elf");
+    for round in 0..rounds {
+        let tell = |e: String| format!("dump {round}: {e}");
+        let options = ["--leave-running", "--force"];
+        command::dump(process.pid, &image, uid(), &options).map_err(tell)?;
+        process.ping().map_err(tell)?;
+        let mut again =
+            resume_with(Mode::NewPid, &image, &dir, Kind::Pipes, &["--new-pid"]).map_err(tell)?;
+        again.ping().map_err(tell)?;
+        again.verify().map_err(tell)?;
+    }
+    process.verify()
+}
