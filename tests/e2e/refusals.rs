@@ -19,7 +19,7 @@ const REFUSED: i32 = 3;
 const NO_PROCESS: i32 = 4;
 
 /// States of `refused.c`, and words of which one must be in the message.
-const STATES: [(&str, &[&str]); 15] = [
+const STATES: [(&str, &[&str]); 14] = [
     ("child", &["child"]),
     ("zombie-child", &["child"]),
     ("socket", &["socket"]),
@@ -34,7 +34,6 @@ const STATES: [(&str, &[&str]); 15] = [
     ("memfd", &["memfd", "shared"]),
     ("outside-pipe", &["pipe"]),
     ("seccomp", &["seccomp"]),
-    ("traced", &["trace", "debugger"]),
 ];
 
 /// All cases.
@@ -50,6 +49,8 @@ pub fn cases() -> Vec<Case> {
         let words: Vec<&[&str]> = together.iter().map(std::slice::from_ref).collect();
         refused(&together, &words)
     }));
+    all.push(Case::new("refused::traced", false, traced));
+    all.push(Case::new("refused::leader_gone", false, leader_gone));
     all.push(Case::new("refused::undumpable", true, undumpable));
     all.push(Case::new("refused::no_such_pid", false, no_such_pid));
     all.push(Case::new("refused::kernel_thread", true, kernel_thread));
@@ -131,6 +132,23 @@ fn fails(pid: i32, uid: Option<u32>, status: &[i32], words: &[&str]) -> Outcome 
     }
     contains_one(&done.stderr, words)?;
     nothing_left(&dir, &[])
+}
+
+fn traced() -> Outcome {
+    let dir = scratch::directory("traced", own_user()).map_err(|e| e.to_string())?;
+    let mut process = start(&["traced"], own_user(), &dir)?;
+    let words = ["traced", "debugger"];
+    fails(process.pid, own_user(), &[REFUSED, NO_PROCESS], &words)?;
+    process.verify()
+}
+
+/// The first thread has ended, others go on.
+fn leader_gone() -> Outcome {
+    let dir = scratch::directory("leader", own_user()).map_err(|e| e.to_string())?;
+    let mut process = Victim::named("leader_gone")?.start(Mode::User, &dir)?;
+    let words = ["thread", "ended"];
+    fails(process.pid, own_user(), &[REFUSED, NO_PROCESS], &words)?;
+    process.verify()
 }
 
 fn undumpable() -> Outcome {

@@ -1,4 +1,4 @@
-//#Modes: root user leave
+//#Modes: none
 // The first thread has ended; another one carries on, and the process ends with its status.
 #include "victim.h"
 
