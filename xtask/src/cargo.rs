@@ -1,6 +1,7 @@
 //! The workspace and the running of cargo in it.
 
-use std::path::Path;
+use crate::Failure;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The workspace's root directory.
@@ -27,4 +28,27 @@ pub fn command(words: &[&str]) -> Command {
         }
     }
     command
+}
+/// Runs cargo and demands success.
+pub fn run(words: &[&str]) -> Result<(), Failure> {
+    let status = command(words).status()?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("cargo {} failed ({status})", words.join(" ")).into())
+    }
+}
+
+/// Where builds land.
+pub fn target() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(dir) => root().join(dir),
+        None => root().join("target"),
+    }
+}
+
+/// Builds `dumper` with optimisation and tells where it is.
+pub fn release_dumper() -> Result<PathBuf, Failure> {
+    run(&["build", "--locked", "--release", "--package", "host-dumper", "--bin", "dumper"])?;
+    Ok(target().join("release/dumper"))
 }

@@ -1,9 +1,11 @@
 //! The project's chores: `cargo xtask demo | test | bench | soak | fuzz`.
 
+mod bench;
 mod cargo;
 mod checks;
 mod packages;
 mod soak;
+mod tree;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -19,6 +21,8 @@ struct Cli {
 enum Chore {
     /// Runs every test: format, lints, documentation, unit tests and end-to-end tests
     Test,
+    /// Measures dumps and resumes beside what the machine can do; writes docs/performance.md
+    Bench(bench::Options),
     /// Runs the tests with long counts: hundreds of kills, flips over whole images
     Soak(soak::Options),
     /// Feeds hostile bytes to the readers of an image (needs a nightly toolchain and cargo-fuzz)
@@ -31,6 +35,7 @@ pub type Failure = Box<dyn std::error::Error>;
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
         Chore::Test => checks::run(),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Soak(options) => soak::run(&options),
         Chore::Fuzz(options) => soak::fuzz(&options),
     };
