@@ -3,8 +3,10 @@
 mod bench;
 mod cargo;
 mod checks;
+mod demo;
 mod packages;
 mod soak;
+mod terminal;
 mod tree;
 
 use clap::{Parser, Subcommand};
@@ -19,6 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Chore {
+    /// Shows a program travel from one terminal to another, for real
+    Demo,
     /// Runs every test: format, lints, documentation, unit tests and end-to-end tests
     Test,
     /// Measures dumps and resumes beside what the machine can do; writes docs/performance.md
@@ -34,6 +38,7 @@ pub type Failure = Box<dyn std::error::Error>;
 
 fn main() -> ExitCode {
     let done = match Cli::parse().chore {
+        Chore::Demo => demo::run(),
         Chore::Test => checks::run(),
         Chore::Bench(options) => bench::run(&options),
         Chore::Soak(options) => soak::run(&options),
