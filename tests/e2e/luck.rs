@@ -61,6 +61,22 @@ struct Answers {
     unharmed: u32,
 }
 
+/// The library hands what the kernel does not know to a shell; here only the kernel counts.
+fn execute_nothing_else(command: &mut Command, image: &Path) -> Outcome {
+    let path = std::ffi::CString::new(image.as_os_str().as_encoded_bytes());
+    let path = path.map_err(|e| e.to_string())?;
+    // SAFETY: execve is async-signal-safe; all strings live until then and the lists end in null.
+    unsafe {
+        command.pre_exec(move || {
+            let arguments = [path.as_ptr(), c"--new-pid".as_ptr(), std::ptr::null()];
+            let environment = [std::ptr::null()];
+            libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr());
+            Err(std::io::Error::last_os_error())
+        });
+    }
+    Ok(())
+}
+
 /// Runs a damaged image; anything but a refusal or the right run is a failure.
 fn run_damaged(image: &Path, dir: &Path, answers: &mut Answers) -> Outcome {
     let input = dir.join("input.txt");
@@ -76,11 +92,9 @@ fn run_damaged(image: &Path, dir: &Path, answers: &mut Answers) -> Outcome {
     let pid = loop {
         let mut command = Command::new(image);
         command::as_user(&mut command, uid());
-        command
-            .current_dir(dir)
-            .arg("--new-pid")
-            .stdin(fs::File::open(&input).map_err(|e| e.to_string())?);
+        command.current_dir(dir).stdin(fs::File::open(&input).map_err(|e| e.to_string())?);
         command.stdout(create(&out)?).stderr(create(&err)?);
+        execute_nothing_else(&mut command, image)?;
         match reaper::spawn(&mut command) {
             Ok(pid) => break pid,
             Err(e) if e.raw_os_error() == Some(libc::ETXTBSY) && Instant::now() < deadline => {

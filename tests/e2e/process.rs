@@ -193,6 +193,9 @@ impl Process {
             let now = Instant::now();
             if ended || now >= deadline {
                 let why = if ended { "the output ended" } else { "time is up" };
+                if ended {
+                    reaper::wait(self.pid, Duration::from_secs(5));
+                }
                 let state = self.state();
                 return Err(format!(
                     "waiting for {wanted:?}: {why}; process {} {state}; output so far:\n{}",
