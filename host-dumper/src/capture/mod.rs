@@ -1,1 +1,101 @@
 //! Capture: stops a process, reads it into [`image_format::model::Tree`], lets it go or ends it.
+//!
+//! ```text
+//! target    from a pid to a process that can be dumped
+//! survey    everything visible from outside, and what stands in the way
+//! session   seize, stop, capture, release or kill
+//!   stop      ptrace requests        thread    one thread and the way back
+//!   outside   asked about a thread   inside    asked by the process itself (remote, footing)
+//!   syscalls  interrupted system calls          stub      traces of an earlier resume
+//! ```
+//!
+//! Nothing in the process changes before everything visible from outside was found fit, and what
+//! changes then is undone by `Drop`. Should this program be killed, the process undoes it itself.
+
+mod arch;
+mod error;
+mod files;
+mod footing;
+mod inside;
+mod knowledge;
+mod mem;
+mod memory;
+mod model;
+mod outside;
+pub mod proc;
+mod remote;
+mod session;
+mod source;
+mod stop;
+mod stub;
+mod survey;
+pub mod syscalls;
+mod target;
+mod thread;
+mod vdso;
+
+pub use error::{CaptureError, Refusal};
+pub use files::Embed;
+pub use session::Session;
+
+use image_format::model::Tree;
+use serde::Serialize;
+
+/// Choices that concern capture.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// Open regular files up to this size in bytes travel along.
+    pub embed_limit: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { embed_limit: 1 << 20 }
+    }
+}
+
+/// What a capture found.
+#[derive(Debug)]
+pub struct Captured {
+    /// The model.
+    pub tree: Tree,
+    /// Files whose contents travel along.
+    pub embeds: Vec<Embed>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+}
+
+/// What is visible without stopping a process.
+#[derive(Debug, Clone, Serialize)]
+pub struct Verdict {
+    /// The process that would be dumped: the program, where the pid given was its supervisor's.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+    /// Number of threads.
+    pub threads: u32,
+    /// Number of mappings.
+    pub mappings: usize,
+    /// Rough size of an image in bytes.
+    pub estimate: u64,
+    /// What stands in the way.
+    pub refusals: Vec<Refusal>,
+    /// What will differ after a resume.
+    pub notes: Vec<String>,
+}
+
+/// Looks at a process without stopping it.
+pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
+    let target = target::open(pid)?;
+    let survey = survey::look(&target, None)?;
+    Ok(Verdict {
+        pid: target.proc.pid(),
+        name: String::from_utf8_lossy(&survey.status.name).into_owned(),
+        threads: survey.status.threads,
+        mappings: survey.table.len(),
+        estimate: memory::estimate(&survey.table)
+            + files::estimate(&survey.descriptors, options.embed_limit),
+        refusals: survey::refusals(&target, &survey)?,
+        notes: survey::notes(&target, &survey),
+    })
+}

@@ -1,0 +1,3 @@
+//! What belongs to one processor architecture.
+
+pub mod x86_64;

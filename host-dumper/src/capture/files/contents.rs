@@ -1,0 +1,86 @@
+//! Contents of regular files: how they are recognised on the target.
+
+use crate::capture::error::{CaptureError, Result};
+use image_format::container::{hash_data, HASH_BLOCK, SAMPLES, SAMPLE_SIZE, WHOLE_HASH_LIMIT};
+use image_format::model::Contents;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// A file whose contents travel along.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Embed {
+    /// Number in the image.
+    pub number: u32,
+    /// Where to open it, such as /proc/PID/fd/N.
+    pub open: PathBuf,
+    /// Size in bytes.
+    pub size: u64,
+    /// Hash of all its bytes (`hash_data`, seed 0), where it was computed.
+    pub hash: Option<u64>,
+    /// What it is, for messages.
+    pub what: String,
+}
+
+/// Hashes a file of `size` bytes; [`Contents::Unread`] if this user may not read it.
+pub(super) fn recognise(path: &Path, size: u64, embedded: Option<u32>) -> Result<Contents> {
+    let failed = |source: io::Error| CaptureError::File {
+        path: path.display().to_string(),
+        what: "read",
+        source,
+    };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(Contents::Unread),
+        Err(e) => return Err(failed(e)),
+    };
+    if embedded.is_some() || size <= WHOLE_HASH_LIMIT {
+        match whole(&file, size) {
+            Ok(hash) => Ok(Contents::Whole { hash, embedded }),
+            // Some files (of /sys) announce a page and have less.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Contents::Unread),
+            Err(e) => Err(failed(e)),
+        }
+    } else {
+        sampled(&file, size).map(|hash| Contents::Sampled { hash }).map_err(failed)
+    }
+}
+
+fn whole(file: &File, size: u64) -> io::Result<u64> {
+    let mut buf = vec![0; HASH_BLOCK.min(size as usize)];
+    let (mut at, mut hash) = (0, 0);
+    while at < size {
+        let n = (HASH_BLOCK as u64).min(size - at) as usize;
+        file.read_exact_at(&mut buf[..n], at)?;
+        hash = hash_data(&buf[..n], hash);
+        at += n as u64;
+    }
+    Ok(hash)
+}
+
+fn sampled(file: &File, size: u64) -> io::Result<u64> {
+    let mut buf = vec![0; SAMPLE_SIZE as usize];
+    let mut hash = 0;
+    for i in 0..SAMPLES {
+        file.read_exact_at(&mut buf, (size - SAMPLE_SIZE) / (SAMPLES - 1) * i)?;
+        hash = hash_data(&buf, hash);
+    }
+    Ok(hash)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_hashed_as_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        let bytes: Vec<u8> = (0..300_000u32).map(|i| (i * 31) as u8).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let got = recognise(&path, bytes.len() as u64, Some(3)).unwrap();
+        assert_eq!(got, Contents::Whole { hash: hash_data(&bytes, 0), embedded: Some(3) });
+        assert_eq!(recognise(&path, 300_001, None).unwrap(), Contents::Unread);
+    }
+}

@@ -1,0 +1,188 @@
+//! From descriptors to the model's open file descriptions.
+
+use super::contents::{recognise, Embed};
+use super::descriptor::{Descriptor, Kind};
+use super::{pipe, sharing, terminal};
+use crate::capture::error::{CaptureError, Refusal, Result};
+use crate::capture::proc::stat::Stat;
+use crate::capture::proc::Proc;
+use image_format::model::{self, FileObject, OpenFile, Pipe, Terminal};
+use nix::errno::Errno;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// What of the descriptors goes into the model.
+#[derive(Debug, Default)]
+pub(in crate::capture) struct Files {
+    pub descriptors: Vec<model::Descriptor>,
+    pub open: Vec<OpenFile>,
+    pub pipes: Vec<Pipe>,
+    pub terminals: Vec<Terminal>,
+    pub embeds: Vec<Embed>,
+}
+
+/// How files are to be treated.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::capture) struct Settings {
+    /// Files up to this size travel along.
+    pub embed_limit: u64,
+    /// Translates an id of this program's pid namespace into the process's.
+    pub pid: u32,
+}
+
+/// Flags that open(2) acts on once and that fcntl shows all the same.
+const ONCE: u32 = (libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY | libc::O_TRUNC) as u32;
+
+/// fcntl(2) commands that the libc crate does not name.
+const F_GETOWN_EX: libc::c_int = 16;
+const F_GETSIG: libc::c_int = 11;
+
+/// A duplicate of a descriptor of the process; none where the kernel forbids it.
+fn borrow(pidfd: &OwnedFd, fd: u32) -> Option<OwnedFd> {
+    // SAFETY: takes numbers only.
+    let got = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) };
+    // SAFETY: a non-negative result is a new descriptor that nobody else owns.
+    (got >= 0).then(|| unsafe { OwnedFd::from_raw_fd(got as i32) })
+}
+
+/// A descriptor for the process.
+fn pidfd(pid: u32) -> Result<OwnedFd> {
+    // SAFETY: takes numbers only.
+    let got = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if got < 0 {
+        return Err(CaptureError::Ptrace { request: "pidfd_open", tid: pid, errno: Errno::last() });
+    }
+    // SAFETY: a non-negative result is a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(got as i32) })
+}
+
+/// F_GETOWN_EX and F_GETSIG.
+fn owner(file: &OwnedFd) -> ([i32; 2], i32) {
+    let mut owner = [0i32; 2];
+    // SAFETY: F_GETOWN_EX writes struct f_owner_ex, two ints.
+    let got = unsafe { libc::fcntl(file.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) };
+    if got != 0 || owner[1] == 0 {
+        owner = [0; 2];
+    }
+    // SAFETY: F_GETSIG takes no argument.
+    let signal = unsafe { libc::fcntl(file.as_raw_fd(), F_GETSIG) };
+    (owner, signal.max(0))
+}
+
+/// Describes all descriptors of the stopped process.
+pub(in crate::capture) fn capture(
+    proc: &Proc,
+    all: &[Descriptor],
+    stat: &Stat,
+    settings: Settings,
+) -> Result<Files> {
+    let fds: Vec<u32> = all.iter().map(|d| d.fd).collect();
+    let keys: Vec<_> = all
+        .iter()
+        .map(|d| (d.stat.st_dev, d.stat.st_ino, d.info.pos, d.flags(), d.link.clone()))
+        .collect();
+    let groups = sharing::groups(proc.pid(), &fds, &keys)
+        .map_err(|errno| CaptureError::Ptrace { request: "kcmp", tid: proc.pid(), errno })?;
+    let pidfd = pidfd(proc.pid())?;
+    let mut out = Files::default();
+    let mut index = vec![0u32; all.len()];
+    for (i, d) in all.iter().enumerate() {
+        if groups[i] == i {
+            let borrowed = if d.kind == Kind::PathOnly { None } else { borrow(&pidfd, d.fd) };
+            let object = object(proc, d, borrowed.as_ref(), stat, settings, &mut out)?;
+            let (owner, signal) = borrowed.as_ref().map_or(([0; 2], 0), owner);
+            index[i] = out.open.len() as u32;
+            let flags = d.flags() & !ONCE;
+            out.open.push(OpenFile { flags, offset: d.info.pos, object, owner, signal });
+        } else {
+            index[i] = index[groups[i]];
+        }
+        out.descriptors.push(model::Descriptor {
+            fd: d.fd,
+            file: index[i],
+            cloexec: d.info.flags & libc::O_CLOEXEC as u32 != 0,
+        });
+    }
+    Ok(out)
+}
+
+fn object(
+    proc: &Proc,
+    d: &Descriptor,
+    borrowed: Option<&OwnedFd>,
+    stat: &Stat,
+    settings: Settings,
+    out: &mut Files,
+) -> Result<FileObject> {
+    let path = || d.path().to_vec().into();
+    let was = || d.link.clone().into();
+    let open = proc.path(&format!("fd/{}", d.fd));
+    let size = d.stat.st_size.max(0) as u64;
+    let mode = d.stat.st_mode & 0o7777;
+    Ok(match &d.kind {
+        Kind::Regular => {
+            let embedded = (size <= settings.embed_limit).then_some(out.embeds.len() as u32);
+            let contents = recognise(&open, size, embedded)?;
+            if let model::Contents::Whole { hash, embedded: Some(number) } = contents {
+                let what = String::from_utf8_lossy(d.path()).into_owned();
+                out.embeds.push(Embed { number, open, size, hash: Some(hash), what });
+            }
+            FileObject::Regular { path: path(), size, mode, contents }
+        }
+        Kind::Unlinked => {
+            let number = out.embeds.len() as u32;
+            let what = format!("{} (unlinked)", String::from_utf8_lossy(d.path()));
+            out.embeds.push(Embed { number, open, size, hash: None, what });
+            FileObject::Unlinked { path: path(), size, mode, embedded: number }
+        }
+        Kind::Directory => FileObject::Directory { path: path() },
+        Kind::PathOnly => FileObject::PathOnly { path: path() },
+        Kind::Device => FileObject::Device { path: path(), rdev: d.stat.st_rdev },
+        Kind::Pipe => FileObject::PipeEnd { pipe: pipe_index(proc, d, out)? },
+        Kind::EventFd => {
+            let (count, semaphore) = d.info.eventfd.unwrap_or_default();
+            FileObject::EventFd { count, semaphore }
+        }
+        Kind::Tty => {
+            let known = out.terminals.iter().position(|t| t.rdev == d.stat.st_rdev);
+            let terminal = known.map(|i| i as u32).or_else(|| {
+                let terminal = terminal::read(borrowed?, d, stat, settings.pid)?;
+                out.terminals.push(terminal);
+                Some(out.terminals.len() as u32 - 1)
+            });
+            match (terminal, d.fd) {
+                (Some(terminal), _) => FileObject::Tty { terminal },
+                // Hung up: whoever resumes has a terminal of their own.
+                (None, 0..=2) => FileObject::Inherited { stdio: d.fd, was: was() },
+                (None, _) => {
+                    return Err(CaptureError::Refused(vec![Refusal::new(
+                        format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link)),
+                        "is a terminal that does not answer (it was hung up)",
+                        "let the program close it",
+                    )]))
+                }
+            }
+        }
+        Kind::Outside { stdio } => FileObject::Inherited { stdio: *stdio, was: was() },
+        Kind::Refused { reason, remedy } => {
+            return Err(CaptureError::Refused(vec![Refusal::new(
+                format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link)),
+                reason.clone(),
+                *remedy,
+            )]))
+        }
+    })
+}
+
+fn pipe_index(proc: &Proc, d: &Descriptor, out: &mut Files) -> Result<u32> {
+    let inode = d.stat.st_ino;
+    let packets = d.writes() && d.flags() & libc::O_DIRECT as u32 != 0;
+    if let Some(i) = out.pipes.iter().position(|p| p.inode == inode) {
+        if packets && out.pipes[i].packets.is_empty() {
+            // The read end came first and did not know that these are packets.
+            out.pipes[i] = pipe::read(proc, d, true)?;
+        }
+        return Ok(i as u32);
+    }
+    out.pipes.push(pipe::read(proc, d, packets)?);
+    Ok(out.pipes.len() as u32 - 1)
+}

@@ -1,0 +1,229 @@
+//! One descriptor as /proc shows it, and what kind of thing it leads to.
+
+use super::pipe::Ends;
+use crate::capture::error::{CaptureError, Result};
+use crate::capture::proc::fdinfo::{self, FdInfo};
+use crate::capture::proc::{number, Proc};
+use nix::sys::stat::{stat, FileStat};
+use nix::sys::statfs::statfs;
+
+/// Device numbers of character devices without state: null, zero, full, random, urandom.
+const STATELESS: [(u64, u64); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
+/// Majors of terminals: consoles and serial lines, /dev/tty and friends, pseudo-terminals.
+const TTY_MAJORS: [std::ops::RangeInclusive<u64>; 3] = [4..=5, 136..=143, 204..=204];
+/// /dev/ptmx: the other side of a terminal.
+const PTMX: (u64, u64) = (5, 2);
+/// statfs(2) type of /proc.
+const PROC_MAGIC: i64 = 0x9fa0;
+
+/// What a descriptor leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::capture) enum Kind {
+    /// A regular file with a name.
+    Regular,
+    /// A regular file without a name.
+    Unlinked,
+    /// A directory.
+    Directory,
+    /// Opened with O_PATH.
+    PathOnly,
+    /// A character device without state.
+    Device,
+    /// A pipe with both ends in the process.
+    Pipe,
+    /// An eventfd.
+    EventFd,
+    /// A terminal.
+    Tty,
+    /// One of standard input, output and error, leading outside.
+    Outside {
+        /// 0, 1 or 2.
+        stdio: u32,
+    },
+    /// Something that cannot be carried.
+    Refused {
+        /// Why.
+        reason: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+}
+
+/// A descriptor.
+#[derive(Debug, Clone)]
+pub(in crate::capture) struct Descriptor {
+    /// Number.
+    pub fd: u32,
+    /// Where the link leads, as the kernel words it.
+    pub link: Vec<u8>,
+    /// fdinfo.
+    pub info: FdInfo,
+    /// stat of what it leads to.
+    pub stat: FileStat,
+    /// What it is.
+    pub kind: Kind,
+}
+
+impl Descriptor {
+    /// The path without the mark of a deleted file.
+    pub fn path(&self) -> &[u8] {
+        self.link.strip_suffix(b" (deleted)").unwrap_or(&self.link)
+    }
+
+    /// Open flags without O_CLOEXEC.
+    pub fn flags(&self) -> u32 {
+        self.info.flags & !(libc::O_CLOEXEC as u32)
+    }
+
+    /// Open for writing.
+    pub fn writes(&self) -> bool {
+        self.flags() & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32
+    }
+}
+
+/// Reads all descriptors of a process.
+pub(in crate::capture) fn scan(proc: &Proc) -> Result<Vec<Descriptor>> {
+    let mut all = Vec::new();
+    for fd in proc.numbers("fd")? {
+        match read(proc, fd) {
+            Ok(d) => all.push(d),
+            // Closed since the directory was read: possible only while the process runs.
+            Err(CaptureError::Proc { source, .. })
+                if source.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let ends = Ends::of(&all);
+    let kinds: Vec<Kind> = all.iter().map(|d| classify(proc, d, &ends)).collect();
+    for (d, kind) in all.iter_mut().zip(kinds) {
+        d.kind = kind;
+    }
+    Ok(all)
+}
+
+fn read(proc: &Proc, fd: u32) -> Result<Descriptor> {
+    let name = format!("fd/{fd}");
+    let link = proc.link(&name)?;
+    let info_name = format!("fdinfo/{fd}");
+    let info = fdinfo::parse(&proc.read(&info_name)?)
+        .ok_or_else(|| proc.format(&info_name, "a field is missing"))?;
+    let path = proc.path(&name);
+    let stat = stat(&path)
+        .map_err(|e| CaptureError::Proc { path: path.display().to_string(), source: e.into() })?;
+    Ok(Descriptor { fd, link, info, stat, kind: Kind::Regular })
+}
+
+fn refused(reason: impl Into<String>, remedy: &'static str) -> Kind {
+    Kind::Refused { reason: reason.into(), remedy }
+}
+
+fn classify(proc: &Proc, d: &Descriptor, ends: &Ends) -> Kind {
+    if d.info.flags & libc::O_PATH as u32 != 0 {
+        return if d.link.ends_with(b" (deleted)") {
+            refused("leads to a path that is gone (O_PATH)", "close it first")
+        } else {
+            Kind::PathOnly
+        };
+    }
+    match d.stat.st_mode & libc::S_IFMT {
+        libc::S_IFREG => regular(proc, d),
+        libc::S_IFDIR if d.link.ends_with(b" (deleted)") => {
+            refused("is a directory that was removed", "close it first")
+        }
+        libc::S_IFDIR => Kind::Directory,
+        libc::S_IFCHR => character(d),
+        libc::S_IFIFO => fifo(d, ends),
+        libc::S_IFSOCK => match d.fd {
+            0..=2 => Kind::Outside { stdio: d.fd },
+            _ => refused(
+                "is a socket; sockets cannot be carried yet",
+                "let the program close it, or dump it before it connects",
+            ),
+        },
+        libc::S_IFBLK => refused("is a block device", "close it first"),
+        _ => anonymous(d),
+    }
+}
+
+fn regular(proc: &Proc, d: &Descriptor) -> Kind {
+    if d.link.starts_with(b"/memfd:") {
+        return refused("is memory shared as a file (memfd)", "it cannot be carried yet: close it");
+    }
+    let path = proc.path(&format!("fd/{}", d.fd));
+    let on_proc = statfs(&path).is_ok_and(|s| s.filesystem_type().0 == PROC_MAGIC);
+    let of_process = d
+        .link
+        .strip_prefix(b"/proc/")
+        .is_some_and(|rest| rest.split(|&b| b == b'/').next().and_then(number::decimal).is_some());
+    if on_proc && of_process {
+        return refused("is a file about a process in /proc", "close it first");
+    }
+    if d.stat.st_nlink == 0 || d.link.ends_with(b" (deleted)") {
+        Kind::Unlinked
+    } else {
+        Kind::Regular
+    }
+}
+
+fn character(d: &Descriptor) -> Kind {
+    let rdev = d.stat.st_rdev;
+    let device = (libc::major(rdev) as u64, libc::minor(rdev) as u64);
+    if STATELESS.contains(&device) {
+        Kind::Device
+    } else if device == PTMX {
+        refused(
+            "is the master side of a terminal",
+            "programs that hold terminals cannot be carried yet",
+        )
+    } else if TTY_MAJORS.iter().any(|m| m.contains(&device.0)) {
+        Kind::Tty
+    } else if d.fd <= 2 {
+        Kind::Outside { stdio: d.fd }
+    } else {
+        refused(
+            format!("is a device ({}:{}) whose state is not known", device.0, device.1),
+            "close it first",
+        )
+    }
+}
+
+fn fifo(d: &Descriptor, ends: &Ends) -> Kind {
+    if !d.link.starts_with(b"pipe:") {
+        return match d.fd {
+            0..=2 => Kind::Outside { stdio: d.fd },
+            _ => refused("is a named pipe", "named pipes cannot be carried yet: close it"),
+        };
+    }
+    if ends.both(d.stat.st_ino) {
+        Kind::Pipe
+    } else if let Some(stdio) = ends.stdio(d.stat.st_ino, d.writes()) {
+        Kind::Outside { stdio }
+    } else {
+        refused(
+            "is a pipe whose other end is outside of the process, or closed",
+            "let the program close it; only standard input, output and error may lead outside",
+        )
+    }
+}
+
+/// Kinds of anonymous inodes, by the name that their link shows.
+fn anonymous(d: &Descriptor) -> Kind {
+    const REMEDY: &str = "it cannot be carried yet: dump the program before it opens it";
+    let name = d.link.strip_prefix(b"anon_inode:").unwrap_or(&d.link);
+    match name {
+        b"[eventfd]" if d.info.eventfd.is_some() => Kind::EventFd,
+        b"[eventfd]" => refused("is an eventfd whose counter this kernel does not show", REMEDY),
+        b"[eventpoll]" => refused("is an epoll instance", REMEDY),
+        b"[timerfd]" => refused("is a timerfd", REMEDY),
+        b"[signalfd]" => refused("is a signalfd", REMEDY),
+        b"inotify" => refused("is an inotify instance", REMEDY),
+        b"[fanotify]" => refused("is a fanotify group", REMEDY),
+        b"[io_uring]" => refused("is an io_uring", REMEDY),
+        b"[userfaultfd]" => refused("is a userfaultfd", REMEDY),
+        b"[pidfd]" => refused("refers to a process (pidfd)", REMEDY),
+        other => refused(
+            format!("is of a kind that is not known ({})", String::from_utf8_lossy(other)),
+            REMEDY,
+        ),
+    }
+}

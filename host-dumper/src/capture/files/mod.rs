@@ -1,0 +1,47 @@
+//! Descriptors: what each leads to, which share an open file description.
+
+mod contents;
+mod describe;
+mod descriptor;
+mod pipe;
+mod sharing;
+mod terminal;
+
+pub use contents::Embed;
+pub(super) use describe::{capture, Files, Settings};
+pub(super) use descriptor::{scan, Descriptor, Kind};
+pub(super) use pipe::foreign_holders;
+
+use super::error::Refusal;
+
+/// What of the descriptors stands in the way.
+pub(super) fn refusals(all: &[Descriptor]) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for d in all {
+        let object = format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link));
+        if let Kind::Refused { reason, remedy } = &d.kind {
+            refusals.push(Refusal::new(object, reason.clone(), *remedy));
+        } else if let Some(lock) = d.info.locks.first() {
+            let lock = String::from_utf8_lossy(lock);
+            refusals.push(Refusal::new(
+                object,
+                format!("holds a lock or lease on the file ({lock})"),
+                "locks cannot be carried yet: dump the program when it holds none",
+            ));
+        }
+    }
+    refusals
+}
+
+/// Bytes of files that travel along.
+pub(super) fn estimate(all: &[Descriptor], embed_limit: u64) -> u64 {
+    let size = |d: &Descriptor| d.stat.st_size.max(0) as u64;
+    all.iter()
+        .filter(|d| match d.kind {
+            Kind::Unlinked => true,
+            Kind::Regular => size(d) <= embed_limit,
+            _ => false,
+        })
+        .map(size)
+        .sum()
+}

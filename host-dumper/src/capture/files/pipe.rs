@@ -1,0 +1,162 @@
+//! Pipes: which are wholly inside, and what is in them.
+
+use super::descriptor::{Descriptor, Kind};
+use crate::capture::error::{CaptureError, Refusal, Result};
+use crate::capture::proc::{number, Proc};
+use crate::capture::target::name_of;
+use image_format::model::Pipe;
+use nix::fcntl::OFlag;
+use nix::fcntl::{tee, SpliceFFlags};
+use nix::unistd::pipe2;
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+
+/// What the descriptors of a process say about each pipe: read ends, write ends, standard ones.
+#[derive(Debug, Default)]
+pub(super) struct Ends(BTreeMap<u64, (Vec<u32>, Vec<u32>)>);
+
+impl Ends {
+    /// Collects the pipes of a list of descriptors.
+    pub fn of(all: &[Descriptor]) -> Self {
+        let mut ends = Self::default();
+        for d in all.iter().filter(|d| d.link.starts_with(b"pipe:")) {
+            let (readers, writers) = ends.0.entry(d.stat.st_ino).or_default();
+            match (d.flags() as i32) & libc::O_ACCMODE {
+                libc::O_RDONLY => readers.push(d.fd),
+                libc::O_WRONLY => writers.push(d.fd),
+                _ => {
+                    readers.push(d.fd);
+                    writers.push(d.fd);
+                }
+            }
+        }
+        ends
+    }
+
+    /// Both ends are there.
+    pub fn both(&self, inode: u64) -> bool {
+        self.0.get(&inode).is_some_and(|(r, w)| !r.is_empty() && !w.is_empty())
+    }
+
+    /// The standard descriptor that is the same end of the same pipe.
+    pub fn stdio(&self, inode: u64, writes: bool) -> Option<u32> {
+        let (readers, writers) = self.0.get(&inode)?;
+        let side = if writes { writers } else { readers };
+        side.iter().copied().find(|&fd| fd <= 2)
+    }
+}
+
+/// Pipes that look wholly inside, but of which another process holds an end as well. Processes
+/// that this user may not look at are passed over.
+pub(in crate::capture) fn foreign_holders(pid: u32, all: &[Descriptor]) -> Vec<Refusal> {
+    let mut inside: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
+    for d in all.iter().filter(|d| d.kind == Kind::Pipe) {
+        inside.entry(d.link.clone()).or_insert(d.fd);
+    }
+    if inside.is_empty() {
+        return Vec::new();
+    }
+    let mut refusals = Vec::new();
+    let own = std::process::id();
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for other in pids.filter_map(|e| number::decimal(e.file_name().as_encoded_bytes())) {
+        let other = other as u32;
+        if other == pid || other == own {
+            continue;
+        }
+        let Ok(proc) = Proc::open(other) else { continue };
+        for fd in proc.numbers("fd").unwrap_or_default() {
+            let Ok(link) = proc.try_link(&format!("fd/{fd}")) else { continue };
+            if let Some(ours) = inside.remove(&link) {
+                refusals.push(Refusal::new(
+                    format!("descriptor {ours} ({})", String::from_utf8_lossy(&link)),
+                    format!("is a pipe shared with process {other} ({})", name_of(other)),
+                    "let that process close it, or end",
+                ));
+            }
+        }
+    }
+    refusals
+}
+
+/// Reads a pipe without taking anything out of it: its contents are copied into one of ours.
+pub(super) fn read(proc: &Proc, d: &Descriptor, packets: bool) -> Result<Pipe> {
+    let path = proc.path(&format!("fd/{}", d.fd));
+    let failed = |what: &'static str| {
+        let path = path.display().to_string();
+        move |source: io::Error| CaptureError::File { path, what, source }
+    };
+    // Opened anew for reading, whichever end the descriptor is; non-blocking, for an empty one.
+    let source = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open(&path)
+        .map_err(failed("open"))?;
+    let capacity = pipe_size(&source).map_err(failed("ask the size of"))?;
+    let mut pipe =
+        Pipe { inode: d.stat.st_ino, capacity, data: Vec::new().into(), packets: Vec::new() };
+    let waiting = bytes_inside(&source).map_err(failed("look into"))?;
+    if waiting == 0 {
+        return Ok(pipe);
+    }
+    // Ours takes as many buffers as theirs has, so that one tee copies everything.
+    let flags = OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_DIRECT;
+    let (reader, writer) = pipe2(flags).map_err(|e| failed("copy")(e.into()))?;
+    set_pipe_size(writer.as_raw_fd(), capacity).map_err(failed("copy"))?;
+    let copied = tee(&source, &writer, capacity as usize, SpliceFFlags::SPLICE_F_NONBLOCK)
+        .map_err(|e| failed("copy")(e.into()))?;
+    if copied < waiting {
+        let e = io::Error::other(format!("{copied} of {waiting} bytes could be copied"));
+        return Err(failed("copy")(e));
+    }
+    let mut reader = File::from(reader);
+    let mut data = Vec::with_capacity(copied);
+    let mut buf = vec![0; capacity.max(4096) as usize];
+    while data.len() < copied {
+        // One read returns one packet; a stream's buffers come as if they were packets.
+        let n = reader.read(&mut buf).map_err(failed("copy"))?;
+        if n == 0 {
+            break;
+        }
+        data.extend_from_slice(&buf[..n]);
+        if packets {
+            pipe.packets.push(n as u32);
+        }
+    }
+    pipe.data = data.into();
+    Ok(pipe)
+}
+
+fn pipe_size(file: &File) -> io::Result<u32> {
+    // SAFETY: F_GETPIPE_SZ takes no pointer.
+    let size = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETPIPE_SZ) };
+    if size < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(size as u32)
+    }
+}
+
+fn set_pipe_size(fd: i32, size: u32) -> io::Result<()> {
+    // SAFETY: F_SETPIPE_SZ takes a number, no pointer.
+    let result = unsafe { libc::fcntl(fd, libc::F_SETPIPE_SZ, size as libc::c_int) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
+}
+
+fn bytes_inside(file: &File) -> io::Result<usize> {
+    let mut n: libc::c_int = 0;
+    // SAFETY: FIONREAD writes one int, which lives over the call.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::FIONREAD, &mut n) };
+    if result < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(n as usize)
+    }
+}

@@ -1,0 +1,85 @@
+//! Which descriptors share an open file description: kcmp(2) tells, and orders.
+
+use nix::errno::Errno;
+use std::cmp::Ordering;
+
+const KCMP_FILE: libc::c_int = 0;
+
+fn kcmp(pid: u32, a: u32, b: u32) -> Result<Ordering, Errno> {
+    // SAFETY: kcmp takes numbers only.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kcmp,
+            pid,
+            pid,
+            KCMP_FILE,
+            libc::c_ulong::from(a),
+            libc::c_ulong::from(b),
+        )
+    };
+    match Errno::result(result)? {
+        0 => Ok(Ordering::Equal),
+        1 => Ok(Ordering::Less),
+        2 => Ok(Ordering::Greater),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// For each of `fds`, the position in it of the first that shares its description. `alike` are
+/// keys: descriptors whose keys differ cannot share, and are not compared.
+pub(super) fn groups<K: Ord>(pid: u32, fds: &[u32], alike: &[K]) -> Result<Vec<usize>, Errno> {
+    let mut order: Vec<usize> = (0..fds.len()).collect();
+    order.sort_by(|&a, &b| alike[a].cmp(&alike[b]));
+    let mut first: Vec<usize> = (0..fds.len()).collect();
+    for group in order.chunk_by(|&a, &b| alike[a] == alike[b]).filter(|g| g.len() > 1) {
+        let mut failed = None;
+        let mut sorted = group.to_vec();
+        // The kernel's order is total, so that sorting brings equal ones together.
+        sorted.sort_by(|&a, &b| {
+            kcmp(pid, fds[a], fds[b]).unwrap_or_else(|e| {
+                failed = Some(e);
+                Ordering::Equal
+            })
+        });
+        if let Some(e) = failed {
+            return Err(e);
+        }
+        let mut head = sorted[0];
+        let mut run: Vec<usize> = Vec::new();
+        let mut close = |run: &mut Vec<usize>| {
+            let lowest = run.iter().copied().min_by_key(|&i| fds[i]);
+            for i in run.drain(..) {
+                first[i] = lowest.unwrap_or(i);
+            }
+        };
+        for &i in &sorted {
+            if i != head && kcmp(pid, fds[head], fds[i])? != Ordering::Equal {
+                close(&mut run);
+                head = i;
+            }
+            run.push(i);
+        }
+        close(&mut run);
+    }
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn duplicates_are_found() {
+        let a = File::open("/dev/null").unwrap();
+        let b = File::open("/dev/null").unwrap();
+        let c = a.try_clone().unwrap();
+        let d = b.try_clone().unwrap();
+        let fds: Vec<u32> = [&a, &b, &c, &d].iter().map(|f| f.as_raw_fd() as u32).collect();
+        let groups = groups(std::process::id(), &fds, &[0, 0, 0, 0]).unwrap();
+        assert_eq!(groups, [0, 1, 0, 1]);
+        let apart = super::groups(std::process::id(), &fds, &[0, 1, 2, 3]).unwrap();
+        assert_eq!(apart, [0, 1, 2, 3]);
+    }
+}

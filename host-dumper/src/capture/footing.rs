@@ -1,0 +1,172 @@
+//! Where system calls inside the process are made from: code that is already there, and a place
+//! for a signal frame that brings a thread back should this program die.
+
+use super::arch::x86_64::{frame_len, RED_ZONE, SIGRETURN, SYSCALL_RET};
+use super::mem;
+use super::proc::maps::Area;
+
+/// Bytes searched at a time.
+const CHUNK: usize = 64 << 10;
+/// Bytes of text to search at most, over all mappings.
+const SEARCH_LIMIT: usize = 64 << 20;
+/// Room that must be left below the frame: a signal may come while a thread heals itself.
+const SPARE: u64 = 8 << 10;
+
+/// Bytes that a frame and its results may take.
+const ROOM_AT_LEAST: u64 = 8 << 10;
+/// Bytes of the main stack that certainly are in use.
+const RESPECT: u64 = 64 << 10;
+
+/// Addresses of instructions in the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Code {
+    /// `syscall; ret`.
+    pub syscall: u64,
+    /// `mov $15, %eax; syscall`: rt_sigreturn.
+    pub sigreturn: u64,
+}
+
+/// Finds the code; text of C libraries first, since they have both.
+pub(super) fn find_code(pid: u32, areas: &[Area]) -> Option<Code> {
+    let mut texts: Vec<&Area> =
+        areas.iter().filter(|a| a.prot & 5 == 5 && a.name != b"[vsyscall]").collect();
+    texts.sort_by_key(|a| !is_c_library(&a.name));
+    let (mut syscall, mut sigreturn) = (None, None);
+    let mut buf = vec![0u8; CHUNK + 16];
+    let mut searched = 0;
+    for area in texts {
+        let mut at = area.start;
+        while at < area.end && searched < SEARCH_LIMIT {
+            let len = buf.len().min((area.end - at) as usize);
+            if mem::read_into(pid, at, &mut buf[..len]).is_err() {
+                break;
+            }
+            searched += len;
+            let bytes = &buf[..len];
+            let found = |needle: &[u8]| position(bytes, needle).map(|p| at + p as u64);
+            syscall = syscall.or_else(|| found(&SYSCALL_RET));
+            sigreturn = sigreturn.or_else(|| SIGRETURN.iter().find_map(|n| found(n)));
+            if let (Some(syscall), Some(sigreturn)) = (syscall, sigreturn) {
+                return Some(Code { syscall, sigreturn });
+            }
+            at += CHUNK as u64;
+        }
+    }
+    None
+}
+
+/// The code is still there.
+pub(super) fn still_there(pid: u32, code: Code) -> bool {
+    let at = |address, patterns: &[&[u8]]| {
+        patterns.iter().any(|p| mem::read(pid, address, p.len()).is_ok_and(|b| b == **p))
+    };
+    at(code.syscall, &[&SYSCALL_RET]) && at(code.sigreturn, &SIGRETURN)
+}
+
+fn is_c_library(path: &[u8]) -> bool {
+    let name = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
+    name.starts_with(b"libc.") || name.starts_with(b"libc-") || name.starts_with(b"ld-musl")
+}
+
+fn position(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    let (&first, rest) = needle.split_first()?;
+    let mut from = 0;
+    while let Some(p) = bytes[from..].iter().position(|&b| b == first) {
+        let at = from + p;
+        if bytes[at + 1..].starts_with(rest) {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+    None
+}
+
+/// A place for a frame and results.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Where the frame begins.
+    pub frame: u64,
+    /// Where the results begin; they end where the place does.
+    pub scratch: u64,
+    /// End of the place.
+    pub end: u64,
+}
+
+impl Place {
+    /// A place that ends at `end`.
+    pub fn below(end: u64, xsave: usize, scratch: u64) -> Option<Self> {
+        let end = end & !63;
+        let scratch = end.checked_sub(scratch)? & !63;
+        let frame = scratch.checked_sub(frame_len(xsave) as u64)? & !63;
+        Some(Self { frame, scratch, end })
+    }
+}
+
+/// A place below the stack pointer `rsp`, if that certainly is a stack with room: the mapping is
+/// one that grows down, or has an inaccessible one below it, as the stacks of threads do. Memory
+/// below a stack pointer anywhere else may belong to somebody (the stacks of coroutines lie in
+/// the heap).
+pub(super) fn on_stack(areas: &[Area], rsp: u64, xsave: usize, scratch: u64) -> Option<Place> {
+    let index = areas.partition_point(|a| a.end <= rsp.saturating_sub(1));
+    let area = areas.get(index)?;
+    if rsp <= area.start || area.prot & 3 != 3 || area.shared {
+        return None;
+    }
+    let guarded = index > 0 && {
+        let below = &areas[index - 1];
+        below.end == area.start && below.prot == 0
+    };
+    if area.name != b"[stack]" && !guarded {
+        return None;
+    }
+    let place = Place::below(rsp.checked_sub(RED_ZONE)?, xsave, scratch)?;
+    (place.frame >= area.start + SPARE).then_some(place)
+}
+
+/// A place at the low end of the main stack, for programs whose threads all stand elsewhere (the
+/// runtimes of coroutines): nobody gets that far down while a few system calls are made.
+pub(super) fn low_stack(areas: &[Area], xsave: usize, scratch: u64) -> Option<Place> {
+    let stack = areas.iter().find(|a| a.name == b"[stack]")?;
+    let place = Place::below(stack.start + 2 * SPARE + ROOM_AT_LEAST, xsave, scratch)?;
+    (place.end + RESPECT <= stack.end && place.frame >= stack.start + SPARE).then_some(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn area(start: u64, end: u64, prot: u32, name: &[u8]) -> Area {
+        Area { start, end, prot, name: name.to_vec(), ..Area::default() }
+    }
+
+    #[test]
+    fn own_text_has_both() {
+        let maps = std::fs::read("/proc/self/maps").unwrap();
+        let areas = super::super::proc::maps::parse(&maps).unwrap();
+        let code = find_code(std::process::id(), &areas).unwrap();
+        assert!(still_there(std::process::id(), code));
+        assert!(!still_there(std::process::id(), Code { syscall: 16, ..code }));
+    }
+
+    #[test]
+    fn stacks_are_told_from_heaps() {
+        let areas = [
+            area(0x10000, 0x11000, 0, b""),
+            area(0x11000, 0x31000, 3, b""),
+            area(0x40000, 0x80000, 3, b""),
+            area(0x90000, 0xb0000, 3, b"[stack]"),
+        ];
+        assert!(on_stack(&areas, 0x30000, 2696, 256).is_some(), "guarded");
+        assert!(on_stack(&areas, 0x31000, 2696, 256).is_some(), "empty stack");
+        assert!(on_stack(&areas, 0x13000, 2696, 256).is_none(), "too little room");
+        assert!(on_stack(&areas, 0x7f000, 2696, 256).is_none(), "heap");
+        assert!(on_stack(&areas, 0xaf000, 2696, 4096).is_some(), "main stack");
+        assert!(on_stack(&areas, 0x5, 2696, 4096).is_none(), "nothing");
+    }
+
+    #[test]
+    fn needles() {
+        assert_eq!(position(b"\x0f\x0f\x05\xc3", &SYSCALL_RET), Some(1));
+        assert_eq!(position(b"\x0f\x05", &SYSCALL_RET), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! What only the process itself can ask the kernel for.
+
+use super::error::{CaptureError, Result};
+use super::footing::Code;
+use super::mem;
+use super::proc::status::Status;
+use super::proc::timers::TimerEntry;
+use super::remote::{call_each, checked, Call};
+use super::thread::Thread;
+use image_format::model::{AltStack, PosixTimer, SigAction};
+use nix::errno::Errno;
+
+/// Bytes for results of one thread.
+pub(super) const SCRATCH: u64 = 256;
+const PR_GET_TID_ADDRESS: u64 = 40;
+const PR_GET_THP_DISABLE: u64 = 42;
+const SIGNALS: u32 = 64;
+const SS_ONSTACK: u32 = 1;
+/// Bytes of the kernel's sigset_t.
+const SIGSET: u64 = 8;
+
+/// Process-wide answers.
+#[derive(Debug, Default)]
+pub(super) struct ProcessAnswers {
+    pub actions: Vec<SigAction>,
+    pub itimers: [[u64; 2]; 3],
+    pub timers: Vec<PosixTimer>,
+    pub dumpable: u32,
+    pub subreaper: bool,
+    pub thp_disable: bool,
+    pub securebits: u32,
+    pub brk: u64,
+}
+
+/// Answers of one thread.
+#[derive(Debug, Default, Clone)]
+pub(super) struct ThreadAnswers {
+    pub altstack: Option<AltStack>,
+    pub clear_tid: u64,
+    pub parent_death_signal: u32,
+    pub timer_slack: u64,
+}
+
+/// Asks one thread.
+struct Asker<'a> {
+    thread: &'a mut Thread,
+    code: Code,
+}
+
+impl Asker<'_> {
+    fn scratch(&self) -> u64 {
+        self.thread.undo.as_ref().map_or(0, |u| u.scratch)
+    }
+
+    /// A call without a result in memory.
+    fn value(&mut self, name: &'static str, nr: i64, args: &[u64]) -> Result<u64> {
+        super::remote::call(self.thread, self.code, Call::new(name, nr, args))
+    }
+
+    /// A call that fills a structure of `N` 64-bit words, whose address is argument `place`.
+    fn words<const N: usize>(
+        &mut self,
+        name: &'static str,
+        nr: i64,
+        args: &[u64],
+        place: usize,
+    ) -> Result<[u64; N]> {
+        let scratch = self.scratch();
+        let mut call = Call::new(name, nr, args);
+        call.args[place] = scratch;
+        super::remote::call(self.thread, self.code, call)?;
+        let mut bytes = vec![0; N * 8];
+        mem::read_into(self.thread.tid(), scratch, &mut bytes)?;
+        let mut words = [0; N];
+        for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_le_bytes(chunk.try_into().unwrap_or_default());
+        }
+        Ok(words)
+    }
+}
+
+/// Asks everything that concerns the process as a whole, in one of its threads.
+pub(super) fn ask_process(
+    thread: &mut Thread,
+    code: Code,
+    status: &Status,
+    timers: &[TimerEntry],
+) -> Result<ProcessAnswers> {
+    let mut ask = Asker { thread, code };
+    let mut answers = ProcessAnswers::default();
+    for signal in (1..=SIGNALS).filter(|s| (status.caught | status.ignored) >> (s - 1) & 1 == 1) {
+        let args = [u64::from(signal), 0, 0, SIGSET];
+        let [handler, flags, restorer, mask] =
+            ask.words("rt_sigaction", libc::SYS_rt_sigaction, &args, 2)?;
+        answers.actions.push(SigAction { signal, handler, flags, restorer, mask });
+    }
+    for which in 0..3u64 {
+        let [every_s, every_us, left_s, left_us] =
+            ask.words("getitimer", libc::SYS_getitimer, &[which], 1)?;
+        let micros = |s: u64, us: u64| s.saturating_mul(1_000_000).saturating_add(us);
+        answers.itimers[which as usize] = [micros(every_s, every_us), micros(left_s, left_us)];
+    }
+    for t in timers {
+        let id = u64::from(t.id);
+        let [every_s, every_ns, left_s, left_ns] =
+            ask.words("timer_gettime", libc::SYS_timer_gettime, &[id], 1)?;
+        let nanos = |s: u64, ns: u64| s.saturating_mul(1_000_000_000).saturating_add(ns);
+        answers.timers.push(PosixTimer {
+            id: t.id,
+            clock: t.clock,
+            notify: t.notify,
+            signal: t.signal,
+            value: t.value,
+            thread: t.target,
+            interval_ns: nanos(every_s, every_ns),
+            remaining_ns: nanos(left_s, left_ns),
+            overrun: ask.value("timer_getoverrun", libc::SYS_timer_getoverrun, &[id])? as u32,
+        });
+    }
+    let prctl = libc::SYS_prctl;
+    answers.dumpable = ask.value("prctl", prctl, &[libc::PR_GET_DUMPABLE as u64])? as u32;
+    let [subreaper] = ask.words("prctl", prctl, &[libc::PR_GET_CHILD_SUBREAPER as u64], 1)?;
+    answers.subreaper = subreaper as u32 != 0;
+    answers.thp_disable = ask.value("prctl", prctl, &[PR_GET_THP_DISABLE])? != 0;
+    answers.securebits = ask.value("prctl", prctl, &[libc::PR_GET_SECUREBITS as u64])? as u32;
+    answers.brk = ask.value("brk", libc::SYS_brk, &[0])?;
+    Ok(answers)
+}
+
+/// Asks all threads, each what concerns it alone. `slack` are timer slacks known already.
+pub(super) fn ask_threads(
+    threads: &mut [Thread],
+    code: Code,
+    slack: &[Option<u64>],
+) -> Result<Vec<ThreadAnswers>> {
+    let mut answers = vec![ThreadAnswers::default(); threads.len()];
+    let scratch: Vec<u64> =
+        threads.iter().map(|t| t.undo.as_ref().map_or(0, |u| u.scratch)).collect();
+    let each = |name, nr, args: &dyn Fn(u64) -> Vec<u64>| -> Vec<Option<Call>> {
+        scratch.iter().map(|&s| Some(Call::new(name, nr, &args(s)))).collect()
+    };
+    let alt = each("sigaltstack", libc::SYS_sigaltstack, &|s| vec![0, s]);
+    let tid = each("prctl", libc::SYS_prctl, &|s| vec![PR_GET_TID_ADDRESS, s + 32]);
+    let death = each("prctl", libc::SYS_prctl, &|s| vec![libc::PR_GET_PDEATHSIG as u64, s + 40]);
+    let alt = call_each(threads, code, &alt)?;
+    let tid = call_each(threads, code, &tid)?;
+    let death = call_each(threads, code, &death)?;
+    for (i, thread) in threads.iter().enumerate() {
+        checked(thread.tid(), "sigaltstack", alt[i])?;
+        checked(thread.tid(), "prctl(PR_GET_PDEATHSIG)", death[i])?;
+        let mut out = [0u8; 48];
+        mem::read_into(thread.tid(), scratch[i], &mut out)?;
+        let word = |at: usize| {
+            out.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
+        };
+        answers[i] = ThreadAnswers {
+            altstack: Some(AltStack {
+                sp: word(0),
+                // Being on it is a matter of the stack pointer, not a setting.
+                flags: word(8) as u32 & !SS_ONSTACK,
+                size: word(16),
+            }),
+            // Kernels without CONFIG_CHECKPOINT_RESTORE do not tell.
+            clear_tid: match checked(thread.tid(), "prctl(PR_GET_TID_ADDRESS)", tid[i]) {
+                Ok(_) => word(32),
+                Err(CaptureError::Remote { errno: Errno::EINVAL, .. }) => 0,
+                Err(e) => return Err(e),
+            },
+            parent_death_signal: word(40) as u32,
+            timer_slack: slack[i].unwrap_or(0),
+        };
+    }
+    if slack.iter().any(Option::is_none) {
+        let calls: Vec<Option<Call>> = slack
+            .iter()
+            .map(|s| match s {
+                Some(_) => None,
+                None => {
+                    Some(Call::new("prctl", libc::SYS_prctl, &[libc::PR_GET_TIMERSLACK as u64]))
+                }
+            })
+            .collect();
+        let results = call_each(threads, code, &calls)?;
+        for i in (0..threads.len()).filter(|&i| slack[i].is_none()) {
+            answers[i].timer_slack = checked(threads[i].tid(), "prctl", results[i])?;
+        }
+    }
+    Ok(answers)
+}

@@ -1,0 +1,48 @@
+//! Reading and writing the memory of another process.
+
+use super::error::{CaptureError, Result};
+use nix::errno::Errno;
+use nix::sys::uio::{process_vm_readv, process_vm_writev, RemoteIoVec};
+use nix::unistd::Pid;
+use std::io::{IoSlice, IoSliceMut};
+
+/// Reads `buf.len()` bytes at `address`, all or an error.
+pub fn read_into(pid: u32, address: u64, buf: &mut [u8]) -> Result<()> {
+    let len = buf.len();
+    let remote = [RemoteIoVec { base: address as usize, len }];
+    let result = process_vm_readv(Pid::from_raw(pid as i32), &mut [IoSliceMut::new(buf)], &remote);
+    check(pid, address, len, result)
+}
+
+/// Reads `len` bytes at `address`.
+pub fn read(pid: u32, address: u64, len: usize) -> Result<Vec<u8>> {
+    let mut bytes = vec![0; len];
+    read_into(pid, address, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Reads a 64-bit word.
+pub fn read_word(pid: u32, address: u64) -> Result<u64> {
+    let mut word = [0; 8];
+    read_into(pid, address, &mut word)?;
+    Ok(u64::from_le_bytes(word))
+}
+
+/// Writes `bytes` at `address`, all or an error.
+pub fn write(pid: u32, address: u64, bytes: &[u8]) -> Result<()> {
+    let len = bytes.len();
+    let remote = [RemoteIoVec { base: address as usize, len }];
+    let result = process_vm_writev(Pid::from_raw(pid as i32), &[IoSlice::new(bytes)], &remote);
+    check(pid, address, len, result)
+}
+
+fn check(pid: u32, address: u64, len: usize, result: nix::Result<usize>) -> Result<()> {
+    match result {
+        Ok(n) if n == len => Ok(()),
+        Ok(n) => {
+            Err(CaptureError::Memory { pid, address: address + n as u64, errno: Errno::EFAULT })
+        }
+        Err(Errno::ESRCH) => Err(CaptureError::Died { pid, during: "its memory was read" }),
+        Err(errno) => Err(CaptureError::Memory { pid, address, errno }),
+    }
+}

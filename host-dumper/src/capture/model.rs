@@ -1,0 +1,202 @@
+//! From what was found to the model's process.
+
+use super::error::{CaptureError, Result};
+use super::files::Files;
+use super::inside::{ProcessAnswers, ThreadAnswers};
+use super::memory;
+use super::outside::Outside;
+use super::proc::status::Status;
+use super::proc::{limits, number, Proc};
+use super::stub::Stub;
+use super::survey::Survey;
+use super::syscalls::Verdict;
+use super::vdso;
+use image_format::model::{AltStack, Credentials, Memory, Process, Reissue, SigInfo, Thread, Tree};
+
+/// Everything about one thread.
+#[derive(Debug)]
+pub(super) struct ThreadParts {
+    /// Id as the process sees it.
+    pub tid: u32,
+    /// Id as this program sees it.
+    pub outer_tid: u32,
+    pub verdict: Verdict,
+    pub xsave: Vec<u8>,
+    pub sigmask: u64,
+    pub outside: Outside,
+    pub answers: ThreadAnswers,
+}
+
+/// SS_DISABLE.
+const SS_DISABLE: u32 = 2;
+
+fn thread(parts: ThreadParts) -> Thread {
+    let ThreadParts { tid, verdict, xsave, sigmask, outside, answers, .. } = parts;
+    let reissue: Option<Reissue> = verdict.reissue;
+    Thread {
+        tid,
+        name: outside.name.into(),
+        regs: verdict.regs,
+        xsave: xsave.into(),
+        reissue,
+        sigmask,
+        altstack: answers.altstack.unwrap_or(AltStack { sp: 0, flags: SS_DISABLE, size: 0 }),
+        pending: outside.pending,
+        robust_list: outside.robust_list,
+        clear_tid: answers.clear_tid,
+        rseq: outside.rseq,
+        sched: outside.sched,
+        parent_death_signal: answers.parent_death_signal,
+        timer_slack_ns: answers.timer_slack,
+        ioprio: outside.ioprio,
+    }
+}
+
+/// A map of a user namespace: (inside, outside, count).
+fn id_map(proc: &Proc, name: &str) -> Vec<[u64; 3]> {
+    let text = proc.read_optional(name).unwrap_or_default();
+    number::lines(&text)
+        .filter_map(|line| {
+            let mut fields = number::words(line).map_while(number::decimal);
+            Some([fields.next()?, fields.next()?, fields.next()?])
+        })
+        .collect()
+}
+
+/// An id as the process sees it.
+fn inward(map: &[[u64; 3]], id: u32) -> u32 {
+    let id = u64::from(id);
+    map.iter()
+        .find(|[_, outside, count]| (*outside..outside.saturating_add(*count)).contains(&id))
+        .map_or(id, |[inside, outside, _]| id - outside + inside) as u32
+}
+
+fn credentials(proc: &Proc, status: &Status, securebits: u32) -> Credentials {
+    let (users, groups) = (id_map(proc, "uid_map"), id_map(proc, "gid_map"));
+    Credentials {
+        uids: status.uids.map(|id| inward(&users, id)),
+        gids: status.gids.map(|id| inward(&groups, id)),
+        groups: status.groups.iter().map(|&id| inward(&groups, id)).collect(),
+        capabilities: status.capabilities,
+        securebits,
+        no_new_privs: status.no_new_privs,
+    }
+}
+
+fn auxv(proc: &Proc) -> Result<Vec<u64>> {
+    let bytes = proc.read("auxv")?;
+    Ok(bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes)).collect())
+}
+
+fn hex_file(proc: &Proc, name: &str) -> Option<u32> {
+    let text = proc.read_optional(name)?;
+    number::hex(text.trim_ascii()).map(|n| n as u32)
+}
+
+/// Everything about the process.
+pub(super) struct Parts<'a> {
+    pub proc: &'a Proc,
+    pub survey: &'a Survey,
+    pub stub: Option<&'a Stub>,
+    pub threads: Vec<ThreadParts>,
+    pub answers: ProcessAnswers,
+    pub pending: Vec<SigInfo>,
+    pub stopped: u32,
+    pub lock_future: u8,
+}
+
+/// Puts the process together.
+pub(super) fn process(parts: Parts<'_>, files: &Files) -> Result<Process> {
+    let Parts { proc, survey, stub, threads, mut answers, pending, stopped, lock_future } = parts;
+    let (status, stat) = (&survey.status, &survey.stat);
+    let inner = |ids: &[u32]| ids.last().copied().unwrap_or(0);
+    let limits = limits::parse(&proc.read("limits")?)
+        .ok_or_else(|| proc.format("limits", "a limit is missing"))?;
+    let oom = proc.read("oom_score_adj")?;
+    for timer in &mut answers.timers {
+        let named = threads.iter().find(|t| t.outer_tid == timer.thread);
+        timer.thread = named.map_or(timer.thread, |t| t.tid);
+    }
+    let exe = proc.link("exe")?;
+    Ok(Process {
+        pid: inner(&status.ns_tgid),
+        parent: None,
+        pgid: inner(&status.ns_pgid),
+        sid: inner(&status.ns_sid),
+        locks_held: threads.iter().any(|t| t.outside.locks_held),
+        memory: Memory {
+            mappings: memory::mappings(&survey.table, |a| stub.is_some_and(|s| s.owns(a))),
+            guards: Vec::new(),
+            layout: memory::layout(stat, answers.brk),
+            auxv: auxv(proc)?,
+            vdso: vdso::read(proc.pid(), &survey.table, stub)?,
+            exe: exe.strip_suffix(b" (deleted)").unwrap_or(&exe).to_vec().into(),
+            lock_future,
+        },
+        threads: threads.into_iter().map(thread).collect(),
+        descriptors: files.descriptors.clone(),
+        credentials: credentials(proc, status, answers.securebits),
+        cwd: proc.link("cwd")?.into(),
+        root: proc.link("root")?.into(),
+        umask: status.umask,
+        limits,
+        personality: hex_file(proc, "personality").unwrap_or(0),
+        dumpable: answers.dumpable,
+        subreaper: answers.subreaper,
+        thp_disable: answers.thp_disable,
+        oom_score_adj: number::signed(oom.trim_ascii()).unwrap_or(0) as i32,
+        coredump_filter: hex_file(proc, "coredump_filter").unwrap_or(0x33),
+        actions: answers.actions,
+        pending,
+        stopped,
+        itimers: answers.itimers,
+        timers: answers.timers,
+        lost: Vec::new(),
+    })
+}
+
+/// The tree of one process.
+pub(super) fn tree(source: image_format::model::Source, process: Process, files: Files) -> Tree {
+    Tree {
+        source,
+        processes: vec![process],
+        files: files.open,
+        pipes: files.pipes,
+        terminals: files.terminals,
+    }
+}
+
+/// The process's directories, checked: it must be possible to come back to them.
+pub(super) fn directories(proc: &Proc) -> Result<Vec<super::Refusal>> {
+    let mut all = Vec::new();
+    for (name, what) in [("cwd", "working directory"), ("root", "root directory")] {
+        let link = proc.link(name)?;
+        if link.ends_with(b" (deleted)") {
+            all.push(super::Refusal::new(
+                format!("{what} ({})", String::from_utf8_lossy(&link)),
+                "was removed",
+                "let the program change to another directory",
+            ));
+        }
+    }
+    Ok(all)
+}
+
+impl From<Vec<super::Refusal>> for CaptureError {
+    fn from(refusals: Vec<super::Refusal>) -> Self {
+        Self::Refused(refusals)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_through_a_map() {
+        let map = [[1000, 65534, 1], [0, 100_000, 10]];
+        assert_eq!(inward(&map, 65534), 1000);
+        assert_eq!(inward(&map, 100_003), 3);
+        assert_eq!(inward(&map, 5), 5);
+    }
+}

@@ -1,0 +1,138 @@
+//! Readers of /proc/PID. Each parser is a pure function over bytes.
+
+pub mod fdinfo;
+pub mod limits;
+pub mod maps;
+pub mod number;
+pub mod stat;
+pub mod status;
+pub mod timers;
+
+use super::error::{CaptureError, Result};
+use nix::dir::Dir;
+use nix::fcntl::{openat, readlinkat, OFlag};
+use nix::sys::stat::Mode;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+/// The directory of one process, kept open: a recycled pid cannot be taken for it.
+#[derive(Debug)]
+pub struct Proc {
+    pid: u32,
+    dir: OwnedFd,
+}
+
+impl Proc {
+    /// Opens /proc/PID.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = nix::fcntl::open(format!("/proc/{pid}").as_str(), flags, Mode::empty())?;
+        Ok(Self { pid, dir })
+    }
+
+    /// The pid, as this program sees it.
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Path of an entry, for opening and for messages.
+    pub fn path(&self, name: &str) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/{name}", self.pid))
+    }
+
+    fn failed(&self, name: &str, source: io::Error) -> CaptureError {
+        match source.raw_os_error() {
+            Some(libc::ESRCH) => CaptureError::Died { pid: self.pid, during: "being read" },
+            Some(libc::ENOENT) if !self.exists() => {
+                CaptureError::Died { pid: self.pid, during: "being read" }
+            }
+            _ => CaptureError::Proc { path: format!("/proc/{}/{name}", self.pid), source },
+        }
+    }
+
+    fn exists(&self) -> bool {
+        openat(&self.dir, "stat", OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).is_ok()
+    }
+
+    /// An error about the contents of `name`.
+    pub fn format(&self, name: &str, what: &'static str) -> CaptureError {
+        CaptureError::Format { path: format!("/proc/{}/{name}", self.pid), what }
+    }
+
+    /// Opens an entry for reading.
+    pub fn file(&self, name: &str) -> io::Result<File> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        Ok(File::from(openat(&self.dir, name, flags, Mode::empty())?))
+    }
+
+    /// Reads an entry; the error is the system's own.
+    pub fn try_read(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut file = self.file(name)?;
+        let mut bytes = vec![0; 8 << 10];
+        let mut len = 0;
+        loop {
+            match file.read(&mut bytes[len..]) {
+                Ok(0) => break,
+                Ok(n) => len += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+            if len == bytes.len() {
+                bytes.resize(len * 2, 0);
+            }
+        }
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
+    /// Reads an entry.
+    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+        self.try_read(name).map_err(|e| self.failed(name, e))
+    }
+
+    /// Reads an entry that an older kernel may lack or that may be closed to this user.
+    pub fn read_optional(&self, name: &str) -> Option<Vec<u8>> {
+        self.try_read(name).ok()
+    }
+
+    /// Where a link leads; the error is the system's own.
+    pub fn try_link(&self, name: &str) -> io::Result<Vec<u8>> {
+        Ok(readlinkat(&self.dir, name)?.into_vec())
+    }
+
+    /// Where a link leads.
+    pub fn link(&self, name: &str) -> Result<Vec<u8>> {
+        self.try_link(name).map_err(|e| self.failed(name, e))
+    }
+
+    /// The numbers that a directory lists, ascending.
+    pub fn numbers(&self, name: &str) -> Result<Vec<u32>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let mut dir = Dir::openat(&self.dir, name, flags, Mode::empty())
+            .map_err(|e| self.failed(name, e.into()))?;
+        let mut numbers = Vec::new();
+        for entry in dir.iter() {
+            let entry = entry.map_err(|e| self.failed(name, e.into()))?;
+            if let Some(n) = number::decimal(entry.file_name().to_bytes()) {
+                numbers.push(n as u32);
+            }
+        }
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The status file, of the process.
+    pub fn status(&self) -> Result<status::Status> {
+        let bytes = self.read("status")?;
+        status::parse(&bytes).ok_or_else(|| self.format("status", "a field is missing"))
+    }
+
+    /// The stat file, of the process.
+    pub fn stat(&self) -> Result<stat::Stat> {
+        let bytes = self.read("stat")?;
+        stat::parse(&bytes).ok_or_else(|| self.format("stat", "a field is missing"))
+    }
+}

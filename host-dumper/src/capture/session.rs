@@ -1,0 +1,507 @@
+//! A process under capture, from the first seize to its release or end.
+
+use super::arch::x86_64::{frame_len, trim_xsave, xstate_bv};
+use super::error::{CaptureError, Refusal, Result};
+use super::files::{self, Settings};
+use super::footing::{self, Code, Place};
+use super::inside::{self, ProcessAnswers, ThreadAnswers, SCRATCH};
+use super::model::{self, Parts, ThreadParts};
+use super::outside::{self, Outside};
+use super::proc::{timers, Proc};
+use super::remote::{self, Call};
+use super::stub::{self, Stub};
+use super::survey::{self, Survey};
+use super::syscalls::remaining::{self, Waiting};
+use super::syscalls::{judge, Verdict};
+use super::target::{self, Target};
+use super::thread::Thread;
+use super::{memory, source, Captured, Options};
+use crate::capture::knowledge::ThreadKnowledge;
+use image_format::arch::x86_64::XSAVE_CARRIED;
+use nix::errno::Errno;
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How long a thread may take to leave the vdso or the stub.
+const LEAVING: Duration = Duration::from_secs(2);
+/// Bytes for one thread in a mapping made for the purpose.
+const ROOM: u64 = 16 << 10;
+
+/// A process under capture. Dropped, it lets the process go on as if nothing had been.
+#[derive(Debug)]
+pub struct Session {
+    target: Target,
+    options: Options,
+    threads: Vec<Thread>,
+    survey: Option<Survey>,
+    code: Option<Code>,
+    waiting: BTreeMap<u32, Waiting>,
+    stopped_at: Instant,
+    /// A mapping of ours in the process: address and length.
+    room: Option<(u64, u64)>,
+}
+
+impl Session {
+    /// Looks at the process, then stops it.
+    pub fn seize(pid: u32, options: &Options) -> Result<Self> {
+        let target = target::open(pid)?;
+        let survey = survey::look(&target, None)?;
+        let mut refusals = survey::refusals(&target, &survey)?;
+        refusals.extend(model::directories(&target.proc)?);
+        if !refusals.is_empty() {
+            return Err(CaptureError::Refused(refusals));
+        }
+        let areas: Vec<_> = survey.table.iter().map(|(a, _)| a.clone()).collect();
+        let code = footing::find_code(target.proc.pid(), &areas);
+        // The processor is asked before the stop: the instruction is slow in virtual machines.
+        source::cpu();
+        let tids = target.proc.numbers("task")?;
+        let waiting = tids
+            .iter()
+            .filter_map(|&tid| Some((tid, remaining::look(&target.proc, tid)?)))
+            .collect();
+        let mut session = Self {
+            target,
+            options: *options,
+            threads: Vec::new(),
+            survey: Some(survey),
+            code,
+            waiting,
+            stopped_at: Instant::now(),
+            room: None,
+        };
+        session.stop()?;
+        Ok(session)
+    }
+
+    /// The process, as this program sees it.
+    pub fn pid(&self) -> u32 {
+        self.target.proc.pid()
+    }
+
+    /// When its first thread was stopped.
+    pub fn stopped_at(&self) -> Instant {
+        self.stopped_at
+    }
+
+    /// Stops every thread: all are asked first, then waited for, until no new ones turn up.
+    fn stop(&mut self) -> Result<()> {
+        let pid = self.pid();
+        loop {
+            let mut new = Vec::new();
+            for tid in self.target.proc.numbers("task")? {
+                if self.threads.iter().any(|t| t.tid() == tid) {
+                    continue;
+                }
+                match Thread::seize(tid) {
+                    Ok(thread) => {
+                        self.threads.push(thread);
+                        new.push(self.threads.len() - 1);
+                    }
+                    // A thread that ends is no loss; a process that does is.
+                    Err(Errno::ESRCH) if tid != pid => {}
+                    Err(e) => return Err(target::seize_failed(pid, e)),
+                }
+            }
+            if new.is_empty() {
+                break;
+            }
+            for &i in &new {
+                ended_is_fine(pid, &self.threads[i], self.threads[i].interrupt())?;
+            }
+            for &i in &new {
+                let outcome = self.threads[i].wait_event();
+                let outcome = outcome.and_then(|signal| self.threads[i].note(signal));
+                ended_is_fine(pid, &self.threads[i], outcome)?;
+            }
+            self.threads.retain(|t| !t.is_gone());
+        }
+        // The leader first, then as the kernel lists them.
+        self.threads.sort_by_key(|t| (t.tid() != pid, t.tid()));
+        match self.threads.first() {
+            Some(leader) if leader.tid() == pid => Ok(()),
+            _ => Err(CaptureError::Died { pid, during: "being stopped" }),
+        }
+    }
+
+    /// Reads everything but page contents. The process is as it was when it stopped afterwards.
+    pub fn capture(&mut self) -> Result<Captured> {
+        let before = self.survey.take().map(|s| s.table);
+        let survey = survey::look(&self.target, before)?;
+        let pid = self.pid();
+        let stub = stub::find(pid, &survey.table);
+        self.leave_code_of_ours(&survey, stub.as_ref())?;
+        let mut refusals = survey::refusals(&self.target, &survey)?;
+        refusals.extend(model::directories(&self.target.proc)?);
+        let xsave = self.xsave(&mut refusals)?;
+        if !refusals.is_empty() {
+            return Err(CaptureError::Refused(refusals));
+        }
+        let proc = &self.target.proc;
+        let outside: Vec<Outside> = self
+            .threads
+            .iter()
+            .map(|t| outside::look(proc, t.stopped()?))
+            .collect::<Result<_>>()?;
+        let timers =
+            timers::parse(&proc.read("timers")?).ok_or_else(|| proc.format("timers", "a line"))?;
+        let leader = self.threads[0].stopped()?;
+        let pending = outside::signals(&leader.pending(true)?);
+        let stopped = self.threads[0].stop_signal as u32;
+        let verdicts = self.judge(&survey, stub.as_ref(), &outside, &pending)?;
+        let inner_tids = self.inner_tids(&survey)?;
+        let (answers, each) = self.ask(&survey, &verdicts, &xsave, &outside, &timers)?;
+        let proc = &self.target.proc;
+        let settings = Settings { embed_limit: self.options.embed_limit, pid };
+        let mut files = files::capture(proc, &survey.descriptors, &survey.stat, settings)?;
+        let mut warnings = survey::notes(&self.target, &survey);
+        let mut threads = Vec::new();
+        let all = self.threads.iter().zip(verdicts).zip(xsave).zip(outside).zip(each);
+        for ((((t, verdict), xsave), outside), answers) in all {
+            if let Some(visible) = &verdict.visible {
+                warnings.push(format!("thread {}: {visible}", t.tid()));
+            }
+            let tid = inner_tids.get(&t.tid()).copied().unwrap_or(t.tid());
+            threads.push(ThreadParts {
+                tid,
+                outer_tid: t.tid(),
+                verdict,
+                xsave,
+                sigmask: t.sigmask,
+                outside,
+                answers,
+            });
+        }
+        let generation = stub.as_ref().map_or(0, |s| s.header.generation);
+        let parts = Parts {
+            proc,
+            survey: &survey,
+            stub: stub.as_ref(),
+            threads,
+            answers,
+            pending,
+            stopped,
+            lock_future: 0,
+        };
+        let process = model::process(parts, &files)?;
+        let embeds = std::mem::take(&mut files.embeds);
+        let tree = model::tree(source::source(proc, generation), process, files);
+        self.survey = Some(survey);
+        Ok(Captured { tree, embeds, warnings })
+    }
+
+    /// Threads in the vdso, or in a few instructions of the stub, run on until they are out:
+    /// what they are about to do depends on code that will not be there after a resume.
+    fn leave_code_of_ours(&mut self, survey: &Survey, stub: Option<&Stub>) -> Result<()> {
+        let vdso = memory::vdso_area(&survey.table).map(|a| (a.start, a.end));
+        let pid = self.target.proc.pid();
+        let inside = |t: &Thread| -> Result<bool> {
+            let rip = t.regs.rip;
+            if vdso.is_some_and(|(start, end)| (start..end).contains(&rip)) {
+                return Ok(true);
+            }
+            let Some(stub) = stub else { return Ok(false) };
+            let h = &stub.header;
+            if (h.old_vdso..h.old_vdso.saturating_add(h.old_vdso_size)).contains(&rip) {
+                return Ok(true);
+            }
+            if !stub.contains(rip) {
+                return Ok(false);
+            }
+            // In a slot, waiting in its call: that can be translated.
+            let waits = (t.regs.orig_rax as i64) >= 0 && (t.regs.rax as i64) < 0;
+            Ok(!(waits && stub.slot(pid, rip)?.is_some()))
+        };
+        for thread in &mut self.threads {
+            let begin = Instant::now();
+            // Moments of changing length: a thread that asks for the time over and over must be
+            // met elsewhere sooner or later.
+            let mut moments = (0u64..).map(|i| Duration::from_nanos(i * 7_919 % 60_000));
+            while inside(thread)? {
+                thread.run_a_moment(moments.next().unwrap_or_default())?;
+                if begin.elapsed() > LEAVING {
+                    return Err(CaptureError::NotStopping {
+                        tid: thread.tid(),
+                        seconds: begin.elapsed().as_secs(),
+                        state: "it stays in the kernel's own code, the vdso".into(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The XSAVE areas, trimmed to what can be carried.
+    fn xsave(&self, refusals: &mut Vec<Refusal>) -> Result<Vec<Vec<u8>>> {
+        let components = &source::cpu().xsave;
+        let mut areas = Vec::with_capacity(self.threads.len());
+        for t in &self.threads {
+            if !t.is_64_bit() {
+                refusals.push(Refusal::new(
+                    format!("thread {}", t.tid()),
+                    "runs 32-bit code",
+                    "only 64-bit programs can be dumped",
+                ));
+            }
+            let area = t.stopped()?.xsave()?;
+            let other = xstate_bv(&area) & !XSAVE_CARRIED;
+            if other != 0 {
+                refusals.push(Refusal::new(
+                    format!("thread {}", t.tid()),
+                    format!("uses processor state that cannot be carried ({})", state_names(other)),
+                    "dump the program when it is not computing with it",
+                ));
+            }
+            areas.push(trim_xsave(area, components));
+        }
+        Ok(areas)
+    }
+
+    fn judge(
+        &mut self,
+        survey: &Survey,
+        stub: Option<&Stub>,
+        outside: &[Outside],
+        shared: &[image_format::model::SigInfo],
+    ) -> Result<Vec<Verdict>> {
+        let pid = self.pid();
+        let mut verdicts = Vec::with_capacity(self.threads.len());
+        for (t, out) in self.threads.iter_mut().zip(outside) {
+            let knowledge = ThreadKnowledge {
+                tid: t.tid(),
+                sigmask: t.sigmask,
+                pending: &out.pending,
+                shared,
+                waiting: self.waiting.get(&t.tid()),
+                stopped_at: self.stopped_at,
+                descriptors: &survey.descriptors,
+            };
+            let mut verdict = judge(&t.regs, &knowledge);
+            if let Some(slot) = stub.map(|s| s.slot(pid, t.regs.rip)).transpose()?.flatten() {
+                verdict = stub::translate(verdict, &slot, &t.regs);
+            }
+            if let Some(abort) = outside::rseq_abort(t.tid(), out.rseq.as_ref(), t.regs.rip)? {
+                // Calls of ours make the kernel forget the section; so it is left here.
+                verdict.regs.rip = abort;
+                verdict.onward.rip = abort;
+                verdict.home.rip = abort;
+            }
+            t.go_on_with(verdict.onward)?;
+            verdicts.push(verdict);
+        }
+        Ok(verdicts)
+    }
+
+    /// Thread ids as the process sees them, where they differ.
+    fn inner_tids(&self, survey: &Survey) -> Result<BTreeMap<u32, u32>> {
+        let mut map = BTreeMap::new();
+        if survey.status.ns_tgid.len() > 1 {
+            for t in &self.threads {
+                let status = survey::thread_status(&self.target.proc, t.tid())?;
+                if let Some(&inner) = status.ns_pid.last() {
+                    map.insert(t.tid(), inner);
+                }
+            }
+        }
+        Ok(map)
+    }
+
+    /// System calls inside the process.
+    fn ask(
+        &mut self,
+        survey: &Survey,
+        verdicts: &[Verdict],
+        xsave: &[Vec<u8>],
+        outside: &[Outside],
+        timers: &[timers::TimerEntry],
+    ) -> Result<(ProcessAnswers, Vec<ThreadAnswers>)> {
+        let tid = self.pid();
+        let code =
+            self.code.filter(|&c| footing::still_there(tid, c)).ok_or(CaptureError::NoFooting {
+                tid,
+                reason: "its text holds no system call to borrow (a program without a C library)",
+            })?;
+        let outcome = self.ask_with(code, survey, verdicts, xsave, outside, timers);
+        // Whatever happened, every thread is put back where it stood.
+        let mut undone = self.give_room_back(code);
+        for thread in &mut self.threads {
+            undone = undone.and(thread.restore());
+        }
+        let answers = outcome?;
+        undone?;
+        Ok(answers)
+    }
+
+    fn ask_with(
+        &mut self,
+        code: Code,
+        survey: &Survey,
+        verdicts: &[Verdict],
+        xsave: &[Vec<u8>],
+        outside: &[Outside],
+        timers: &[timers::TimerEntry],
+    ) -> Result<(ProcessAnswers, Vec<ThreadAnswers>)> {
+        let areas: Vec<_> = survey.table.iter().map(|(a, _)| a.clone()).collect();
+        let mut places: Vec<Option<Place>> = self
+            .threads
+            .iter()
+            .zip(xsave)
+            .map(|(t, x)| footing::on_stack(&areas, t.regs.rsp, x.len(), SCRATCH))
+            .collect();
+        let own: Vec<bool> = places.iter().map(Option::is_some).collect();
+        if own.iter().any(|&o| !o) {
+            let len = xsave.first().map_or(0, Vec::len);
+            let first = own.iter().position(|&o| o).unwrap_or(0);
+            let foot = match places[first] {
+                Some(place) => place,
+                None => {
+                    footing::low_stack(&areas, len, SCRATCH).ok_or(CaptureError::NoFooting {
+                        tid: self.threads[first].tid(),
+                        reason: "no stack has room for a signal frame",
+                    })?
+                }
+            };
+            self.prepare(first, code, foot, verdicts, xsave, true)?;
+            let base = self.make_room(first, code)?;
+            for (i, place) in places.iter_mut().enumerate().filter(|(_, p)| p.is_none()) {
+                if i != first {
+                    *place = Place::below(base + (i as u64 + 1) * ROOM, frame_room(len), SCRATCH);
+                }
+            }
+        }
+        for i in 0..self.threads.len() {
+            if self.threads[i].undo.is_none() {
+                let place = places[i].ok_or(CaptureError::NoFooting {
+                    tid: self.threads[i].tid(),
+                    reason: "no stack has room for a signal frame",
+                })?;
+                self.prepare(i, code, place, verdicts, xsave, own[i])?;
+            }
+        }
+        let slack: Vec<Option<u64>> = outside.iter().map(|o| o.timer_slack).collect();
+        let each = inside::ask_threads(&mut self.threads, code, &slack)?;
+        let process = inside::ask_process(&mut self.threads[0], code, &survey.status, timers)?;
+        Ok((process, each))
+    }
+
+    fn prepare(
+        &mut self,
+        i: usize,
+        code: Code,
+        place: Place,
+        verdicts: &[Verdict],
+        xsave: &[Vec<u8>],
+        borrowed: bool,
+    ) -> Result<()> {
+        let xfeatures = source::cpu().xcr0 & XSAVE_CARRIED;
+        let home = &verdicts[i].home;
+        remote::prepare(&mut self.threads[i], code, place, home, &xsave[i], xfeatures, borrowed)
+    }
+
+    /// Maps memory in the process for threads whose stacks are not known to be stacks.
+    fn make_room(&mut self, i: usize, code: Code) -> Result<u64> {
+        let len = ROOM * self.threads.len() as u64;
+        let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+        let call = Call::new("mmap", libc::SYS_mmap, &[0, len, prot, flags, u64::MAX, 0]);
+        let base = remote::call(&mut self.threads[i], code, call)?;
+        self.room = Some((base, len));
+        Ok(base)
+    }
+
+    /// Unmaps it again, from a thread that does not stand in it.
+    fn give_room_back(&mut self, code: Code) -> Result<()> {
+        let Some((base, len)) = self.room.take() else { return Ok(()) };
+        let inside = |frame: u64| (base..base + len).contains(&frame);
+        for thread in &mut self.threads {
+            if thread.undo.as_ref().is_some_and(|u| inside(u.frame)) {
+                thread.restore()?;
+            }
+        }
+        let outside = self.threads.iter_mut().find(|t| t.undo.is_some());
+        let Some(thread) = outside else { return Ok(()) };
+        remote::call(thread, code, Call::new("munmap", libc::SYS_munmap, &[base, len])).map(drop)
+    }
+
+    /// Lets the process go on as if nothing had been.
+    pub fn release(mut self) -> Result<()> {
+        self.let_go()
+    }
+
+    fn let_go(&mut self) -> Result<()> {
+        let mut outcome = Ok(());
+        let mut stop_again = false;
+        for thread in &mut self.threads {
+            match thread.detach() {
+                Ok(again) => stop_again |= again,
+                Err(e) => outcome = outcome.and(Err(e)),
+            }
+        }
+        self.threads.clear();
+        if stop_again {
+            // It arrived while signals were held back, and was to stop the process.
+            let _ = kill(Pid::from_raw(self.pid() as i32), Signal::SIGSTOP);
+        }
+        outcome
+    }
+
+    /// Ends the process where it stands: it never runs another instruction.
+    pub fn kill(mut self) -> Result<()> {
+        let pid = self.pid();
+        let killed = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+        match killed {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(errno) => {
+                return Err(CaptureError::Ptrace { request: "kill", tid: pid, errno });
+            }
+        }
+        // Threads first: the leader's end is reported when it is the last.
+        for thread in self.threads.drain(..).rev() {
+            thread.wait_end();
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Nobody is left to be told; every thread is let go whatever happened to the others.
+        let _ = self.let_go();
+    }
+}
+
+/// A thread other than the leader may end at any moment.
+fn ended_is_fine(pid: u32, thread: &Thread, outcome: Result<()>) -> Result<()> {
+    match outcome {
+        Err(CaptureError::Died { .. }) if thread.tid() != pid && thread.is_gone() => Ok(()),
+        other => other,
+    }
+}
+
+fn frame_room(xsave: usize) -> usize {
+    // The same for every thread: a place of ROOM bytes holds any frame.
+    debug_assert!(frame_len(xsave) < ROOM as usize);
+    xsave
+}
+
+fn state_names(bits: u64) -> String {
+    let name = |bit: u32| match bit {
+        3 | 4 => "MPX".into(),
+        17 | 18 => "AMX".into(),
+        19 => "APX".into(),
+        other => format!("XSAVE component {other}"),
+    };
+    let mut names: Vec<String> = (0..64).filter(|b| bits >> b & 1 == 1).map(name).collect();
+    names.dedup();
+    names.join(", ")
+}
+
+/// The process of a session, for reading its files.
+impl Session {
+    /// /proc/PID of the process.
+    pub fn proc(&self) -> &Proc {
+        &self.target.proc
+    }
+}

@@ -1,0 +1,158 @@
+//! What is visible of a process from outside, running or stopped, and what stands in the way.
+
+use super::error::{CaptureError, Refusal, Result};
+use super::files::{self, Descriptor};
+use super::memory::{self, Table};
+use super::proc::stat::Stat;
+use super::proc::status::{self, Status};
+use super::proc::Proc;
+use super::target::{self, Target};
+
+/// Namespaces that must be the dumper's own, and what they are called.
+const NAMESPACES: [(&str, &str); 7] = [
+    ("pid", "process ids"),
+    ("mnt", "mounts"),
+    ("net", "network"),
+    ("ipc", "System V IPC and message queues"),
+    ("uts", "host name"),
+    ("user", "users"),
+    ("time", "clocks"),
+];
+/// Those of them that a resume makes.
+const MADE_BY_RESUME: [&str; 4] = ["pid", "mnt", "user", "time"];
+
+/// A process as seen from outside.
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub status: Status,
+    pub stat: Stat,
+    pub table: Table,
+    pub descriptors: Vec<Descriptor>,
+}
+
+/// Looks at a process. `table` is an earlier one that may still hold.
+pub(super) fn look(target: &Target, table: Option<Table>) -> Result<Survey> {
+    let proc = &target.proc;
+    let table = match table {
+        Some(table) => memory::settle(proc, table)?,
+        None => memory::read_details(proc)?,
+    };
+    Ok(Survey {
+        status: proc.status()?,
+        stat: proc.stat()?,
+        table,
+        descriptors: files::scan(proc)?,
+    })
+}
+
+/// Status of one thread.
+pub(super) fn thread_status(proc: &Proc, tid: u32) -> Result<Status> {
+    let name = format!("task/{tid}/status");
+    status::parse(&proc.read(&name)?).ok_or_else(|| proc.format(&name, "a field is missing"))
+}
+
+/// Everything that stands in the way, of what can change while the process runs.
+pub(super) fn refusals(target: &Target, survey: &Survey) -> Result<Vec<Refusal>> {
+    let mut all = memory::refusals(&survey.table);
+    all.extend(files::refusals(&survey.descriptors));
+    all.extend(files::foreign_holders(target.proc.pid(), &survey.descriptors));
+    for child in target::children(&target.proc)? {
+        all.push(Refusal::new(
+            format!("child process {child} ({})", target::name_of(child)),
+            "processes with children cannot be carried yet",
+            "wait until it has ended, or dump that process instead",
+        ));
+    }
+    namespaces(target, &mut all)?;
+    threads(target, &survey.status, &mut all)?;
+    Ok(all)
+}
+
+fn namespaces(target: &Target, all: &mut Vec<Refusal>) -> Result<()> {
+    let own = Proc::open(std::process::id())
+        .map_err(|source| CaptureError::Proc { path: "/proc/self".into(), source })?;
+    for (name, what) in NAMESPACES {
+        let entry = format!("ns/{name}");
+        // A kernel without this kind has no link.
+        let Ok(mine) = own.try_link(&entry) else { continue };
+        if target.supervised && MADE_BY_RESUME.contains(&name) {
+            continue;
+        }
+        let theirs = target.proc.link(&entry)?;
+        if mine != theirs {
+            all.push(Refusal::new(
+                format!("namespace {}", String::from_utf8_lossy(&theirs)),
+                format!("the process has its own {what} (it runs in a container)"),
+                "run dumper inside of that container",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn threads(target: &Target, leader: &Status, all: &mut Vec<Refusal>) -> Result<()> {
+    for tid in target.proc.numbers("task")? {
+        let status = match thread_status(&target.proc, tid) {
+            Ok(status) => status,
+            // Ended since the directory was read.
+            Err(CaptureError::Died { .. } | CaptureError::Proc { .. }) => continue,
+            Err(e) => return Err(e),
+        };
+        let object = || format!("thread {tid} ({})", String::from_utf8_lossy(&status.name));
+        if status.seccomp != 0 {
+            all.push(Refusal::new(
+                object(),
+                "is under seccomp: its filter may not be read, and would end it for our calls",
+                "run the program without its sandbox",
+            ));
+        }
+        if status.shadow_stack {
+            all.push(Refusal::new(
+                object(),
+                "uses a shadow stack, which cannot be carried",
+                "start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
+            ));
+        }
+        let differs = status.uids != leader.uids
+            || status.gids != leader.gids
+            || status.groups != leader.groups
+            || status.capabilities != leader.capabilities;
+        if differs {
+            all.push(Refusal::new(
+                object(),
+                "has other credentials than the rest of its process",
+                "dump the program when it has given them back",
+            ));
+        }
+        if matches!(status.state, b'Z' | b'X') && tid == target.proc.pid() {
+            all.push(Refusal::new(
+                object(),
+                "the first thread has ended while others go on",
+                "this cannot be carried",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What a resume cannot bring back and nobody needs to be stopped for.
+pub(super) fn notes(target: &Target, survey: &Survey) -> Vec<String> {
+    let mut notes = Vec::new();
+    if let Ok(own) = Proc::open(std::process::id()) {
+        let theirs = target.proc.try_link("ns/cgroup").ok();
+        if theirs.is_some() && theirs != own.try_link("ns/cgroup").ok() {
+            notes.push("its cgroup namespace is not carried".into());
+        }
+    }
+    for d in &survey.descriptors {
+        if let files::Kind::Outside { stdio } = d.kind {
+            notes.push(format!(
+                "descriptor {} ({}) leads outside: it becomes the resuming command's descriptor \
+                 {stdio}",
+                d.fd,
+                String::from_utf8_lossy(&d.link)
+            ));
+        }
+    }
+    notes
+}

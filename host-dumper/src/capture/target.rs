@@ -1,0 +1,260 @@
+//! From a pid to a process that can be dumped, or the reason why it cannot.
+
+use super::error::{CaptureError, Result};
+use super::mem;
+use super::proc::maps::{self, Area};
+use super::proc::status::Status;
+use super::proc::{number, Proc};
+use image_format::container::{FRONT_MAGIC, FRONT_OFFSET};
+use nix::errno::Errno;
+use std::io;
+
+/// Kernel threads carry this in their stat flags (PF_KTHREAD).
+const PF_KTHREAD: u32 = 0x0020_0000;
+/// Generations of parents looked at for a supervisor: itself, and an init below it.
+const SUPERVISORS: usize = 2;
+/// Offset of EI_CLASS in an ELF file, and the class of 64-bit programs.
+const EI_CLASS: usize = 4;
+const ELFCLASS64: u8 = 2;
+
+/// A process that was found fit to be looked at.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub proc: Proc,
+    /// A resume made the namespaces that it lives in.
+    pub supervised: bool,
+}
+
+fn refuse<T>(pid: u32, reason: impl Into<String>, remedy: impl Into<String>) -> Result<T> {
+    Err(CaptureError::Target { pid, reason: reason.into(), remedy: remedy.into() })
+}
+
+/// Opens the process that `pid` means: itself, or the program below it if it is the supervisor of
+/// a resumed one.
+pub(super) fn open(pid: u32) -> Result<Target> {
+    let mut pid = pid;
+    let mut descended = 0;
+    loop {
+        let proc = examine(pid)?;
+        if descended <= SUPERVISORS && is_supervisor(pid) {
+            match children(&proc)?.as_slice() {
+                [child] => {
+                    pid = *child;
+                    descended += 1;
+                    continue;
+                }
+                [] => {
+                    return refuse(
+                        pid,
+                        "is the supervisor of a resumed program that has ended",
+                        "there is nothing to dump",
+                    )
+                }
+                _ => {
+                    // An init also has what was orphaned below it; the program is the eldest.
+                    let all = children(&proc)?;
+                    pid = all[0];
+                    descended += 1;
+                    continue;
+                }
+            }
+        }
+        let status = proc.status()?;
+        let supervised = supervisor_above(status.ppid);
+        return Ok(Target { proc, supervised });
+    }
+}
+
+fn examine(pid: u32) -> Result<Proc> {
+    let proc = match Proc::open(pid) {
+        Ok(proc) if pid != 0 => proc,
+        Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
+            return refuse(pid, format!("cannot be looked at ({e})"), "check the rights on /proc");
+        }
+        _ => return refuse(pid, "there is no such process", "ps lists those that there are"),
+    };
+    let status = proc.status()?;
+    if status.tgid != pid {
+        return refuse(
+            pid,
+            format!("is a thread of process {}", status.tgid),
+            format!("give {} instead: a process is dumped with all its threads", status.tgid),
+        );
+    }
+    match status.state {
+        b'Z' | b'X' => {
+            return refuse(
+                pid,
+                "has ended already and only waits for its parent to collect it (a zombie)",
+                "there is nothing to dump",
+            )
+        }
+        _ => {}
+    }
+    let stat = proc.stat()?;
+    if status.kernel_thread || stat.flags & PF_KTHREAD != 0 {
+        return refuse(pid, "is a thread of the kernel", "only programs can be dumped");
+    }
+    if !status.has_memory {
+        return refuse(pid, "has no memory: it is ending", "there is nothing to dump");
+    }
+    not_ourselves(pid)?;
+    if status.tracer != 0 {
+        return refuse(
+            pid,
+            format!("is being traced by process {} ({})", status.tracer, name_of(status.tracer)),
+            "a process has one tracer at a time: detach that debugger first",
+        );
+    }
+    accessible(&proc, &status)?;
+    is_64_bit(&proc)?;
+    Ok(proc)
+}
+
+/// The name of a process, for messages.
+pub(super) fn name_of(pid: u32) -> String {
+    let name = Proc::open(pid).ok().and_then(|p| p.read_optional("comm"));
+    name.map_or_else(|| "?".into(), |n| String::from_utf8_lossy(n.trim_ascii_end()).into_owned())
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    Some(Proc::open(pid).ok()?.status().ok()?.ppid)
+}
+
+fn not_ourselves(pid: u32) -> Result<()> {
+    let own = std::process::id();
+    if pid == own {
+        return refuse(pid, "is the dumper itself", "give the pid of another process");
+    }
+    let mut ancestor = own;
+    while let Some(parent) = parent_of(ancestor).filter(|&p| p != 0) {
+        if parent == pid {
+            return refuse(
+                pid,
+                format!("is an ancestor of the dumper itself ({})", name_of(pid)),
+                "run the dumper from elsewhere: stopping this one would stop the dump",
+            );
+        }
+        ancestor = parent;
+    }
+    Ok(())
+}
+
+/// What the kernel says to an access that ptrace would need.
+fn accessible(proc: &Proc, status: &Status) -> Result<()> {
+    // Opening this asks the same question as PTRACE_ATTACH (mm_access), without attaching.
+    match proc.file("mem") {
+        Ok(_) => Ok(()),
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => {
+            Err(forbidden(proc.pid(), Some(status)))
+        }
+        Err(e) => {
+            Err(CaptureError::Proc { path: proc.path("mem").display().to_string(), source: e })
+        }
+    }
+}
+
+/// Why ptrace is not permitted, as far as can be seen.
+pub(super) fn forbidden(pid: u32, status: Option<&Status>) -> CaptureError {
+    let own = nix::unistd::geteuid().as_raw();
+    let (reason, remedy) = match status {
+        Some(s) if s.tracer != 0 => (
+            format!("is being traced by process {} ({})", s.tracer, name_of(s.tracer)),
+            "a process has one tracer at a time: detach that debugger first".to_owned(),
+        ),
+        Some(s) if own != 0 && s.uids.iter().take(3).any(|&u| u != own) => (
+            format!("belongs to user {}, and this is user {own}", s.uids[0]),
+            "run dumper as that user, or as root".to_owned(),
+        ),
+        _ => match yama() {
+            Some(scope) if scope > 0 => (
+                format!("may not be traced (/proc/sys/kernel/yama/ptrace_scope is {scope})"),
+                if scope < 3 {
+                    "run dumper as root, or set ptrace_scope to 0".to_owned()
+                } else {
+                    "nobody may trace until the next boot of this machine".to_owned()
+                },
+            ),
+            _ => (
+                "may not be traced: it has capabilities that this user lacks, or has made itself \
+                 undumpable (PR_SET_DUMPABLE), or a security module forbids it"
+                    .to_owned(),
+                "run dumper as root, outside of any container".to_owned(),
+            ),
+        },
+    };
+    CaptureError::Target { pid, reason, remedy }
+}
+
+fn yama() -> Option<u64> {
+    let text = std::fs::read("/proc/sys/kernel/yama/ptrace_scope").ok()?;
+    number::decimal(text.trim_ascii())
+}
+
+fn is_64_bit(proc: &Proc) -> Result<()> {
+    let class = || -> io::Result<u8> {
+        use std::os::unix::fs::FileExt;
+        let mut head = [0; EI_CLASS + 1];
+        proc.file("exe")?.read_exact_at(&mut head, 0)?;
+        Ok(head[EI_CLASS])
+    };
+    match class() {
+        // A program whose file cannot be read is looked at when its registers are known.
+        Ok(ELFCLASS64) | Err(_) => Ok(()),
+        Ok(_) => refuse(
+            proc.pid(),
+            "is a 32-bit program",
+            "only 64-bit programs can be dumped; is there a 64-bit build of it?",
+        ),
+    }
+}
+
+/// The process is one that a resume left to supervise the program: the image's front page is
+/// mapped in it.
+fn is_supervisor(pid: u32) -> bool {
+    let Some(areas) = read_maps(pid) else { return false };
+    areas.iter().filter(|a| a.prot & 1 == 1 && a.inode != 0 && a.offset == 0).any(|a| {
+        mem::read(pid, a.start + FRONT_OFFSET as u64, FRONT_MAGIC.len())
+            .is_ok_and(|magic| magic == FRONT_MAGIC)
+    })
+}
+
+fn read_maps(pid: u32) -> Option<Vec<Area>> {
+    maps::parse(&Proc::open(pid).ok()?.read_optional("maps")?)
+}
+
+fn supervisor_above(mut pid: u32) -> bool {
+    for _ in 0..SUPERVISORS {
+        if pid == 0 {
+            return false;
+        }
+        if is_supervisor(pid) {
+            return true;
+        }
+        pid = parent_of(pid).unwrap_or(0);
+    }
+    false
+}
+
+/// The children of a process, of all its threads, ascending.
+pub(super) fn children(proc: &Proc) -> Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for tid in proc.numbers("task")? {
+        let Some(text) = proc.read_optional(&format!("task/{tid}/children")) else { continue };
+        all.extend(number::words(&text).filter_map(number::decimal).map(|n| n as u32));
+    }
+    all.sort_unstable();
+    Ok(all)
+}
+
+/// The error of a seize that failed.
+pub(super) fn seize_failed(pid: u32, errno: Errno) -> CaptureError {
+    match errno {
+        Errno::ESRCH => CaptureError::Died { pid, during: "being stopped" },
+        Errno::EPERM | Errno::EACCES => {
+            let status = Proc::open(pid).ok().and_then(|p| p.status().ok());
+            forbidden(pid, status.as_ref())
+        }
+        errno => CaptureError::Ptrace { request: "PTRACE_SEIZE", tid: pid, errno },
+    }
+}
