@@ -60,7 +60,7 @@ pub enum OnChanged {
 pub struct DumpArgs {
     /// The process
     #[arg(value_name = "PID")]
-    pub pid: i32,
+    pub pid: u32,
     /// Where the image goes; "-" is standard output, and then the process is not ended unless
     /// --kill is given
     #[arg(short, long, value_name = "FILE")]
@@ -101,7 +101,7 @@ pub struct DumpArgs {
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The process
-    pub pid: i32,
+    pub pid: u32,
     /// Open files up to this size would travel along (bytes, or with K, M, G)
     #[arg(long, value_name = "LIMIT", default_value = "1M", value_parser = parse_size)]
     pub embed_files: u64,

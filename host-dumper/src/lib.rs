@@ -4,13 +4,16 @@
 //! * [`capture`]: stops a process and reads it into the model;
 //! * [`pages`]: reads its memory into chunks;
 //! * [`sink`]: where the image goes;
-//! * [`inspect`], [`run`]: the other commands;
+//! * [`dump`]: the two processes that do all that in order;
+//! * [`check`], [`inspect`], [`run`]: the other commands;
 //! * [`failure`], [`words`]: how errors, sizes and times are told;
 //! * [`abort`]: the wish to stop.
 
 pub mod abort;
 pub mod capture;
+pub mod check;
 pub mod cli;
+pub mod dump;
 pub mod failure;
 pub mod inspect;
 pub mod pages;

@@ -4,13 +4,19 @@ use clap::Parser;
 use host_dumper::cli::{Cli, Command};
 use host_dumper::failure::{status, Failure};
 use std::process::ExitCode;
+use std::time::Instant;
 
 fn main() -> ExitCode {
+    let start = Instant::now();
     let cli = Cli::parse();
-    let result = match cli.command {
-        Some(Command::Inspect(args)) => host_dumper::inspect::inspect(&args).map(|()| status::OK),
-        Some(Command::Run(args)) => host_dumper::run::run(&args).map(|never| match never {}),
-        _ => Err(Failure::new(status::USAGE, "no image given", "try `dumper --help`")),
+    let result = match (cli.command, cli.dump) {
+        (Some(Command::Check(args)), _) => host_dumper::check::check(&args),
+        (Some(Command::Inspect(args)), _) => {
+            host_dumper::inspect::inspect(&args).map(|()| status::OK)
+        }
+        (Some(Command::Run(args)), _) => host_dumper::run::run(&args).map(|never| match never {}),
+        (None, Some(args)) => Ok(host_dumper::dump::dump(&args, start)),
+        (None, None) => Err(Failure::new(status::USAGE, "no process given", "try `dumper --help`")),
     };
     ExitCode::from(result.unwrap_or_else(|failure| {
         eprintln!("{}", failure.text());

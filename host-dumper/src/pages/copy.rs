@@ -330,19 +330,19 @@ impl<'w, 'a> Worker<'w, 'a> {
             self.shared.sink.write_at(head.offset, &[&head.bytes, data])?;
             let mut copied = lock(&self.shared.copied);
             copied.pages += (self.filled / PAGE) as u64;
-            if self.batch.kind == kind::PAGES_MAPPED {
-                let mut offset = head.data_offset();
-                for run in &self.runs {
-                    copied.mapped.push(MappedRun {
-                        address: run.address,
-                        pages: run.pages,
-                        file_offset: offset,
-                    });
-                    offset += run.pages * PAGE_SIZE;
-                }
-            } else {
-                for run in &self.runs {
-                    note_filled(self.shared.mappings, run, &mut copied.filled);
+            let mut offset = head.data_offset();
+            for run in &self.runs {
+                for part in by_mapping(self.shared.mappings, *run) {
+                    if self.batch.kind == kind::PAGES_MAPPED {
+                        copied.mapped.push(MappedRun {
+                            address: part.run.address,
+                            pages: part.run.pages,
+                            file_offset: offset,
+                        });
+                    } else {
+                        copied.filled.insert(part.mapping);
+                    }
+                    offset += part.run.pages * PAGE_SIZE;
                 }
             }
         }
@@ -355,16 +355,22 @@ impl<'w, 'a> Worker<'w, 'a> {
     }
 }
 
-/// Notes the mappings in which `run` lies; runs of adjacent mappings are joined.
-fn note_filled(mappings: &[Mapping], run: &Run, filled: &mut BTreeSet<u64>) {
+/// The part of a run that lies in one mapping.
+struct Part {
+    /// First address of the mapping.
+    mapping: u64,
+    run: Run,
+}
+
+/// Cuts `run` at the borders of mappings: runs of adjacent ones were joined.
+fn by_mapping(mappings: &[Mapping], run: Run) -> impl Iterator<Item = Part> + '_ {
     let end = run.address + run.pages * PAGE_SIZE;
     let first = mappings.partition_point(|mapping| mapping.end <= run.address);
-    for mapping in &mappings[first..] {
-        if mapping.start >= end {
-            break;
-        }
-        filled.insert(mapping.start);
-    }
+    mappings[first..].iter().take_while(move |mapping| mapping.start < end).map(move |mapping| {
+        let start = mapping.start.max(run.address);
+        let pages = (mapping.end.min(end) - start) / PAGE_SIZE;
+        Part { mapping: mapping.start, run: Run { address: start, pages } }
+    })
 }
 
 /// A page of a list of runs.

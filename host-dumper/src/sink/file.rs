@@ -211,8 +211,11 @@ impl Sink for FileSink {
         };
         linked.map_err(|errno| self.error("name", errno.into()))?;
         if sync {
-            nix::unistd::fsync(&self.directory)
-                .map_err(|errno| self.error("sync the directory of", errno.into()))?;
+            nix::unistd::fsync(&self.directory).map_err(|errno| {
+                // The caller will let the process run on, so there must be no image of it.
+                self.retract();
+                self.error("sync the directory of", errno.into())
+            })?;
         }
         Ok(())
     }

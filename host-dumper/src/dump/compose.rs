@@ -1,0 +1,141 @@
+//! The image of a stopped process, written front to back.
+
+use crate::capture::Captured;
+use crate::pages::{copy_pages, CopyOptions, PageError, Progress};
+use crate::sink::Sink;
+use image_format::codec::encode_all;
+use image_format::container::{hash_data, kind, HASH_BLOCK};
+use image_format::model::{Contents, FileObject, Tree};
+use linker::{ChainWriter, ChunkHead, ImageMap, Layout, LinkError, PlanOptions};
+use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+
+/// Bytes of an embedded file that become a chunk; whole blocks, so that the hash of the file can
+/// be computed on the way.
+const PIECE: usize = 8 * HASH_BLOCK;
+
+/// An image being written.
+pub struct Composer<'a> {
+    sink: &'a dyn Sink,
+    layout: Layout,
+    chain: Mutex<ChainWriter>,
+    map: ImageMap,
+    /// Pages stored so far.
+    pub pages: u64,
+}
+
+impl<'a> Composer<'a> {
+    /// Writes what lies before the first chunk.
+    pub fn begin(sink: &'a dyn Sink, captured: &Captured) -> Result<Self, PageError> {
+        let layout = linker::layout(&captured.tree)?;
+        let created = captured.tree.source.realtime_ns.max(0) as u64 / 1_000_000_000;
+        let front = linker::front(&layout, image_id()?, created)?;
+        sink.write_at(0, &[&front])?;
+        Ok(Self {
+            sink,
+            layout,
+            chain: Mutex::new(ChainWriter::new(front.len() as u64)),
+            map: ImageMap::default(),
+            pages: 0,
+        })
+    }
+
+    /// Writes the pages of every process; `pids` are their names here. Returns notes.
+    pub fn pages(
+        &mut self,
+        captured: &Captured,
+        pids: &[i32],
+        workers: usize,
+        progress: &dyn Progress,
+    ) -> Result<Vec<String>, PageError> {
+        let mut notes = Vec::new();
+        for (owner, (pid, process)) in pids.iter().zip(&captured.tree.processes).enumerate() {
+            let mappings = &process.memory.mappings;
+            let options = CopyOptions { pid: *pid, owner: owner as u32, workers };
+            let copied = copy_pages(mappings, options, &self.chain, self.sink, progress)?;
+            self.pages += copied.pages;
+            self.map.mapped.push(copied.mapped);
+            self.map.filled.push(copied.filled);
+            notes.extend(super::notes::unreadable(&captured.tree, owner, *pid, &copied.unreadable));
+        }
+        Ok(notes)
+    }
+
+    /// Writes the contents of files that travel along.
+    pub fn files(&mut self, captured: &Captured, progress: &dyn Progress) -> Result<(), PageError> {
+        let mut buffer = Vec::new();
+        for embed in &captured.embeds {
+            let error = |source| PageError::File { what: embed.what.clone(), source };
+            let mut file = std::fs::File::open(&embed.open).map_err(error)?;
+            buffer.resize(PIECE, 0);
+            let mut whole = 0;
+            let mut offset = 0;
+            while offset < embed.size {
+                let want = (embed.size - offset).min(buffer.len() as u64) as usize;
+                let piece = &mut buffer[..want];
+                file.read_exact(piece).map_err(|source| match source.kind() {
+                    std::io::ErrorKind::UnexpectedEof => {
+                        PageError::FileChanged { what: embed.what.clone() }
+                    }
+                    _ => error(source),
+                })?;
+                let hash = hash_data(piece, 0);
+                whole = hash_data(piece, whole);
+                let head = self.chain().file(embed.number, offset, want as u64, hash)?;
+                self.put(&head, &buffer[..want])?;
+                offset += want as u64;
+                if !progress.advance(want as u64) {
+                    return Err(PageError::Aborted);
+                }
+            }
+            if expected_hash(&captured.tree, embed.number).is_some_and(|hash| hash != whole) {
+                return Err(PageError::FileChanged { what: embed.what.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes model and plan. Returns the size of the image.
+    pub fn end(&mut self, captured: &Captured, options: PlanOptions) -> Result<u64, PageError> {
+        let model = encode_all(&captured.tree);
+        let head = self.chain().blob(kind::MODEL, &model)?;
+        self.put(&head, &model)?;
+        let plan = linker::compile(&captured.tree, &self.layout, &self.map, &options)?;
+        let head = self.chain().blob(kind::PLAN, &plan)?;
+        self.put(&head, &plan)?;
+        let head = self.chain().end()?;
+        self.put(&head, &[])?;
+        Ok(self.chain().len())
+    }
+
+    fn chain(&self) -> std::sync::MutexGuard<'_, ChainWriter> {
+        self.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, head: &ChunkHead, data: &[u8]) -> Result<(), PageError> {
+        let padding = vec![0; head.tail_padding];
+        self.sink.write_at(head.offset, &[&head.bytes, data, &padding])?;
+        Ok(())
+    }
+}
+
+/// What the capture found an embedded file's contents to be.
+fn expected_hash(tree: &Tree, number: u32) -> Option<u64> {
+    tree.files.iter().find_map(|file| match file.object {
+        FileObject::Regular {
+            contents: Contents::Whole { hash, embedded: Some(found) }, ..
+        } if found == number => Some(hash),
+        _ => None,
+    })
+}
+
+fn image_id() -> Result<[u8; 16], LinkError> {
+    let mut id = [0; 16];
+    // SAFETY: `id` is a writable buffer of the length given.
+    let got = unsafe { libc::getrandom(id.as_mut_ptr().cast(), id.len(), 0) };
+    if got == id.len() as isize {
+        Ok(id)
+    } else {
+        Err(LinkError::Model { pid: 0, what: "no random numbers from the kernel" })
+    }
+}

@@ -1,0 +1,405 @@
+//! The front process: what the user sees.
+
+use super::tracer;
+use super::wire::{hear, tell, Message, Summary};
+use crate::abort;
+use crate::cli::DumpArgs;
+use crate::failure::{status, Failure};
+use crate::sink::{FileSink, Sink, StreamSink};
+use crate::words::{size, time};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{socketpair, AddressFamily, SockFlag, SockType};
+use nix::sys::wait::{waitpid, WaitStatus};
+use nix::unistd::{fork, ForkResult, Pid};
+use std::io::{IsTerminal, Write};
+use std::os::fd::{AsFd, FromRawFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// A progress bar appears for dumps that take longer.
+const BAR_AFTER: Duration = Duration::from_millis(500);
+/// How long a process that was sent SIGKILL may take to be gone.
+const END_WAIT: Duration = Duration::from_secs(2);
+
+enum Output {
+    File(FileSink),
+    Stream(StreamSink),
+}
+
+impl Output {
+    fn open(args: &DumpArgs) -> Result<Self, Failure> {
+        let opened = if args.output == Path::new("-") {
+            StreamSink::stdout().map(Self::Stream)
+        } else {
+            FileSink::create(&args.output, args.force).map(Self::File)
+        };
+        opened.map_err(|error| error.failure())
+    }
+
+    fn sink(&self) -> &dyn Sink {
+        match self {
+            Self::File(file) => file,
+            Self::Stream(stream) => stream,
+        }
+    }
+}
+
+/// Dumps, reports, and returns the exit status.
+pub fn dump(args: &DumpArgs, start: Instant) -> u8 {
+    match attempt(args, start) {
+        Ok(summary) => {
+            report(args, &summary);
+            status::OK
+        }
+        Err(failure) => {
+            if args.json {
+                print_json(args, &serde_json::json!({ "error": failure }));
+            }
+            eprintln!("{}", failure.text());
+            failure.status
+        }
+    }
+}
+
+fn attempt(args: &DumpArgs, start: Instant) -> Result<Summary, Failure> {
+    let internal = |what: &str, errno: nix::errno::Errno| {
+        Failure::new(
+            status::FAILED,
+            format!("cannot {what}: {errno}"),
+            "the process was not touched",
+        )
+    };
+    let output = Output::open(args)?;
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        signals.add(signal);
+    }
+    let mut before = SigSet::empty();
+    nix::sys::signal::sigprocmask(SigmaskHow::SIG_BLOCK, Some(&signals), Some(&mut before))
+        .map_err(|errno| internal("block signals", errno))?;
+    // A file size limit is told as an error of the output, not by death.
+    // SAFETY: ignoring a signal installs no code.
+    unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, nix::sys::signal::SigHandler::SigIgn) }
+        .map_err(|errno| internal("ignore a signal", errno))?;
+    let signal_fd = SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC)
+        .map_err(|errno| internal("wait for signals", errno))?;
+    let target = pidfd(args.pid);
+    let (near, far) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|errno| internal("make a socket", errno))?;
+    // SAFETY: no thread was started yet, so the child may do anything.
+    match unsafe { fork() }.map_err(|errno| internal("start the tracer process", errno))? {
+        ForkResult::Child => {
+            drop((near, signal_fd, target));
+            tracer_process(args, &output, far, &before, start);
+        }
+        ForkResult::Parent { child } => {
+            drop(far);
+            let mut front = Front {
+                args,
+                output: &output,
+                start,
+                near,
+                signal_fd,
+                target,
+                interrupted: None,
+                committing: false,
+                bar: Bar::new(args),
+            };
+            let result = front.follow(child);
+            front.bar.clear();
+            if let (Err(_), Output::File(file)) = (&result, &output) {
+                file.discard();
+            }
+            result
+        }
+    }
+}
+
+fn tracer_process(
+    args: &DumpArgs,
+    output: &Output,
+    control: OwnedFd,
+    mask: &SigSet,
+    start: Instant,
+) -> ! {
+    // A session of its own: neither ^C nor a hang-up of the terminal reaches it.
+    let _ = nix::unistd::setsid();
+    let _ = nix::sys::prctl::set_name(c"dumper-tracer");
+    let own = control.try_clone();
+    let _ = abort::install(control);
+    let _ = mask.thread_set_mask();
+    let Ok(control) = own else {
+        std::process::exit(i32::from(status::FAILED));
+    };
+    let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        tracer::run(args, output.sink(), control.as_fd(), start)
+    }));
+    let message = match made {
+        Ok(Ok(summary)) => Message::Done(summary),
+        Ok(Err(error)) => Message::Failed(error.failure()),
+        Err(_) => Message::Failed(Failure::new(
+            status::FAILED,
+            "a defect in dumper stopped the dump",
+            "the process was let go; please report the lines above",
+        )),
+    };
+    if let (Message::Failed(_), Output::File(file)) = (&message, output) {
+        // The front process may be gone.
+        file.discard();
+    }
+    let _ = tell(control.as_fd(), &message);
+    std::process::exit(0)
+}
+
+struct Front<'a> {
+    args: &'a DumpArgs,
+    output: &'a Output,
+    start: Instant,
+    near: OwnedFd,
+    signal_fd: SignalFd,
+    target: Option<OwnedFd>,
+    interrupted: Option<u32>,
+    committing: bool,
+    bar: Bar,
+}
+
+impl Front<'_> {
+    /// Listens to the tracer process until the end.
+    fn follow(&mut self, child: Pid) -> Result<Summary, Failure> {
+        loop {
+            let mut fds = [
+                PollFd::new(self.near.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.signal_fd.as_fd(), PollFlags::POLLIN),
+            ];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                Err(errno) => {
+                    return Err(Failure::new(
+                        status::FAILED,
+                        format!("cannot wait for the tracer process: {errno}"),
+                        "",
+                    ))
+                }
+            }
+            let ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+            let (heard, signalled) = (ready(&fds[0]), ready(&fds[1]));
+            if signalled {
+                if let Ok(Some(info)) = self.signal_fd.read_signal() {
+                    self.interrupted.get_or_insert(info.ssi_signo);
+                    // Any byte is the wish to stop.
+                    let _ = nix::unistd::write(&self.near, b"x");
+                }
+            }
+            if !heard {
+                continue;
+            }
+            let message = hear(self.near.as_fd()).unwrap_or(None);
+            match message {
+                Some(Message::Step(text)) => eprintln!("dumper: {text}"),
+                Some(Message::Progress { done, total }) => {
+                    self.bar.show(self.start, done, total);
+                }
+                Some(Message::Committing) => self.committing = true,
+                Some(Message::Done(summary)) => {
+                    let _ = waitpid(child, None);
+                    return Ok(summary);
+                }
+                Some(Message::Failed(failure)) => {
+                    let _ = waitpid(child, None);
+                    return Err(self.interruption().unwrap_or(failure));
+                }
+                None => return self.without_tracer(child),
+            }
+        }
+    }
+
+    fn interruption(&self) -> Option<Failure> {
+        let signal = self.interrupted?;
+        Some(Failure::new(
+            status::SIGNAL + signal as u8,
+            "interrupted",
+            "the process runs on; no image was made",
+        ))
+    }
+
+    /// The tracer process was killed. The kernel let the process go; whether an image exists is
+    /// to be found out. See docs/guarantees.md.
+    fn without_tracer(&self, child: Pid) -> Result<Summary, Failure> {
+        let how = match waitpid(child, None) {
+            Ok(WaitStatus::Signaled(_, signal, _)) => format!("was killed by {signal}"),
+            Ok(WaitStatus::Exited(_, code)) => format!("ended with status {code}"),
+            _ => String::from("is gone"),
+        };
+        let failure = |advice: &str| {
+            Failure::new(
+                status::FAILED,
+                format!("the tracer process {how}"),
+                format!("the process runs on; {advice}"),
+            )
+        };
+        let Output::File(file) = self.output else {
+            return Err(failure("what was written is not a complete image"));
+        };
+        if !self.committing || !file.is_committed() {
+            return Err(failure("no image was made"));
+        }
+        if !self.args.leave_running {
+            if self.ended() {
+                return Ok(self.found());
+            }
+            // It runs on and goes its own way: two of it must not be.
+            file.retract();
+            return Err(failure(
+                "the image was complete but is removed, so that there are not two of it",
+            ));
+        }
+        Ok(self.found())
+    }
+
+    /// Whether the process has ended or is about to.
+    fn ended(&self) -> bool {
+        let Some(target) = &self.target else {
+            return false;
+        };
+        let deadline = Instant::now() + END_WAIT;
+        loop {
+            let mut fds = [PollFd::new(target.as_fd(), PollFlags::POLLIN)];
+            if matches!(poll(&mut fds, 10_u16), Ok(1..)) {
+                return true;
+            }
+            if !dying(self.args.pid) || Instant::now() > deadline {
+                return false;
+            }
+        }
+    }
+
+    /// A summary of what the dead tracer process had completed.
+    fn found(&self) -> Summary {
+        Summary {
+            pid: self.args.pid,
+            image: self.args.output.display().to_string(),
+            bytes: std::fs::metadata(&self.args.output).map_or(0, |found| found.len()),
+            total_us: self.start.elapsed().as_micros() as u64,
+            killed: !self.args.leave_running,
+            warnings: vec![String::from(
+                "the tracer process was killed after it had completed the image",
+            )],
+            ..Summary::default()
+        }
+    }
+}
+
+/// Whether SIGKILL is on its way to the process.
+fn dying(pid: u32) -> bool {
+    let Ok(text) = std::fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return true;
+    };
+    ["SigPnd:", "ShdPnd:"].iter().any(|key| {
+        text.lines()
+            .find_map(|line| line.strip_prefix(key))
+            .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+            .is_some_and(|bits| bits & 1 << (libc::SIGKILL - 1) != 0)
+    })
+}
+
+fn pidfd(pid: u32) -> Option<OwnedFd> {
+    // SAFETY: pidfd_open takes two integers; a non-negative result is a fresh descriptor.
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd as i32))
+    }
+}
+
+/// The bar on a terminal.
+struct Bar {
+    wanted: bool,
+    shown: bool,
+}
+
+impl Bar {
+    fn new(args: &DumpArgs) -> Self {
+        Self { wanted: !args.quiet && std::io::stderr().is_terminal(), shown: false }
+    }
+
+    fn show(&mut self, start: Instant, done: u64, total: u64) {
+        const WIDTH: u64 = 30;
+        if !self.wanted || start.elapsed() < BAR_AFTER {
+            return;
+        }
+        self.shown = true;
+        let full = (done * WIDTH).checked_div(total).unwrap_or(0).min(WIDTH) as usize;
+        let percent = (done * 100).checked_div(total).unwrap_or(0).min(99);
+        let bar = format!("{}{}", "#".repeat(full), " ".repeat(WIDTH as usize - full));
+        eprint!("\r[{bar}] {percent:2} % of {} ", size(total));
+        let _ = std::io::stderr().flush();
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            eprint!("\r\x1b[K");
+        }
+    }
+}
+
+fn report(args: &DumpArgs, summary: &Summary) {
+    if args.json {
+        print_json(args, &serde_json::json!(summary));
+        return;
+    }
+    if args.quiet {
+        return;
+    }
+    if args.verbose {
+        for note in &summary.notes {
+            eprintln!("dumper: note: {note}");
+        }
+    }
+    for warning in &summary.warnings {
+        eprintln!("dumper: warning: {warning}");
+    }
+    let threads = match summary.threads {
+        0 => String::new(),
+        1 => String::from(", 1 thread"),
+        n => format!(", {n} threads"),
+    };
+    let line = format!(
+        "{}: {} (pid {}{threads}), {}; frozen {}, {} in all; {}",
+        summary.image,
+        summary.name,
+        summary.pid,
+        size(summary.bytes),
+        time(summary.frozen_us),
+        time(summary.total_us),
+        if summary.killed { "the process was ended" } else { "the process runs on" },
+    );
+    print_line(args, &line);
+}
+
+fn print_json(args: &DumpArgs, value: &serde_json::Value) {
+    print_line(args, &value.to_string());
+}
+
+/// Standard output, unless the image goes there.
+fn print_line(args: &DumpArgs, line: &str) {
+    // Nobody may be listening; the dump is done all the same.
+    let _ = if args.output == Path::new("-") {
+        writeln!(std::io::stderr(), "{line}")
+    } else {
+        writeln!(std::io::stdout(), "{line}")
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_living_process_is_not_dying() {
+        assert!(!dying(std::process::id()));
+        assert!(pidfd(std::process::id()).is_some());
+        assert!(pidfd(u32::MAX).is_none());
+    }
+}

@@ -1,0 +1,192 @@
+//! The tracer process: the order of a dump.
+//!
+//! Everything before the commit can be undone by letting go; the process is ended only after
+//! it. docs/guarantees.md walks through every point at which something may die.
+
+use super::compose::Composer;
+use super::meter::{estimate, Meter};
+use super::wire::{tell, Message, Summary};
+use crate::abort;
+use crate::capture::{self, CaptureError, Session};
+use crate::cli::{DumpArgs, OnChanged};
+use crate::failure::{status, Failure, Reason};
+use crate::pages::{find_guards, PageError};
+use crate::sink::{Sink, SinkError};
+use linker::PlanOptions;
+use std::os::fd::BorrowedFd;
+use std::time::Instant;
+
+/// Why a dump failed.
+#[derive(Debug, thiserror::Error)]
+pub enum DumpError {
+    /// Stopping or reading the process.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+    /// Reading pages, composing.
+    #[error(transparent)]
+    Pages(#[from] PageError),
+    /// The output.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// Called off.
+    #[error("interrupted")]
+    Aborted,
+}
+
+impl DumpError {
+    /// As it is told.
+    pub fn failure(&self) -> Failure {
+        match self {
+            Self::Capture(error) => capture_failure(error),
+            Self::Sink(error) | Self::Pages(PageError::Sink(error)) => error.failure(),
+            Self::Pages(error) => Failure::new(status::FAILED, error.to_string(), error.advice()),
+            Self::Aborted => Failure::new(status::FAILED, self.to_string(), ""),
+        }
+    }
+}
+
+/// A capture's error as it is told; also for `check`.
+pub fn capture_failure(error: &CaptureError) -> Failure {
+    match error {
+        CaptureError::Refused(refusals) => Failure {
+            status: status::REFUSED,
+            message: match refusals.len() {
+                1 => String::from("the process cannot be dumped, for one reason:"),
+                n => format!("the process cannot be dumped, for {n} reasons:"),
+            },
+            advice: String::new(),
+            reasons: refusals
+                .iter()
+                .map(|refusal| Reason {
+                    object: refusal.object.clone(),
+                    reason: refusal.reason.clone(),
+                    remedy: refusal.remedy.clone(),
+                })
+                .collect(),
+        },
+        CaptureError::Target { pid, reason, remedy } => {
+            Failure::new(status::NO_ACCESS, format!("process {pid}: {reason}"), remedy.clone())
+        }
+        other => Failure::new(status::FAILED, other.to_string(), ""),
+    }
+}
+
+/// Makes the dump; `start` is when the command began.
+pub fn run(
+    args: &DumpArgs,
+    sink: &dyn Sink,
+    control: BorrowedFd<'_>,
+    start: Instant,
+) -> Result<Summary, DumpError> {
+    let step = |text: String| {
+        if args.verbose {
+            let _ = tell(control, &Message::Step(text));
+        }
+    };
+    let options = capture::Options {
+        embed_limit: match args.on_changed {
+            // Whatever may have changed has to travel along.
+            OnChanged::Embed => u64::MAX,
+            OnChanged::Refuse | OnChanged::Accept => args.embed_files,
+        },
+    };
+    let kill = !args.leave_running && (sink.durable() || args.kill);
+
+    step(format!("stopping process {}", args.pid));
+    let mut session = Session::seize(args.pid, &options)?;
+    let frozen = session.stopped_at();
+    if abort::requested() {
+        return Err(DumpError::Aborted);
+    }
+    step(String::from("reading its state"));
+    let mut captured = session.capture()?;
+    let pids = [session.pid() as i32];
+    for (process, pid) in captured.tree.processes.iter_mut().zip(&pids) {
+        process.memory.guards = find_guards(*pid, &process.memory.mappings)
+            .map_err(|source| PageError::Scan { pid: *pid, source })?;
+    }
+    let total = estimate(&captured.tree, &pids);
+    // Zero pages are not stored, so that only a gross lack is known beforehand.
+    sink.expect(total / 2)?;
+    if !sink.durable() {
+        let _ = abort::start_ticking();
+    }
+    step(format!("copying about {} of memory", crate::words::size(total)));
+    let meter = Meter::new(control, total);
+    let mut composer = Composer::begin(sink, &captured)?;
+    let workers = args.workers.map_or_else(default_workers, |n| n as usize);
+    let mut warnings = composer.pages(&captured, &pids, workers, &meter)?;
+    composer.files(&captured, &meter)?;
+
+    let mut session = Some(session);
+    let mut frozen_us = 0;
+    if !kill {
+        // What follows needs the process no more.
+        if let Some(session) = session.take() {
+            session.release()?;
+        }
+        frozen_us = micros(frozen);
+        step(String::from("the process runs on"));
+    }
+    step(String::from("writing model and plan"));
+    let bytes = composer.end(&captured, plan_options(args))?;
+    if abort::requested() {
+        return Err(DumpError::Aborted);
+    }
+    step(String::from("committing the image"));
+    // From here on a front process that dies changes nothing; one that is dead already is
+    // noticed here.
+    tell(control, &Message::Committing).map_err(|_| DumpError::Aborted)?;
+    sink.commit(!args.no_sync)?;
+    if let Some(session) = session.take() {
+        match session.kill() {
+            Ok(()) | Err(CaptureError::Died { .. }) => {}
+            Err(error) => warnings.push(format!("the process could not be ended: {error}")),
+        }
+        frozen_us = micros(frozen);
+    }
+    let root = captured.tree.processes.first();
+    Ok(Summary {
+        pid: args.pid,
+        name: root
+            .and_then(|root| root.threads.first())
+            .map_or_else(String::new, |thread| thread.name.text()),
+        threads: root.map_or(0, |root| root.threads.len()),
+        image: args.output.display().to_string(),
+        bytes,
+        pages: composer.pages,
+        frozen_us,
+        total_us: micros(start),
+        killed: kill,
+        notes: captured.warnings,
+        warnings,
+    })
+}
+
+fn plan_options(args: &DumpArgs) -> PlanOptions {
+    PlanOptions {
+        on_changed: match args.on_changed {
+            OnChanged::Refuse => linker::OnChanged::Refuse,
+            OnChanged::Accept => linker::OnChanged::Accept,
+            OnChanged::Embed => linker::OnChanged::Embed,
+        },
+    }
+}
+
+fn micros(since: Instant) -> u64 {
+    since.elapsed().as_micros() as u64
+}
+
+/// One for each processor that this process may use, at most 4: beyond that the memory bus is
+/// the limit.
+fn default_workers() -> usize {
+    let own = nix::unistd::Pid::from_raw(0);
+    let Ok(set) = nix::sched::sched_getaffinity(own) else {
+        return 1;
+    };
+    (0..nix::sched::CpuSet::count())
+        .filter(|cpu| set.is_set(*cpu).unwrap_or(false))
+        .take(4)
+        .count()
+        .max(1)
+}
