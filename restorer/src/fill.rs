@@ -5,6 +5,7 @@
 
 use crate::arch;
 use crate::chain::{Chunk, Runs};
+use crate::huge::{self, Mover, HUGE};
 use crate::image::Image;
 use crate::options::Options;
 use crate::report::{Fault, Outcome};
@@ -28,6 +29,7 @@ struct Job<'a> {
     options: &'a Options,
     window: &'a Window,
     owner: u32,
+    mover: Option<Mover>,
     next: AtomicU32,
     /// 1 + index of a chunk that is not good.
     failed: AtomicU32,
@@ -43,24 +45,31 @@ mod trouble {
 
 /// Verifies all chunks and copies the pages of process `owner`.
 pub fn fill(image: &Image, options: &Options, window: &Window, owner: u32) -> Outcome<()> {
-    let job = Job {
+    let mut job = Job {
         image,
         options,
         window,
         owner,
+        mover: None,
         next: AtomicU32::new(0),
         failed: AtomicU32::new(0),
         what: AtomicU32::new(0),
         copied: AtomicU64::new(0),
     };
+    let copied = image.chain.chunks.iter().filter(|c| job.is_copied(c));
+    job.mover = Mover::prepare(copied.map(|c| (c, c.parts(image.bytes).0)));
     let workers = workers(image, options);
     let crew = Crew::start(&job, workers.saturating_sub(1))?;
     job.work();
     crew.wait();
+    let moved = job.mover.take().is_some();
     let failed = job.failed.load(Ordering::Acquire);
     if failed == 0 {
         let copied = job.copied.load(Ordering::Relaxed) >> 10;
-        verbose!(options, "{copied} KiB of memory in place, {workers} threads");
+        verbose!(
+            options,
+            "{copied} KiB of memory in place, {workers} threads, huge pages: {moved}"
+        );
         return Ok(());
     }
     let at = image.chain.chunks.get(failed as usize - 1).map_or(0, |c| c.at);
@@ -141,7 +150,7 @@ extern "C" fn worker(job: usize) -> ! {
 
 impl Job<'_> {
     fn work(&self) {
-        let mut unpacked = Buffer::default();
+        let mut tools = Tools::default();
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
             let Some(chunk) = self.image.chain.chunks.get(index as usize) else {
@@ -150,7 +159,7 @@ impl Job<'_> {
             if self.failed.load(Ordering::Relaxed) != 0 {
                 return;
             }
-            if let Err(what) = self.chunk(chunk, &mut unpacked) {
+            if let Err(what) = self.chunk(chunk, &mut tools) {
                 self.what.store(what, Ordering::Relaxed);
                 self.failed.store(index + 1, Ordering::Release);
             }
@@ -164,7 +173,7 @@ impl Job<'_> {
                 || header.kind == kind::PAGES_MAPPED && self.options.copy_all)
     }
 
-    fn chunk(&self, chunk: &Chunk, unpacked: &mut Buffer) -> Result<(), u32> {
+    fn chunk(&self, chunk: &Chunk, tools: &mut Tools) -> Result<(), u32> {
         let (runs, data) = chunk.parts(self.image.bytes);
         let verify = !self.options.no_verify;
         let copy = self.is_copied(chunk);
@@ -177,23 +186,27 @@ impl Job<'_> {
             }
             if copy {
                 let len = chunk.header.raw_len as usize;
-                if unpacked.0.is_empty() {
-                    unpacked.0 = self.buffer(CHUNK_DATA_MAX + 4096).ok_or(trouble::MEMORY)?;
+                if tools.unpacked.is_empty() {
+                    tools.unpacked = self.buffer(CHUNK_DATA_MAX + 4096).ok_or(trouble::MEMORY)?;
                 }
-                let out = unpacked.0.get_mut(..len).ok_or(trouble::DAMAGED)?;
+                // Taken out, so that the staging area can be used meanwhile.
+                let unpacked = core::mem::take(&mut tools.unpacked);
+                let out = unpacked.get_mut(..len).ok_or(trouble::DAMAGED)?;
                 lz4::unpack(data, out).map_err(|lz4::Malformed| trouble::DAMAGED)?;
-                Cursor::new(runs).copy(out);
+                let copied = Cursor::new(runs, self, tools).copy(out);
+                tools.unpacked = unpacked;
+                copied?;
                 self.copied.fetch_add(len as u64, Ordering::Relaxed);
             }
             return Ok(());
         }
         let mut hash = 0;
-        let mut cursor = Cursor::new(runs);
+        let mut cursor = Cursor::new(runs, self, tools);
         for block in data.chunks(HASH_BLOCK) {
             if verify {
                 hash = hash_data(block, hash);
             }
-            cursor.copy(block);
+            cursor.copy(block)?;
         }
         self.copied.fetch_add(data.len() as u64, Ordering::Relaxed);
         if verify && hash != chunk.header.data_hash {
@@ -209,38 +222,77 @@ impl Job<'_> {
     }
 }
 
-/// Where a thread unpacks.
+/// What a thread works with.
 #[derive(Default)]
-struct Buffer(&'static mut [u8]);
+struct Tools {
+    /// Where it unpacks.
+    unpacked: &'static mut [u8],
+    /// Its staging area, once it needed one.
+    staging: Option<u64>,
+}
 
 /// Where the next bytes go.
-struct Cursor<'a> {
+struct Cursor<'a, 'b> {
     runs: Runs<'a>,
     at: u64,
     left: u64,
+    /// The dense blocks of the present run.
+    dense: (u64, u64),
+    job: &'b Job<'a>,
+    tools: &'b mut Tools,
 }
 
-impl<'a> Cursor<'a> {
-    fn new(runs: Runs<'a>) -> Self {
-        Self { runs, at: 0, left: 0 }
+impl<'a, 'b> Cursor<'a, 'b> {
+    fn new(runs: Runs<'a>, job: &'b Job<'a>, tools: &'b mut Tools) -> Self {
+        Self { runs, at: 0, left: 0, dense: (0, 0), job, tools }
     }
 
-    fn copy(&mut self, mut bytes: &[u8]) {
+    fn copy(&mut self, mut bytes: &[u8]) -> Result<(), u32> {
         while !bytes.is_empty() {
             if self.left == 0 {
                 let Some(run) = self.runs.next() else {
-                    return;
+                    return Ok(());
                 };
                 (self.at, self.left) = (run.address, run.pages * 4096);
+                if let Some(mover) = &self.job.mover {
+                    self.dense = mover.part(run.address, run.pages);
+                }
             }
-            let n = (bytes.len() as u64).min(self.left) as usize;
+            let mut n = (bytes.len() as u64).min(self.left);
+            let mut to = self.at;
+            let dense = (self.dense.0..self.dense.1).contains(&self.at);
+            if dense {
+                n = n.min(HUGE - self.at % HUGE);
+                to = self.staging()? + self.at % HUGE;
+            } else if self.at < self.dense.0 {
+                n = n.min(self.dense.0 - self.at);
+            }
+            let (now, rest) = bytes.split_at(n as usize);
             // SAFETY: the plan mapped the run's pages writable, outside the window (checked), so
-            // that nothing of ours is overwritten. Were they not mapped, the fault handler says so.
-            unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), self.at as *mut u8, n) };
-            self.at += n as u64;
-            self.left -= n as u64;
-            bytes = &bytes[n..];
+            // that nothing of ours is overwritten. Were they not mapped, the fault handler says
+            // so. A staging area is this thread's own.
+            unsafe { core::ptr::copy_nonoverlapping(now.as_ptr(), to as *mut u8, now.len()) };
+            self.at += n;
+            self.left -= n;
+            bytes = rest;
+            if dense && self.at.is_multiple_of(HUGE) {
+                self.deliver(self.at - HUGE)?;
+            }
         }
+        Ok(())
+    }
+
+    fn staging(&mut self) -> Result<u64, u32> {
+        if self.tools.staging.is_none() {
+            self.tools.staging = huge::staging(self.job.window);
+        }
+        self.tools.staging.ok_or(trouble::MEMORY)
+    }
+
+    fn deliver(&mut self, to: u64) -> Result<(), u32> {
+        let staging = self.staging()?;
+        let mover = self.job.mover.as_ref().ok_or(trouble::MEMORY)?;
+        mover.deliver(staging, to).map_err(|_| trouble::MEMORY)
     }
 }
 

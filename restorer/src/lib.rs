@@ -29,6 +29,7 @@ pub mod files;
 pub mod fill;
 #[cfg(feature = "freestanding")]
 pub mod heap;
+pub mod huge;
 pub mod image;
 pub mod lz4;
 pub mod namespaces;

@@ -175,9 +175,9 @@ impl Building<'_> {
         let setup = self.setup;
         match step.op {
             op::FILL => {
-                let before = sys::clock(1);
+                let before = sys::now();
                 fill::fill(setup.image, setup.options, setup.window, step.args[0] as u32)?;
-                verbose!(setup.options, "memory: {} us", (sys::clock(1) - before) / 1000);
+                verbose!(setup.options, "memory: {} us", (sys::now() - before) / 1000);
                 Ok(())
             }
             op::MAP_IMAGE => self.map_image(step),
@@ -239,7 +239,7 @@ impl Building<'_> {
                     let _ = sys::plain(nr::KILL, &[pid, SIGWINCH]);
                 }
             }
-            let us = (sys::clock(1) - setup.began) / 1000;
+            let us = (sys::now() - setup.began) / 1000;
             verbose!(setup.options, "ready after {us} us");
             steps.shared.enter(phase::RUNS);
             let first = header.scratch_fd as usize;

@@ -81,7 +81,7 @@ pub unsafe extern "C" fn start(sp: *const usize) -> ! {
 }
 
 fn run(entry: &Entry) -> Outcome<i32> {
-    let began = sys::clock(1);
+    let began = sys::now();
     let arguments = entry.arguments.iter().skip(1).map(|a| a.to_bytes());
     let options = Options::parse(arguments).map_err(|u| {
         Fault::new(u.what, String::from_utf8_lossy(u.argument), "--help lists the options")
@@ -119,7 +119,7 @@ fn run(entry: &Entry) -> Outcome<i32> {
         options,
         "image {} KiB, checked after {} us",
         image.chain.len >> 10,
-        (sys::clock(1) - began) / 1000
+        (sys::now() - began) / 1000
     );
     let shared = window.shared(PAGE_SIZE, "the supervisor")?.cast::<Shared>();
     // SAFETY: just mapped, zeroed, which is a valid value; used as atomics only.
