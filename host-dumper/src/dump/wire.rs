@@ -83,9 +83,10 @@ pub fn hear(from: BorrowedFd<'_>) -> io::Result<Option<Message>> {
     let mut bytes = vec![0; MESSAGE_MAX];
     loop {
         return match recv(from.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
-            Ok(0) | Err(nix::errno::Errno::ECONNRESET) => Ok(None),
+            Ok(0) => Ok(None),
             Ok(len) => Ok(Some(serde_json::from_slice(&bytes[..len])?)),
-            Err(nix::errno::Errno::EINTR) => continue,
+            // The tracer ended without having read a wish to stop; what it said comes next.
+            Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNRESET) => continue,
             Err(errno) => Err(errno.into()),
         };
     }
@@ -142,6 +143,7 @@ mod tests {
         };
         tell(a.as_fd(), &Message::Step("x".into())).unwrap();
         tell(a.as_fd(), &Message::Failed(failure)).unwrap();
+        nix::unistd::write(&b, b"x").unwrap();
         drop(a);
         assert!(matches!(hear(b.as_fd()), Ok(Some(Message::Step(_)))));
         let Ok(Some(Message::Failed(failure))) = hear(b.as_fd()) else {
