@@ -50,7 +50,7 @@ pub fn run() -> Result<(), Failure> {
     first.enter("20")?;
     first.expect("Second number: ")?;
     let pid = find(first.leader())?;
-    println!();
+    first.leave();
 
     tell("From elsewhere, the process is turned into a file, and ends.");
     println!("    $ dumper {pid} -o resume.elf");

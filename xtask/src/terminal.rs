@@ -51,9 +51,10 @@ impl Terminal {
         // SAFETY: a flag of a descriptor that is open; the program must not inherit our end.
         unsafe { libc::fcntl(master.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
         command.stdin(slave.try_clone()?).stdout(slave.try_clone()?).stderr(slave);
-        // SAFETY: setsid and ioctl may be called between fork and execve, and touch no memory.
+        // SAFETY: these system calls may be made between fork and execve, and touch no memory.
         unsafe {
             command.pre_exec(|| {
+                crate::tree::keep_only_standard();
                 if libc::setsid() < 0 || libc::ioctl(0, libc::TIOCSCTTY, 0) < 0 {
                     return Err(std::io::Error::last_os_error());
                 }
@@ -101,12 +102,18 @@ impl Terminal {
         }
     }
 
+    /// Leaves the line it is in, for something else to be shown.
+    pub fn leave(&mut self) {
+        if !self.fresh_line {
+            println!();
+            self.fresh_line = true;
+        }
+    }
+
     /// Waits for the end of its program.
     pub fn close(mut self) -> Result<ExitStatus, Failure> {
         while self.show(Duration::from_secs(1))? {}
-        if !self.fresh_line {
-            println!();
-        }
+        self.leave();
         Ok(self.child.wait()?)
     }
 

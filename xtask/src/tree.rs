@@ -1,4 +1,4 @@
-//! Which processes a process has started.
+//! Processes below a process, and what they inherit.
 
 /// The children of all threads of a process, their children, and so on.
 pub fn descendants(pid: u32) -> Vec<i32> {
@@ -15,4 +15,11 @@ pub fn descendants(pid: u32) -> Vec<i32> {
         }
     }
     found
+}
+
+/// For use between fork and execve: what our caller left open (a build tool's pipes, say) is not
+/// for a program that shall be dumped, as it would be refused.
+pub fn keep_only_standard() {
+    // SAFETY: the flag takes effect at execve, so nothing that is in use here is closed.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }

@@ -1,7 +1,8 @@
 //! Programs that are started, watched and ended.
 
 use super::clock::stamp;
-use crate::{tree::descendants, Failure};
+use crate::tree::{descendants, keep_only_standard};
+use crate::Failure;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -70,9 +71,11 @@ impl Running {
     pub fn start(command: &mut Command) -> Result<Running, Failure> {
         let shared = Shared::new()?;
         let address = shared.0 as usize;
-        // SAFETY: between fork and execve only the counter is read and a word of memory stored.
+        // SAFETY: between fork and execve only a system call is made, the counter read, and a word
+        // of memory stored.
         unsafe {
             command.pre_exec(move || {
+                keep_only_standard();
                 (*(address as *const AtomicU64)).store(stamp(), Ordering::Relaxed);
                 Ok(())
             });
