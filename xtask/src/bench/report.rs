@@ -207,7 +207,7 @@ fn machine() -> String {
     format!(
         "{} processors ({model}), {gib:.0} GiB of memory, kernel {}, {}.\n",
         count,
-        said(Command::new("uname").arg("-r")),
+        said(Command::new("uname").arg("-r")).split('-').next().unwrap_or_default(),
         said(Command::new("date").args(["-u", "+%Y-%m-%d"])),
     )
 }
