@@ -66,6 +66,9 @@ pub fn start(mut command: Command, kind: Kind, dir: &Path) -> Outcome<Process> {
             let path = dir.join("output.txt");
             let open = fs::OpenOptions::new().create(true).append(true).open(&path);
             let out = open.map_err(|e| format!("{}: {e}", path.display()))?;
+            // Whoever resumes opens it by its name.
+            let shared = fs::Permissions::from_mode(0o666);
+            out.set_permissions(shared).map_err(|e| e.to_string())?;
             let err = out.try_clone().map_err(|e| e.to_string())?;
             command.stdin(stdin).stdout(out).stderr(err);
             (input, output, file) = (to.into(), None, Some(path));

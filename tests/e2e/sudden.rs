@@ -26,6 +26,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("luck::killed_front", false, || killed(Prey::Front, false)),
         Case::new("luck::killed_tracer_leave", false, || killed(Prey::Tracer, true)),
         Case::new("luck::killed_tracer", false, || killed(Prey::Tracer, false)),
+        Case::new("luck::dumped_while_it_resumes", false, dumped_while_it_resumes),
         Case::new("luck::dumped_often", false, dumped_often),
         Case::new("luck::clock_calls_in_flight", false, clock_calls_in_flight),
     ]
@@ -104,7 +105,12 @@ fn killed(prey: Prey, leave: bool) -> Outcome {
     let victim = Victim::named("counter")?;
     let mut process = victim.start(Mode::User, &dir)?;
     let options: &[&str] = if leave { &["--leave-running", "--no-sync"] } else { &["--no-sync"] };
-    let mut longest = Duration::from_millis(30);
+    // How long a dump takes here and now.
+    let started = Instant::now();
+    let trial = dir.join("trial.elf");
+    command::dump(process.pid, &trial, uid(), &["--leave-running"])?;
+    fs::remove_file(&trial).map_err(|e| e.to_string())?;
+    let longest = started.elapsed() * 5 / 4;
     let (mut runs_on, mut imaged, mut both) = (0, 0, 0);
     for round in 0..rounds {
         let image = dir.join(format!("resume{round}.elf"));
@@ -114,7 +120,7 @@ fn killed(prey: Prey, leave: bool) -> Outcome {
         command.arg(process.pid.to_string()).arg("-o").arg(&image).args(options);
         let begun = command::begin(&mut command, &dir)?;
         let front = begun.pid;
-        let delay = Duration::from_micros(random.below(longest.as_micros() as u64 + 2000));
+        let delay = Duration::from_micros(random.below(longest.as_micros() as u64));
         let mut tracer = None;
         while started.elapsed() < delay && reaper::ended(front).is_none() {
             tracer = tracer.or_else(|| process::children(front).first().copied());
@@ -123,8 +129,6 @@ fn killed(prey: Prey, leave: bool) -> Outcome {
         let target = if prey == Prey::Tracer { tracer.unwrap_or(front) } else { front };
         if reaper::ended(front).is_none() {
             let _ = kill(Pid::from_raw(target), Signal::SIGKILL);
-        } else {
-            longest = longest.min(started.elapsed());
         }
         begun.finish(process::LIMIT)?;
         settled(tracer, inner)?;
@@ -182,6 +186,46 @@ fn process_lives(process: &Process) -> bool {
         std::thread::sleep(Duration::from_millis(5));
     }
     false
+}
+
+/// A dump that comes while the image is still at work is refused, or is a good one; the resume
+/// does not mind.
+fn dumped_while_it_resumes() -> Outcome {
+    let dir = directory("early")?;
+    let rounds = if soak() { 300 } else { 20 };
+    let image = dir.join("resume.elf");
+    let early = dir.join("early.elf");
+    let mut first = Victim::named("threads8")?.start(Mode::User, &dir)?;
+    command::dump(first.pid, &image, uid(), &[])?;
+    command::gone(&mut first)?;
+    let (mut refused, mut good) = (0, 0);
+    for round in 0..rounds {
+        let tell = |e: String| format!("round {round}: {e}");
+        let (mode, options): (_, &[&str]) = match round % 2 {
+            0 => (Mode::User, &[]),
+            _ => (Mode::NewPid, &["--new-pid"]),
+        };
+        let mut process = resume_with(mode, &image, &dir, Kind::Pipes, options).map_err(tell)?;
+        let mut dumping = command::dumper(uid());
+        dumping.arg(process.pid.to_string()).arg("-o").arg(&early);
+        dumping.args(["--leave-running", "--no-sync"]);
+        let done = command::run(&mut dumping, &dir).map_err(tell)?;
+        process.ping().map_err(|e| tell(format!("{e}\nthe dump said: {}", done.tell())))?;
+        process.verify().map_err(tell)?;
+        if done.exit == Exit::Code(0) {
+            good += 1;
+            let mut process =
+                resume_with(mode, &early, &dir, Kind::Pipes, options).map_err(tell)?;
+            process.ping().map_err(tell)?;
+            process.verify().map_err(tell)?;
+            fs::remove_file(&early).map_err(|e| e.to_string())?;
+        } else {
+            refused += 1;
+        }
+        nothing_left(&dir, &["resume.elf"]).map_err(tell)?;
+    }
+    println!("dumped while it resumes: {refused} refused, {good} good");
+    Ok(())
 }
 
 /// Left running again and again: nothing fails, nothing returns early, nothing is lost.
