@@ -131,6 +131,9 @@ fn run(setup: &Setup<'_>, created: &Created) -> Outcome<()> {
     default_signals();
     if let Some(terminal) = setup.terminal {
         terminal.enter_program();
+    } else if plan.header.stopped != 0 && setup.circumstances & when::OLD_PID != 0 {
+        // A stop signal is lost on a process group without a parent in another one.
+        let _ = sys::plain(nr::SETPGID, &[0, 0]);
     }
     let fds = move_descriptors(setup)?;
     let target = Target::here();
@@ -246,7 +249,7 @@ impl Building<'_> {
             let _ = sys::plain(nr::CLOSE_RANGE, &[first, u32::MAX as usize, 0]);
             Ok(())
         };
-        self.threads.finish(header.stopped != 0, last)
+        self.threads.finish(header.stopped, last)
     }
 }
 
