@@ -1,12 +1,13 @@
 //! The image of a stopped process, written front to back.
 
 use crate::capture::Captured;
-use crate::pages::{copy_pages, CopyOptions, PageError, Progress};
+use crate::pages::{copy_pages, CleanFiles, CopyOptions, PageError, Part, Progress};
 use crate::sink::Sink;
 use image_format::codec::encode_all;
 use image_format::container::{hash_data, kind, HASH_BLOCK};
 use image_format::model::{Contents, FileObject, Tree};
 use linker::{ChainWriter, ChunkHead, ImageMap, Layout, LinkError, PlanOptions};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 
@@ -20,6 +21,8 @@ pub struct Composer<'a> {
     layout: Layout,
     chain: Mutex<ChainWriter>,
     map: ImageMap,
+    /// For each process: files whose pages are read after it was let go.
+    clean: Vec<CleanFiles>,
     /// Pages stored so far.
     pub pages: u64,
 }
@@ -36,8 +39,17 @@ impl<'a> Composer<'a> {
             layout,
             chain: Mutex::new(ChainWriter::new(front.len() as u64)),
             map: ImageMap::default(),
+            clean: Vec::new(),
             pages: 0,
         })
+    }
+
+    /// Opens the files behind clean mappings, so that [`Part::Clean`] can be read when the
+    /// processes run again.
+    pub fn open_clean(&mut self, captured: &Captured, pids: &[i32]) {
+        let each = pids.iter().zip(&captured.tree.processes);
+        self.clean =
+            each.map(|(pid, process)| CleanFiles::open(*pid, &process.memory.mappings)).collect();
     }
 
     /// Writes the pages of every process; `pids` are their names here. Returns notes.
@@ -46,16 +58,28 @@ impl<'a> Composer<'a> {
         captured: &Captured,
         pids: &[i32],
         workers: usize,
+        part: Part,
         progress: &dyn Progress,
     ) -> Result<Vec<String>, PageError> {
         let mut notes = Vec::new();
+        let processes = captured.tree.processes.len();
+        self.map.mapped.resize(processes, Vec::new());
+        self.map.filled.resize(processes, BTreeSet::new());
+        self.clean.resize_with(processes, CleanFiles::default);
         for (owner, (pid, process)) in pids.iter().zip(&captured.tree.processes).enumerate() {
             let mappings = &process.memory.mappings;
-            let options = CopyOptions { pid: *pid, owner: owner as u32, workers };
-            let copied = copy_pages(mappings, options, &self.chain, self.sink, progress)?;
+            let options = CopyOptions { pid: *pid, owner: owner as u32, workers, part };
+            let copied = copy_pages(
+                mappings,
+                &self.clean[owner],
+                options,
+                &self.chain,
+                self.sink,
+                progress,
+            )?;
             self.pages += copied.pages;
-            self.map.mapped.push(copied.mapped);
-            self.map.filled.push(copied.filled);
+            self.map.mapped[owner].extend(copied.mapped);
+            self.map.filled[owner].extend(copied.filled);
             notes.extend(super::notes::unreadable(&captured.tree, owner, *pid, &copied.unreadable));
         }
         Ok(notes)

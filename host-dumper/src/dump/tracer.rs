@@ -10,7 +10,7 @@ use crate::abort;
 use crate::capture::{self, CaptureError, Session};
 use crate::cli::{DumpArgs, OnChanged};
 use crate::failure::{status, Failure, Reason};
-use crate::pages::{find_guards, PageError};
+use crate::pages::{find_guards, PageError, Part};
 use crate::sink::{Sink, SinkError};
 use linker::PlanOptions;
 use std::os::fd::BorrowedFd;
@@ -115,7 +115,10 @@ pub fn run(
     let meter = Meter::new(control, total);
     let mut composer = Composer::begin(sink, &captured)?;
     let workers = args.workers.map_or_else(default_workers, |n| n as usize);
-    let mut warnings = composer.pages(&captured, &pids, workers, &meter)?;
+    if !kill {
+        composer.open_clean(&captured, &pids);
+    }
+    let mut warnings = composer.pages(&captured, &pids, workers, Part::Stopped, &meter)?;
     composer.files(&captured, &meter)?;
 
     let mut session = Some(session);
@@ -127,6 +130,7 @@ pub fn run(
         }
         frozen_us = micros(frozen);
         step(String::from("the process runs on"));
+        warnings.extend(composer.pages(&captured, &pids, workers, Part::Clean, &meter)?);
     }
     step(String::from("writing model and plan"));
     let bytes = composer.end(&captured, plan_options(args))?;

@@ -1,16 +1,20 @@
 //! What is read together: stretches of pages that will be one chunk. Made on demand, so that
 //! the lists stay small however large the process is.
 
+use super::clean::CleanFiles;
 use super::scan::{Scanner, Want};
 use image_format::container::{kind, Run, CHUNK_DATA_MAX};
 use image_format::model::{vma, Backing, Mapping};
-use image_format::{page_down, PAGE_SIZE};
+use image_format::PAGE_SIZE;
 use std::io;
 
 /// Runs of one chunk at most: bounds the header.
 const RUNS_MAX: usize = 2000;
 /// Runs are cut at multiples of this, so that the restorer finds whole huge pages in a chunk.
 const HUGE: u64 = 2 << 20;
+/// Data of a chunk that is mapped from the image: small, so that it stays in the cache between
+/// reading and writing, and that several threads have a share even of a small program.
+const MAPPED_MAX: u64 = 512 << 10;
 
 /// How a run has to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,17 @@ pub enum How {
     Plain,
     /// The mapping is not readable: only /proc/PID/mem reads it.
     Forced,
+    /// The pages are those of a file, which is open.
+    Clean,
+}
+
+/// Which pages are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// All that can only be read while the process stands still.
+    Stopped,
+    /// Those of [`CleanFiles`].
+    Clean,
 }
 
 /// Pages of one chunk to be.
@@ -40,6 +55,8 @@ pub struct Batch {
 pub struct Batches<'a> {
     mappings: &'a [Mapping],
     owner: u32,
+    part: Part,
+    clean: &'a CleanFiles,
     kind: u16,
     index: usize,
     /// Next address to look at, if inside the mapping at `index`.
@@ -49,12 +66,23 @@ pub struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     /// The pages of `mappings` of process `owner`, which runs under `pid` here.
-    pub fn new(mappings: &'a [Mapping], owner: u32, pid: i32) -> io::Result<Self> {
+    pub fn new(
+        mappings: &'a [Mapping],
+        owner: u32,
+        pid: i32,
+        part: Part,
+        clean: &'a CleanFiles,
+    ) -> io::Result<Self> {
         let limit = mappings.last().map_or(0, |mapping| mapping.end);
         Ok(Self {
             mappings,
             owner,
-            kind: kind::PAGES,
+            part,
+            clean,
+            kind: match part {
+                Part::Stopped => kind::PAGES,
+                Part::Clean => kind::PAGES_MAPPED,
+            },
             index: 0,
             at: 0,
             scanner: Scanner::open(pid, Want::Held, limit)?,
@@ -90,11 +118,21 @@ impl<'a> Batches<'a> {
     /// Takes what fits of `mapping`; false when the batch is full.
     fn take(&mut self, mapping: &Mapping, batch: &mut Batch) -> io::Result<bool> {
         let from_image = is_mapped(mapping);
-        if from_image != (self.kind == kind::PAGES_MAPPED) || mapping.flags & vma::DROPPABLE != 0 {
+        let clean = from_image && self.clean.holds(mapping.start);
+        if from_image != (self.kind == kind::PAGES_MAPPED)
+            || clean != (self.part == Part::Clean)
+            || mapping.flags & vma::DROPPABLE != 0
+        {
             return Ok(true);
         }
         let every_page = matches!(mapping.backing, Backing::File { .. });
-        let how = if mapping.prot & 1 == 0 { How::Forced } else { How::Plain };
+        let how = match self.part {
+            Part::Clean => How::Clean,
+            Part::Stopped if mapping.prot & 1 == 0 => How::Forced,
+            Part::Stopped => How::Plain,
+        };
+        let (most, step) =
+            if from_image { (MAPPED_MAX, PAGE_SIZE) } else { (CHUNK_DATA_MAX, HUGE) };
         loop {
             let from = self.at.max(mapping.start);
             let stretch = if every_page {
@@ -105,14 +143,14 @@ impl<'a> Batches<'a> {
             let Some((start, end)) = stretch else {
                 return Ok(true);
             };
-            let room = CHUNK_DATA_MAX - batch.bytes;
+            let room = most - batch.bytes;
             if room == 0 || batch.runs.len() == RUNS_MAX {
                 self.at = start;
                 return Ok(false);
             }
             let mut stop = end;
             if end - start > room {
-                stop = page_down(start + room) / HUGE * HUGE;
+                stop = (start + room) / step * step;
                 if stop <= start {
                     // Less than a huge page would fit: leave it to the next chunk.
                     self.at = start;

@@ -3,7 +3,8 @@
 //! The order of the chunks is the order in which they were ready: only the place in the chain is
 //! given under a lock, the writing itself goes on in parallel.
 
-use super::batch::{Batch, Batches, How};
+use super::batch::{Batch, Batches, How, Part};
+use super::clean::CleanFiles;
 use super::zero::is_zero;
 use super::PageError;
 use crate::sink::Sink;
@@ -37,6 +38,8 @@ pub struct CopyOptions {
     pub owner: u32,
     /// Threads at most.
     pub workers: usize,
+    /// Which pages.
+    pub part: Part,
 }
 
 /// What was stored.
@@ -64,18 +67,20 @@ struct Shared<'a> {
     copied: Mutex<Copied>,
     pid: i32,
     mappings: &'a [Mapping],
+    clean: &'a CleanFiles,
 }
 
 /// Copies the pages of one process into the image.
 pub fn copy_pages(
     mappings: &[Mapping],
+    clean: &CleanFiles,
     options: CopyOptions,
     chain: &Mutex<ChainWriter>,
     sink: &dyn Sink,
     progress: &dyn Progress,
 ) -> Result<Copied, PageError> {
     let pid = options.pid;
-    let batches = Batches::new(mappings, options.owner, pid)
+    let batches = Batches::new(mappings, options.owner, pid, options.part, clean)
         .map_err(|source| PageError::Scan { pid, source })?;
     let shared = Shared {
         batches: Mutex::new(batches),
@@ -86,6 +91,7 @@ pub fn copy_pages(
         copied: Mutex::new(Copied::default()),
         pid,
         mappings,
+        clean,
     };
     let workers = if sink.parallel() { options.workers } else { 1 };
     let mut own = Worker::new(&shared);
@@ -198,6 +204,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             let got = match how {
                 How::Plain => self.read_plain(&remote, want)?,
                 How::Forced => self.read_forced(remote[0].base as u64, want)?,
+                How::Clean => self.read_clean(remote[0].base as u64, want)?,
             } / PAGE;
             self.take(&mut at, got);
             if got * PAGE < want {
@@ -215,7 +222,7 @@ impl<'w, 'a> Worker<'w, 'a> {
         let mut want = 0;
         let mut page = at.page;
         for (run, run_how) in &self.batch.runs[at.run..] {
-            if *run_how != how || want == HASH_BLOCK || (how == How::Forced && want > 0) {
+            if *run_how != how || want == HASH_BLOCK || (how != How::Plain && want > 0) {
                 break;
             }
             let len = ((run.pages - page) as usize * PAGE).min(HASH_BLOCK - want);
@@ -260,6 +267,19 @@ impl<'w, 'a> Worker<'w, 'a> {
                 _ => Err(error(source)),
             },
         }
+    }
+
+    fn read_clean(&mut self, address: u64, want: usize) -> Result<usize, PageError> {
+        let target = &mut self.buffer[self.filled..self.filled + want];
+        let read = self.shared.clean.read(address, target).map_err(|source| PageError::Read {
+            pid: self.shared.pid,
+            address,
+            source,
+        })?;
+        // The last page of a file is zero beyond its end.
+        let whole = read.next_multiple_of(PAGE);
+        target[read..whole].fill(0);
+        Ok(whole)
     }
 
     /// Keeps of `count` pages just read those that matter, and moves on.
@@ -355,21 +375,21 @@ impl<'w, 'a> Worker<'w, 'a> {
     }
 }
 
-/// The part of a run that lies in one mapping.
-struct Part {
+/// What of a run lies in one mapping.
+struct Portion {
     /// First address of the mapping.
     mapping: u64,
     run: Run,
 }
 
 /// Cuts `run` at the borders of mappings: runs of adjacent ones were joined.
-fn by_mapping(mappings: &[Mapping], run: Run) -> impl Iterator<Item = Part> + '_ {
+fn by_mapping(mappings: &[Mapping], run: Run) -> impl Iterator<Item = Portion> + '_ {
     let end = run.address + run.pages * PAGE_SIZE;
     let first = mappings.partition_point(|mapping| mapping.end <= run.address);
     mappings[first..].iter().take_while(move |mapping| mapping.start < end).map(move |mapping| {
         let start = mapping.start.max(run.address);
         let pages = (mapping.end.min(end) - start) / PAGE_SIZE;
-        Part { mapping: mapping.start, run: Run { address: start, pages } }
+        Portion { mapping: mapping.start, run: Run { address: start, pages } }
     })
 }
 
@@ -402,141 +422,4 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::sink::{FileSink, Sink};
-    use image_format::container::ChunkHeader;
-    use image_format::model::{vma, Backing};
-    use std::collections::BTreeMap;
-
-    struct Silent;
-
-    impl Progress for Silent {
-        fn advance(&self, _bytes: u64) -> bool {
-            true
-        }
-    }
-
-    fn mapping(start: u64, pages: u64, prot: u32, backing: Backing) -> Mapping {
-        Mapping { start, end: start + pages * PAGE_SIZE, prot, flags: 0, backing }
-    }
-
-    fn anonymous(pages: usize) -> &'static mut [u8] {
-        // SAFETY: a fresh anonymous mapping of this size, never unmapped.
-        unsafe {
-            let at = libc::mmap(
-                std::ptr::null_mut(),
-                pages * PAGE,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-                -1,
-                0,
-            );
-            assert_ne!(at, libc::MAP_FAILED);
-            libc::madvise(at, pages * PAGE, libc::MADV_NOHUGEPAGE);
-            std::slice::from_raw_parts_mut(at.cast(), pages * PAGE)
-        }
-    }
-
-    /// Copies `mappings` of this very process and reads the image back, by address and kind.
-    fn copy(mappings: &[Mapping], workers: usize) -> (Copied, BTreeMap<u64, (u16, Vec<u8>)>) {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("image");
-        let sink = FileSink::create(&path, false).unwrap();
-        let chain = Mutex::new(ChainWriter::new(0));
-        let options = CopyOptions { pid: std::process::id() as i32, owner: 0, workers };
-        let copied = copy_pages(mappings, options, &chain, &sink, &Silent).unwrap();
-        sink.commit(false).unwrap();
-        let image = std::fs::read(&path).unwrap();
-        let mut pages = BTreeMap::new();
-        let (mut at, mut seq, mut previous) = (0, 0, 0);
-        while at < image.len() {
-            let header = ChunkHeader::parse(&image[at..], at as u64, seq, previous).unwrap();
-            let data = at + header.data_start as usize;
-            let end = data + header.data_len as usize;
-            assert_eq!(hash_data(&image[data..end], 0), header.data_hash);
-            let mut place = data;
-            for run in 0..header.runs as usize {
-                let at = at + ChunkHeader::SIZE + run * Run::SIZE;
-                let word = |at: usize| u64::from_le_bytes(image[at..at + 8].try_into().unwrap());
-                for page in 0..word(at + 8) {
-                    let bytes = image[place..place + PAGE].to_vec();
-                    place += PAGE;
-                    let address = word(at) + page * PAGE_SIZE;
-                    assert!(pages.insert(address, (header.kind, bytes)).is_none());
-                }
-            }
-            assert_eq!(place, end);
-            (at, seq, previous) = (end, seq + 1, header.head_hash);
-        }
-        (copied, pages)
-    }
-
-    #[test]
-    fn only_pages_that_hold_something_are_stored() {
-        let memory = anonymous(5000);
-        let base = memory.as_ptr() as u64;
-        let mut want = BTreeMap::new();
-        for page in (0..5000).filter(|page| page % 3 == 0 || (1000..3500).contains(page)) {
-            let bytes = &mut memory[page * PAGE..][..PAGE];
-            bytes[page % PAGE] = (page % 255) as u8 + 1;
-            want.insert(base + (page * PAGE) as u64, (kind::PAGES, bytes.to_vec()));
-        }
-        // Touched, but zero.
-        memory[4999 * PAGE] = 0;
-        let mappings = [
-            mapping(base, 2000, 3, Backing::Anonymous),
-            mapping(base + 2000 * PAGE_SIZE, 3000, 3, Backing::Anonymous),
-        ];
-        for workers in [1, 3] {
-            let (copied, pages) = copy(&mappings, workers);
-            assert!(pages == want, "{} pages of {}", pages.len(), want.len());
-            assert_eq!(copied.pages as usize, want.len());
-            assert_eq!(copied.filled.len(), 2);
-        }
-        let dropped = Mapping { flags: vma::DROPPABLE, ..mappings[0].clone() };
-        assert!(copy(&[dropped], 1).1.is_empty());
-    }
-
-    #[test]
-    fn unreadable_memory_is_read_by_force() {
-        let memory = anonymous(4);
-        memory[PAGE] = 9;
-        let base = memory.as_ptr() as u64;
-        // SAFETY: the mapping belongs to this test, which does not touch it any more.
-        unsafe { libc::mprotect(memory.as_mut_ptr().cast(), 4 * PAGE, libc::PROT_NONE) };
-        let (_, pages) = copy(&[mapping(base, 4, 0, Backing::Anonymous)], 1);
-        assert_eq!(pages.keys().copied().collect::<Vec<_>>(), [base + PAGE_SIZE]);
-        assert_eq!(pages[&(base + PAGE_SIZE)].1[0], 9);
-    }
-
-    #[test]
-    fn files_are_stored_up_to_their_end() {
-        let file = tempfile::tempfile().unwrap();
-        file.set_len(3 * PAGE_SIZE + 5).unwrap();
-        file.write_at(b"x", PAGE_SIZE).unwrap();
-        file.write_at(b"y", 3 * PAGE_SIZE + 4).unwrap();
-        // SAFETY: a fresh private mapping of a file, only read by its address from here on.
-        let base = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                8 * PAGE,
-                libc::PROT_READ,
-                libc::MAP_PRIVATE,
-                std::os::fd::AsRawFd::as_raw_fd(&file),
-                0,
-            )
-        } as u64;
-        let backing = |from_image| Backing::File { path: "/x".into(), offset: 0, from_image };
-        let (copied, pages) = copy(&[mapping(base, 8, 1, backing(false))], 1);
-        assert_eq!(pages.keys().map(|at| (at - base) / PAGE_SIZE).collect::<Vec<_>>(), [1, 3]);
-        assert_eq!(copied.unreadable.len(), 4);
-        let (copied, pages) = copy(&[mapping(base, 8, 1, backing(true))], 1);
-        assert_eq!(pages.len(), 8);
-        assert!(pages.values().all(|(found, _)| *found == kind::PAGES_MAPPED));
-        assert_eq!(pages[&(base + 3 * PAGE_SIZE)].1[4], b'y');
-        assert_eq!(copied.mapped.len(), 1);
-        assert_eq!((copied.mapped[0].address, copied.mapped[0].pages), (base, 8));
-        assert!(copied.filled.is_empty());
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! * `scan`: which pages hold something;
 //! * `batch`: which of them become a chunk together;
 //! * `copy`: reading, dropping of zero pages, hashing, writing; by several threads;
+//! * `clean`: pages that are a file's own, read without the process;
 //! * `guard`: guard regions;
 //! * `zero`: the test for a page of zeroes.
 //!
@@ -11,11 +12,14 @@
 //! target; of MAP_DROPPABLE memory nothing.
 
 mod batch;
+mod clean;
 mod copy;
 mod guard;
 mod scan;
 mod zero;
 
+pub use batch::Part;
+pub use clean::CleanFiles;
 pub use copy::{copy_pages, Copied, CopyOptions, Progress};
 pub use guard::find_guards;
 pub use scan::{Scanner, Want};
