@@ -59,6 +59,12 @@ fn interrupted(signal: Signal, status: i32) -> Outcome {
         let _ = kill(Pid::from_raw(begun.pid), signal);
         let done = begun.finish(process::LIMIT)?;
         match done.exit {
+            // So early that it had not yet begun to listen, a signal simply ends it.
+            Exit::Signal(number) if number == signal as i32 => {
+                stopped += 1;
+                nothing_left(&dir, &[])?;
+                process.verify()?;
+            }
             Exit::Code(code) if code == status => {
                 stopped += 1;
                 nothing_left(&dir, &[])?;

@@ -101,9 +101,14 @@ static long c_cond(int end)
 {
 	(void)end;
 	pthread_mutex_t m = PTHREAD_MUTEX_INITIALIZER;
-	pthread_cond_t c = PTHREAD_COND_INITIALIZER;
+	pthread_cond_t c;
+	pthread_condattr_t a;
 	struct timespec t;
-	clock_gettime(CLOCK_REALTIME, &t);
+	/* The real time goes on between a dump and a resume, and this clock does not. */
+	pthread_condattr_init(&a);
+	pthread_condattr_setclock(&a, CLOCK_MONOTONIC);
+	pthread_cond_init(&c, &a);
+	clock_gettime(CLOCK_MONOTONIC, &t);
 	t.tv_sec += 4;
 	pthread_mutex_lock(&m);
 	int r = pthread_cond_timedwait(&c, &m, &t);
