@@ -16,6 +16,9 @@ const HUGE: u64 = 2 << 20;
 /// reading and writing, and that several threads have a share even of a small program.
 const MAPPED_MAX: u64 = 512 << 10;
 
+/// Bytes that take longer to copy than a thread takes to start.
+const WORTH: u64 = 1 << 20;
+
 /// How a run has to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
@@ -161,6 +164,23 @@ impl<'a> Batches<'a> {
             batch.runs.push((Run { address: start, pages: (stop - start) / PAGE_SIZE }, how));
             self.at = stop;
         }
+    }
+}
+
+impl Batches<'_> {
+    /// Whether enough is left to be worth another thread, as far as is known without looking.
+    pub fn worth_a_thread(&self, last: &Batch) -> bool {
+        if last.kind == kind::PAGES && last.bytes >= WORTH {
+            return true;
+        }
+        let passed = if self.kind == kind::PAGES_MAPPED { self.index } else { 0 };
+        let left = self.mappings[passed.min(self.mappings.len())..]
+            .iter()
+            .filter(|mapping| is_mapped(mapping))
+            .filter(|mapping| self.clean.holds(mapping.start) == (self.part == Part::Clean))
+            .map(|mapping| mapping.end - mapping.start.max(self.at.min(mapping.end)))
+            .fold(0, u64::saturating_add);
+        left >= WORTH
     }
 }
 

@@ -95,8 +95,10 @@ pub fn copy_pages(
     };
     let workers = if sink.parallel() { options.workers } else { 1 };
     let mut own = Worker::new(&shared);
-    // A small process is done before a thread would have started.
-    let more = own.step()?;
+    let mut more = own.step()?;
+    while more && !lock(&shared.batches).worth_a_thread(&own.batch) {
+        more = own.step()?;
+    }
     if more {
         std::thread::scope(|scope| {
             let mut handles = Vec::new();
