@@ -4,12 +4,14 @@ use host_dumper::capture::{check, CaptureError, Options, Session};
 use image_format::model::{ArgPatch, FileObject, Process, Tree};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A program that is ended with the test.
 struct Victim {
+    /// Where its program was compiled.
+    #[allow(dead_code, reason = "kept until the end")]
+    dir: Option<tempfile::TempDir>,
     child: Child,
     lines: BufReader<std::process::ChildStdout>,
 }
@@ -26,17 +28,19 @@ impl Victim {
         }
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap());
-        Self { child, lines }
+        Self { dir: None, child, lines }
     }
 
     /// Compiles and starts a C program of victims/, and waits for its READY.
-    fn c(name: &str) -> Self {
+    fn c(name: &str, args: &[&str]) -> Self {
         let source = format!("{}/tests/victims/{name}.c", env!("CARGO_MANIFEST_DIR"));
-        let exe = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let dir = tempfile::tempdir().unwrap();
+        let exe = dir.path().join(name);
         let mut cc = Command::new("cc");
         let status = cc.args(["-O1", "-pthread", "-o"]).arg(&exe).arg(source).status().unwrap();
         assert!(status.success());
-        let mut victim = Self::start(&mut Command::new(exe));
+        let mut victim = Self::start(Command::new(exe).args(args));
+        victim.dir = Some(dir);
         assert_eq!(victim.line(), "READY");
         victim
     }
@@ -52,7 +56,8 @@ impl Victim {
     }
 
     fn say(&mut self, text: &str) {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{text}").unwrap();
+        // In one write: it may read a part and end.
+        self.child.stdin.as_mut().unwrap().write_all(format!("{text}\n").as_bytes()).unwrap();
     }
 }
 
@@ -108,7 +113,7 @@ fn a_sleeping_program_goes_on() {
 
 #[test]
 fn threads_go_on_as_if_nothing_had_been() {
-    let mut victim = Victim::c("threads");
+    let mut victim = Victim::c("threads", &[]);
     std::thread::sleep(Duration::from_millis(50));
     for _ in 0..20 {
         let tree = capture(victim.pid());
@@ -140,4 +145,130 @@ fn what_cannot_be_dumped_is_named() {
     assert!(error(std::process::id()).contains("dumper itself"));
     assert!(error(u32::MAX >> 2).contains("no such process"));
     assert!(error(std::os::unix::process::parent_id()).contains("ancestor"));
+}
+
+/// Not a test of its own: run again by others as a program that captures without end.
+#[test]
+fn capturing_without_end() {
+    let Ok(pid) = std::env::var("CAPTURE_WITHOUT_END") else { return };
+    let pid = pid.parse().unwrap();
+    println!();
+    println!("LOOPING");
+    loop {
+        let mut session = Session::seize(pid, &Options::default()).unwrap();
+        session.capture().unwrap();
+        session.release().unwrap();
+    }
+}
+
+#[test]
+fn a_killed_tracer_leaves_no_trace() {
+    let mut victim = Victim::c("threads", &[]);
+    let rounds = std::env::var("CAPTURE_KILLS").map_or(30, |n| n.parse().unwrap());
+    let mut seed = u64::from(victim.pid());
+    for round in 0..rounds {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "capturing_without_end", "--nocapture"]);
+        again.env("CAPTURE_WITHOUT_END", victim.pid().to_string());
+        let mut tracer = Victim::start(&mut again);
+        while tracer.line() != "LOOPING" {}
+        seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        std::thread::sleep(Duration::from_micros((seed >> 33) % 60_000));
+        assert!(tracer.child.try_wait().unwrap().is_none(), "round {round}: the tracer ended");
+        drop(tracer);
+        let status = std::fs::read_to_string(format!("/proc/{}/status", victim.pid())).unwrap();
+        assert!(status.contains("TracerPid:\t0"), "round {round}: {status}");
+        assert!(victim.child.try_wait().unwrap().is_none(), "round {round}: the victim ended");
+    }
+    victim.say("go");
+    assert_eq!(victim.line(), "GOOD");
+}
+
+/// Every kind of call, stopped several times, takes its time and returns what it should.
+#[test]
+fn no_call_shows_the_stop() {
+    let mut victim = Victim::c("calls", &[]);
+    std::thread::sleep(Duration::from_millis(300));
+    for _ in 0..4 {
+        capture(victim.pid());
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    loop {
+        let line = victim.line();
+        if line == "END" {
+            break;
+        }
+        let (name, ms) = line.split_once(' ').unwrap();
+        let ms: u64 = ms.parse().unwrap_or_else(|_| panic!("{line}"));
+        // Those with a timeout in memory begin anew each time (docs/syscalls.md).
+        let longest = if ["sigtimedwait", "semtimedop"].contains(&name) { 6500 } else { 3900 };
+        assert!((2990..longest).contains(&ms), "{line}");
+    }
+}
+
+/// A program that is refused was stopped all the same, when the obstacle came between.
+#[test]
+fn a_release_without_capture_hides_the_stop() {
+    let victim = Victim::start(Command::new("sleep").arg("2"));
+    for _ in 0..3 {
+        std::thread::sleep(Duration::from_millis(100));
+        Session::seize(victim.pid(), &Options::default()).unwrap().release().unwrap();
+    }
+    let mut victim = victim;
+    assert!(victim.child.wait().unwrap().success());
+}
+
+#[test]
+fn no_signal_is_lost() {
+    let mut victim = Victim::c("signals", &[]);
+    let pid = victim.pid();
+    let signal = libc::SIGRTMIN() + 1;
+    let sender = std::thread::spawn(move || {
+        for _ in 0..2000 {
+            // SAFETY: kill takes numbers only.
+            unsafe { libc::kill(pid as i32, signal) };
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    });
+    while !sender.is_finished() {
+        capture(pid);
+    }
+    sender.join().unwrap();
+    victim.say("go");
+    assert_eq!(victim.line(), "2000");
+}
+
+#[test]
+fn a_stopped_process_stays_stopped() {
+    let victim = Victim::c("threads", &[]);
+    let pid = victim.pid();
+    // SAFETY: kill takes numbers only.
+    unsafe { libc::kill(pid as i32, libc::SIGSTOP) };
+    let state = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit(") ").next().unwrap().chars().next().unwrap()
+    };
+    std::thread::sleep(Duration::from_millis(50));
+    for _ in 0..3 {
+        let tree = capture(pid);
+        assert_eq!(process(&tree).stopped, libc::SIGSTOP as u32);
+        std::thread::sleep(Duration::from_millis(20));
+        assert_eq!(state(), 'T');
+    }
+    // SAFETY: kill takes numbers only.
+    unsafe { libc::kill(pid as i32, libc::SIGCONT) };
+    let mut victim = victim;
+    victim.say("go");
+    assert_eq!(victim.line(), "GOOD");
+}
+
+#[test]
+fn a_process_can_be_ended_where_it_stands() {
+    let mut victim = Victim::c("threads", &[]);
+    let mut session = Session::seize(victim.pid(), &Options::default()).unwrap();
+    session.capture().unwrap();
+    session.kill().unwrap();
+    // This test is its parent as well as its tracer, and so has collected it already.
+    assert!(victim.child.wait().is_err());
+    assert!(!std::path::Path::new(&format!("/proc/{}", victim.pid())).exists());
 }

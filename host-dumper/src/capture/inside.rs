@@ -5,10 +5,13 @@ use super::footing::Code;
 use super::mem;
 use super::proc::status::Status;
 use super::proc::timers::TimerEntry;
+use super::proc::Proc;
 use super::remote::{call_each, checked, Call};
 use super::thread::Thread;
 use image_format::model::{AltStack, PosixTimer, SigAction};
+use image_format::PAGE_SIZE;
 use nix::errno::Errno;
+use std::os::unix::fs::FileExt;
 
 /// Bytes for results of one thread.
 pub(super) const SCRATCH: u64 = 256;
@@ -125,6 +128,37 @@ pub(super) fn ask_process(
     answers.securebits = ask.value("prctl", prctl, &[libc::PR_GET_SECUREBITS as u64])? as u32;
     answers.brk = ask.value("brk", libc::SYS_brk, &[0])?;
     Ok(answers)
+}
+
+/// mlockall(MCL_FUTURE) is shown nowhere: a page is mapped, and the kernel locks it or does not.
+/// The result is bit 0 for MCL_FUTURE, bit 1 for MCL_ONFAULT.
+pub(super) fn ask_lock_future(
+    thread: &mut Thread,
+    code: Code,
+    proc: &Proc,
+    locked: u64,
+) -> Result<u8> {
+    let mut ask = Asker { thread, code };
+    let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+    let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+    let args = [0, PAGE_SIZE, prot, flags, u64::MAX, 0];
+    let page = match ask.value("mmap", libc::SYS_mmap, &args) {
+        Ok(page) => page,
+        // No room left under the limit for locked memory: so it would have been locked.
+        Err(CaptureError::Remote { errno: Errno::EAGAIN, .. }) => return Ok(1),
+        Err(e) => return Err(e),
+    };
+    let now = proc.status().map(|s| s.locked);
+    let present = proc.file("pagemap").and_then(|map| {
+        let mut entry = [0; 8];
+        map.read_exact_at(&mut entry, page / PAGE_SIZE * 8)?;
+        Ok(u64::from_le_bytes(entry) >> 63 == 1)
+    });
+    ask.value("munmap", libc::SYS_munmap, &[page, PAGE_SIZE])?;
+    if now? <= locked {
+        return Ok(0);
+    }
+    Ok(if present.unwrap_or(true) { 1 } else { 3 })
 }
 
 /// Asks all threads, each what concerns it alone. `slack` are timer slacks known already.

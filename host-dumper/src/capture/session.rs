@@ -39,6 +39,8 @@ pub struct Session {
     code: Option<Code>,
     waiting: BTreeMap<u32, Waiting>,
     stopped_at: Instant,
+    /// It was decided how each thread goes on.
+    judged: bool,
     /// A mapping of ours in the process: address and length.
     room: Option<(u64, u64)>,
 }
@@ -58,10 +60,7 @@ impl Session {
         // The processor is asked before the stop: the instruction is slow in virtual machines.
         source::cpu();
         let tids = target.proc.numbers("task")?;
-        let waiting = tids
-            .iter()
-            .filter_map(|&tid| Some((tid, remaining::look(&target.proc, tid)?)))
-            .collect();
+        let waiting = remaining::look(&target.proc, &tids);
         let mut session = Self {
             target,
             options: *options,
@@ -70,6 +69,7 @@ impl Session {
             code,
             waiting,
             stopped_at: Instant::now(),
+            judged: false,
             room: None,
         };
         session.stop()?;
@@ -152,7 +152,8 @@ impl Session {
         let stopped = self.threads[0].stop_signal as u32;
         let verdicts = self.judge(&survey, stub.as_ref(), &outside, &pending)?;
         let inner_tids = self.inner_tids(&survey)?;
-        let (answers, each) = self.ask(&survey, &verdicts, &xsave, &outside, &timers)?;
+        let (answers, each, lock_future) =
+            self.ask(&survey, &verdicts, &xsave, &outside, &timers)?;
         let proc = &self.target.proc;
         let settings = Settings { embed_limit: self.options.embed_limit, pid };
         let mut files = files::capture(proc, &survey.descriptors, &survey.stat, settings)?;
@@ -183,7 +184,7 @@ impl Session {
             answers,
             pending,
             stopped,
-            lock_future: 0,
+            lock_future,
         };
         let process = model::process(parts, &files)?;
         let embeds = std::mem::take(&mut files.embeds);
@@ -291,7 +292,28 @@ impl Session {
             t.go_on_with(verdict.onward)?;
             verdicts.push(verdict);
         }
+        self.judged = true;
         Ok(verdicts)
+    }
+
+    /// Hides the stop from system calls that it interrupted, where no capture came so far.
+    fn hide_stop(&mut self) -> Result<()> {
+        let Some(leader) = self.threads.first() else { return Ok(()) };
+        let shared = outside::signals(&leader.stopped()?.pending(true)?);
+        for t in &mut self.threads {
+            let pending = outside::signals(&t.stopped()?.pending(false)?);
+            let knowledge = ThreadKnowledge {
+                tid: t.tid(),
+                sigmask: t.sigmask,
+                pending: &pending,
+                shared: &shared,
+                waiting: self.waiting.get(&t.tid()),
+                stopped_at: self.stopped_at,
+                descriptors: &[],
+            };
+            t.go_on_with(judge(&t.regs, &knowledge).onward)?;
+        }
+        Ok(())
     }
 
     /// Thread ids as the process sees them, where they differ.
@@ -316,7 +338,7 @@ impl Session {
         xsave: &[Vec<u8>],
         outside: &[Outside],
         timers: &[timers::TimerEntry],
-    ) -> Result<(ProcessAnswers, Vec<ThreadAnswers>)> {
+    ) -> Result<(ProcessAnswers, Vec<ThreadAnswers>, u8)> {
         let tid = self.pid();
         let code =
             self.code.filter(|&c| footing::still_there(tid, c)).ok_or(CaptureError::NoFooting {
@@ -342,7 +364,7 @@ impl Session {
         xsave: &[Vec<u8>],
         outside: &[Outside],
         timers: &[timers::TimerEntry],
-    ) -> Result<(ProcessAnswers, Vec<ThreadAnswers>)> {
+    ) -> Result<(ProcessAnswers, Vec<ThreadAnswers>, u8)> {
         let areas: Vec<_> = survey.table.iter().map(|(a, _)| a.clone()).collect();
         let mut places: Vec<Option<Place>> = self
             .threads
@@ -383,7 +405,12 @@ impl Session {
         let slack: Vec<Option<u64>> = outside.iter().map(|o| o.timer_slack).collect();
         let each = inside::ask_threads(&mut self.threads, code, &slack)?;
         let process = inside::ask_process(&mut self.threads[0], code, &survey.status, timers)?;
-        Ok((process, each))
+        let proc = &self.target.proc;
+        let lock_future = match survey.status.locked {
+            0 => 0,
+            locked => inside::ask_lock_future(&mut self.threads[0], code, proc, locked)?,
+        };
+        Ok((process, each, lock_future))
     }
 
     fn prepare(
@@ -431,7 +458,8 @@ impl Session {
     }
 
     fn let_go(&mut self) -> Result<()> {
-        let mut outcome = Ok(());
+        // The process ending meanwhile is no failure of ours to let it go.
+        let mut outcome = if self.judged { Ok(()) } else { self.hide_stop() };
         let mut stop_again = false;
         for thread in &mut self.threads {
             match thread.detach() {

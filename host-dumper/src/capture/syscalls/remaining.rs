@@ -4,8 +4,10 @@
 //! the scheduler's clock, and the dumper's own, which is now, shows what the clock says. It must be
 //! read before the thread is stopped, since stopping makes it run.
 
+use super::table::{self, Class, Timeout};
 use crate::capture::proc::number::{hex, lines, radix, words};
 use crate::capture::proc::Proc;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// A thread that waits, as seen before it was stopped.
@@ -21,18 +23,54 @@ pub struct Waiting {
     pub seen: Instant,
 }
 
-/// Looks at a thread that runs freely; none if it does not wait in a call with a timeout.
-pub fn look(proc: &Proc, tid: u32) -> Option<Waiting> {
-    let text = proc.read_optional(&format!("task/{tid}/syscall"))?;
-    let (nr, args) = parse_syscall(&text)?;
-    if nr != libc::SYS_restart_syscall {
-        super::table::find(nr)?;
+/// Looks at threads that run freely; those that wait in a call with a timeout are in the result.
+pub fn look(proc: &Proc, tids: &[u32]) -> BTreeMap<u32, Waiting> {
+    // The scheduler's clock now; read when the first thread needs it.
+    let mut now: Option<(u64, Instant)> = None;
+    let mut all = BTreeMap::new();
+    for &tid in tids {
+        let Some((nr, args)) =
+            proc.read_optional(&format!("task/{tid}/syscall")).and_then(|t| parse_syscall(&t))
+        else {
+            continue;
+        };
+        if !may_wait_with_timeout(nr, &args) {
+            continue;
+        }
+        let sched = proc.read_optional(&format!("task/{tid}/sched"));
+        let Some(last) = sched.and_then(|t| parse_exec_start(&t)) else { continue };
+        if now.is_none() {
+            now = scheduler_clock();
+        }
+        let Some((clock, read)) = now else { break };
+        let seen = Instant::now();
+        let clock = clock + seen.saturating_duration_since(read).as_nanos() as u64;
+        all.insert(tid, Waiting { nr, args, elapsed: clock.saturating_sub(last), seen });
     }
-    let last = parse_exec_start(&proc.read_optional(&format!("task/{tid}/sched"))?)?;
-    let own = std::fs::read("/proc/thread-self/sched").ok()?;
-    let seen = Instant::now();
-    let elapsed = parse_exec_start(&own)?.saturating_sub(last);
-    Some(Waiting { nr, args, elapsed, seen })
+    all
+}
+
+/// The scheduler's clock: the moment at which this thread last was accounted, which is now if it
+/// just yielded.
+fn scheduler_clock() -> Option<(u64, Instant)> {
+    std::thread::yield_now();
+    let text = std::fs::read("/proc/thread-self/sched").ok()?;
+    Some((parse_exec_start(&text)?, Instant::now()))
+}
+
+/// The call has a timeout, and it is finite as far as the registers show.
+fn may_wait_with_timeout(nr: i64, args: &[u64; 6]) -> bool {
+    let timeout = match table::find(nr).map(|e| e.class) {
+        Some(
+            Class::RestartBlock { timeout, .. } | Class::Interrupted { timeout: Some(timeout) },
+        ) => timeout,
+        Some(_) => return false,
+        None => return nr == libc::SYS_restart_syscall,
+    };
+    match timeout {
+        Timeout::Millis(arg) => args[arg as usize] as u32 as i32 >= 0,
+        Timeout::Timespec(arg) => args[arg as usize] != 0,
+    }
 }
 
 /// Number and arguments from /proc/PID/task/TID/syscall; none for a thread that runs.
@@ -58,6 +96,20 @@ pub fn parse_exec_start(text: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn endless_waits_are_passed_over() {
+        let args = |i: usize, v: u64| {
+            let mut a = [0; 6];
+            a[i] = v;
+            a
+        };
+        assert!(may_wait_with_timeout(libc::SYS_poll, &args(2, 5)));
+        assert!(!may_wait_with_timeout(libc::SYS_poll, &args(2, u64::MAX)));
+        assert!(may_wait_with_timeout(libc::SYS_futex, &args(3, 0x7000)));
+        assert!(!may_wait_with_timeout(libc::SYS_futex, &[0; 6]));
+        assert!(!may_wait_with_timeout(libc::SYS_read, &[0; 6]));
+    }
 
     #[test]
     fn formats() {
