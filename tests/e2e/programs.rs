@@ -118,7 +118,7 @@ fn python_threads(mode: Mode) -> Outcome {
     let source = scratch::sources().join("tests/victims/digest.py");
     let script = stage.dir.join("digest.py");
     fs::copy(source, &script).map_err(|e| e.to_string())?;
-    let arguments = ["digest.py", "12000"];
+    let arguments = ["digest.py", "60000"];
     let mut plain = stage.start(python, &arguments, Kind::Pipes)?;
     let mut process = stage.start(python, &arguments, Kind::Pipes)?;
     for _ in 0..3 {
