@@ -109,16 +109,24 @@ impl ProcessCompiler<'_> {
                 thread: timer.thread,
                 reserved: 0,
                 interval_ns: timer.interval_ns,
-                remaining_ns: timer.remaining_ns,
+                // As with the interval timers: expired, its signal still pending.
+                remaining_ns: match timer.remaining_ns {
+                    0 => timer.interval_ns,
+                    left => left,
+                },
                 reserved2: [0; 2],
             });
             let what = format!("timer {}", timer.id);
             self.b.verb(op::TIMER, &what, [u64::from(at), 0, 0, 0, 0, 0]);
         }
         for (which, [interval, remaining]) in process.itimers.iter().enumerate() {
-            if *remaining == 0 {
+            if *remaining == 0 && *interval == 0 {
                 continue;
             }
+            // An interval without time left: it has expired and its signal is not yet delivered,
+            // upon which the kernel would start it again (setitimer(2) clears the interval of a
+            // timer that is disarmed).
+            let remaining = if *remaining == 0 { interval } else { remaining };
             let split = |us: u64| [us / 1_000_000, us % 1_000_000];
             let at = self.b.words(&[split(*interval), split(*remaining)].concat());
             let args = [Arg::value(which as u64), Arg::data(at), Arg::value(0)];
