@@ -1,9 +1,8 @@
 //! The chain of chunks: walked once, every head verified, the places noted.
 
+use crate::hash::hash_data;
 use alloc::vec::Vec;
-use image_format::container::{
-    chunk_flag, hash_data, kind, ChunkHeader, ContainerError, Run, CHUNK_DATA_MAX,
-};
+use image_format::container::{chunk_flag, kind, ChunkHeader, ContainerError, Run, CHUNK_DATA_MAX};
 use image_format::page_up;
 use scroll::{Pread, LE};
 

@@ -2,6 +2,7 @@
 //! an error with a choice if it changed.
 
 use crate::chain::Chunk;
+use crate::hash::hash_data;
 use crate::image::Image;
 use crate::lz4;
 use crate::options::OnChanged;
@@ -17,7 +18,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::ffi::CStr;
-use image_format::container::{hash_data, kind, HASH_BLOCK, SAMPLES, SAMPLE_SIZE};
+use image_format::container::{kind, HASH_BLOCK, SAMPLES, SAMPLE_SIZE};
 use image_format::plan::{file_flag, hash_kind, FilePlan, Step};
 
 const O_ACCMODE: usize = 3;

@@ -5,17 +5,19 @@
 
 use crate::arch;
 use crate::chain::{Chunk, Runs};
+use crate::hash::hash_data;
 use crate::huge::{self, Mover, HUGE};
 use crate::image::Image;
 use crate::options::Options;
 use crate::report::{Fault, Outcome};
+use crate::shared::Shared;
 use crate::sys::{self, clone, nr, Errno};
 use crate::window::Window;
-use crate::{lz4, verbose};
+use crate::{lz4, verbose, verify};
 use alloc::format;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use image_format::container::{hash_data, kind, CHUNK_DATA_MAX, HASH_BLOCK};
+use image_format::container::{CHUNK_DATA_MAX, HASH_BLOCK};
 use image_format::plan::PlanHeader;
 
 /// Below this many bytes a further thread costs more than it brings.
@@ -28,6 +30,7 @@ struct Job<'a> {
     image: &'a Image,
     options: &'a Options,
     window: &'a Window,
+    shared: &'a Shared,
     owner: u32,
     mover: Option<Mover>,
     next: AtomicU32,
@@ -44,11 +47,18 @@ mod trouble {
 }
 
 /// Verifies all chunks and copies the pages of process `owner`.
-pub fn fill(image: &Image, options: &Options, window: &Window, owner: u32) -> Outcome<()> {
+pub fn fill(
+    image: &Image,
+    options: &Options,
+    window: &Window,
+    shared: &Shared,
+    owner: u32,
+) -> Outcome<()> {
     let mut job = Job {
         image,
         options,
         window,
+        shared,
         owner,
         mover: None,
         next: AtomicU32::new(0),
@@ -63,7 +73,10 @@ pub fn fill(image: &Image, options: &Options, window: &Window, owner: u32) -> Ou
     job.work();
     crew.wait();
     let moved = job.mover.take().is_some();
-    let failed = job.failed.load(Ordering::Acquire);
+    let mut failed = job.failed.load(Ordering::Acquire);
+    if failed == 0 {
+        failed = verify::finish(image, options, shared).map_or(0, |index| index + 1);
+    }
     if failed == 0 {
         let copied = job.copied.load(Ordering::Relaxed) >> 10;
         verbose!(
@@ -150,6 +163,11 @@ extern "C" fn worker(job: usize) -> ! {
 
 impl Job<'_> {
     fn work(&self) {
+        self.copy_chunks();
+        verify::work(self.image, self.options, self.shared);
+    }
+
+    fn copy_chunks(&self) {
         let mut tools = Tools::default();
         loop {
             let index = self.next.fetch_add(1, Ordering::Relaxed);
@@ -159,6 +177,9 @@ impl Job<'_> {
             if self.failed.load(Ordering::Relaxed) != 0 {
                 return;
             }
+            if !self.is_copied(chunk) {
+                continue;
+            }
             if let Err(what) = self.chunk(chunk, &mut tools) {
                 self.what.store(what, Ordering::Relaxed);
                 self.failed.store(index + 1, Ordering::Release);
@@ -167,38 +188,31 @@ impl Job<'_> {
     }
 
     fn is_copied(&self, chunk: &Chunk) -> bool {
-        let header = &chunk.header;
-        header.owner == self.owner
-            && (header.kind == kind::PAGES
-                || header.kind == kind::PAGES_MAPPED && self.options.copy_all)
+        verify::is_copied(chunk, self.options, self.owner)
     }
 
     fn chunk(&self, chunk: &Chunk, tools: &mut Tools) -> Result<(), u32> {
         let (runs, data) = chunk.parts(self.image.bytes);
         let verify = !self.options.no_verify;
-        let copy = self.is_copied(chunk);
-        if copy && runs.clone().any(|r| self.window.overlaps(r.address, r.pages * 4096)) {
+        if runs.clone().any(|r| self.window.overlaps(r.address, r.pages * 4096)) {
             return Err(trouble::PLACE);
         }
-        if !copy || chunk.is_packed() {
-            if verify && chunk.header.kind != kind::PLAN && !chunk.data_is_good(self.image.bytes) {
+        if chunk.is_packed() {
+            if verify && !chunk.data_is_good(self.image.bytes) {
                 return Err(trouble::DAMAGED);
             }
-            if copy {
-                let len = chunk.header.raw_len as usize;
-                if tools.unpacked.is_empty() {
-                    tools.unpacked = self.buffer(CHUNK_DATA_MAX + 4096).ok_or(trouble::MEMORY)?;
-                }
-                // Taken out, so that the staging area can be used meanwhile.
-                let unpacked = core::mem::take(&mut tools.unpacked);
-                let out = unpacked.get_mut(..len).ok_or(trouble::DAMAGED)?;
-                lz4::unpack(data, out).map_err(|lz4::Malformed| trouble::DAMAGED)?;
-                let copied = Cursor::new(runs, self, tools).copy(out);
-                tools.unpacked = unpacked;
-                copied?;
-                self.copied.fetch_add(len as u64, Ordering::Relaxed);
+            let len = chunk.header.raw_len as usize;
+            if tools.unpacked.is_empty() {
+                tools.unpacked = self.buffer(CHUNK_DATA_MAX + 4096).ok_or(trouble::MEMORY)?;
             }
-            return Ok(());
+            // Taken out, so that the staging area can be used meanwhile.
+            let unpacked = core::mem::take(&mut tools.unpacked);
+            let out = unpacked.get_mut(..len).ok_or(trouble::DAMAGED)?;
+            lz4::unpack(data, out).map_err(|lz4::Malformed| trouble::DAMAGED)?;
+            let copied = Cursor::new(runs, self, tools).copy(out);
+            tools.unpacked = unpacked;
+            self.copied.fetch_add(len as u64, Ordering::Relaxed);
+            return copied;
         }
         let mut hash = 0;
         let mut cursor = Cursor::new(runs, self, tools);

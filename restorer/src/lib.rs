@@ -27,6 +27,7 @@ pub mod credentials;
 pub mod fault;
 pub mod files;
 pub mod fill;
+pub mod hash;
 #[cfg(feature = "freestanding")]
 pub mod heap;
 pub mod huge;
@@ -49,5 +50,6 @@ pub mod threads;
 pub mod timers;
 pub mod topology;
 pub mod vdso;
+pub mod verify;
 pub mod window;
 pub mod xsave;

@@ -20,6 +20,7 @@ use crate::threads::Threads;
 use crate::timers;
 use crate::vdso::{Kept, Live, TASK_SIZE};
 use crate::verbose;
+use crate::verify::Helper;
 use crate::window::Window;
 use crate::xsave::Target;
 use alloc::vec::Vec;
@@ -121,6 +122,7 @@ struct Building<'a> {
     threads: Threads<'a>,
     live: Option<Live>,
     kept: Kept,
+    helper: &'a Helper<'a>,
     /// Old and new tids.
     tids: Vec<(u32, u32)>,
 }
@@ -146,6 +148,11 @@ fn run(setup: &Setup<'_>, created: &Created) -> Outcome<()> {
         shared: setup.shared,
         created,
     };
+    let helper = Helper::new(setup.image, setup.options, setup.shared);
+    if setup.circumstances & when::NEW_PID != 0 {
+        // Elsewhere the supervisor does this.
+        helper.start(setup.window)?;
+    }
     // SAFETY: from here on nothing outside the window is used: options, names and the vdso's code
     // were copied.
     unsafe { setup.window.unmap_outside(TASK_SIZE) }
@@ -155,8 +162,15 @@ fn run(setup: &Setup<'_>, created: &Created) -> Outcome<()> {
     }
     let layout = &setup.cpu.xsave;
     let threads = Threads { steps: &steps, window: setup.window, process, layout, target };
-    let mut building =
-        Building { setup, steps: &steps, threads, live, kept: Kept::default(), tids: Vec::new() };
+    let mut building = Building {
+        setup,
+        steps: &steps,
+        threads,
+        live,
+        kept: Kept::default(),
+        helper: &helper,
+        tids: Vec::new(),
+    };
     for i in 0..process.step_count {
         let index = process.first_step.saturating_add(i);
         let step = plan.step(index)?;
@@ -179,7 +193,9 @@ impl Building<'_> {
         match step.op {
             op::FILL => {
                 let before = sys::now();
-                fill::fill(setup.image, setup.options, setup.window, step.args[0] as u32)?;
+                let owner = step.args[0] as u32;
+                fill::fill(setup.image, setup.options, setup.window, setup.shared, owner)?;
+                self.helper.wait();
                 verbose!(setup.options, "memory: {} us", (sys::now() - before) / 1000);
                 Ok(())
             }

@@ -12,6 +12,12 @@ pub struct Shared {
     pub init_ready: AtomicU32,
     /// Index of the step that is being executed.
     pub step: AtomicU32,
+    /// Number of the next chunk to be verified ([`crate::verify`]).
+    pub verify_next: AtomicU32,
+    /// How many were verified.
+    pub verify_done: AtomicU32,
+    /// 1 + index of a chunk that is not good.
+    pub verify_failed: AtomicU32,
 }
 
 /// How far the program's process has come.

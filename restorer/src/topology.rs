@@ -16,7 +16,7 @@ use crate::process::{become_program, die_with_parent, Setup};
 use crate::report::{Fault, Outcome};
 use crate::supervisor::{self, Supervised};
 use crate::sys::{self, clone, nr, Errno};
-use crate::verbose;
+use crate::{verbose, verify};
 use alloc::ffi::CString;
 use alloc::format;
 use alloc::vec::Vec;
@@ -52,6 +52,7 @@ pub fn resume(mut setup: Setup<'_>, arguments: &[&CStr], environment: usize) -> 
     match start_in_place(&mut setup, clocks) {
         Ok(supervised) => {
             verbose!(setup.options, "mode: original pid, in place");
+            verify::work(setup.image, setup.options, setup.shared);
             supervisor::run(&setup, supervised)
         }
         Err(Errno::EEXIST) if setup.options.same_pid => Err(Fault::sys(
@@ -149,6 +150,7 @@ fn in_namespace(setup: &mut Setup<'_>) -> Outcome<()> {
     verbose!(setup.options, "mode: original pid in {how} of its own");
     let supervised =
         Supervised { program: child as i32, init: Some(init as i32), pid_inside: pid as i32 };
+    verify::work(setup.image, setup.options, setup.shared);
     supervisor::run(setup, supervised)
 }
 
