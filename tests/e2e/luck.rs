@@ -53,10 +53,15 @@ fn plain_image(dir: &Path) -> Outcome<PathBuf> {
     Ok(image)
 }
 
+/// Where the headers end by which the kernel loads an image.
+const HEADERS: u64 = 512;
+
 /// How a damaged image may answer.
 #[derive(Default, Debug)]
 struct Answers {
     refused: u32,
+    /// Refused without a word: the kernel loaded the restorer wrongly, so that it cannot speak.
+    silently: u32,
     by_kernel: u32,
     unharmed: u32,
 }
@@ -78,7 +83,7 @@ fn execute_nothing_else(command: &mut Command, image: &Path) -> Outcome {
 }
 
 /// Runs a damaged image; anything but a refusal or the right run is a failure.
-fn run_damaged(image: &Path, dir: &Path, answers: &mut Answers) -> Outcome {
+fn run_damaged(image: &Path, dir: &Path, headers: bool, answers: &mut Answers) -> Outcome {
     let input = dir.join("input.txt");
     if !input.exists() {
         fs::write(&input, "ping\nverify\n").map_err(|e| e.to_string())?;
@@ -112,6 +117,7 @@ fn run_damaged(image: &Path, dir: &Path, answers: &mut Answers) -> Outcome {
     let stderr = fs::read_to_string(&err).unwrap_or_default();
     match exit {
         Some(Exit::Code(125)) if stdout.is_empty() && !stderr.is_empty() => answers.refused += 1,
+        Some(Exit::Code(125)) if stdout.is_empty() && headers => answers.silently += 1,
         Some(Exit::Signal(_)) if stdout.is_empty() => answers.by_kernel += 1,
         Some(Exit::Code(0)) if stdout == "PONG\nOK\n" => answers.unharmed += 1,
         other => return Err(format!("ended with {other:?}\nstdout: {stdout}\nstderr: {stderr}")),
@@ -134,7 +140,7 @@ fn truncated() -> Outcome {
         fs::write(&cut, &whole[..length]).map_err(|e| e.to_string())?;
         fs::set_permissions(&cut, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
         let before = answers.unharmed;
-        run_damaged(&cut, &dir, &mut answers)
+        run_damaged(&cut, &dir, false, &mut answers)
             .map_err(|e| format!("{length} of {size} bytes: {e}"))?;
         if answers.unharmed != before {
             return Err(format!("an image of {length} of {size} bytes ran"));
@@ -160,7 +166,7 @@ fn flipped() -> Outcome {
     for at in places {
         let bit = 1u8 << random.below(8);
         flip(&image, at, bit)?;
-        run_damaged(&image, &dir, &mut answers)
+        run_damaged(&image, &dir, at < HEADERS, &mut answers)
             .map_err(|e| format!("bit {bit:#x} at {at}: {e}"))?;
         flip(&image, at, bit)?;
     }
