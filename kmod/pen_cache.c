@@ -18,6 +18,7 @@
 /* A sequential reader who got this far gets whole windows, and two ahead. */
 #define SEQUENTIAL_BYTES	(64u << 10)
 #define AHEAD_WINDOWS		2
+#define AROUND_BYTES		(16u << 10)
 #define IDLE_WRITEBACK		(2 * HZ)
 
 static int pen_medium_error(struct pen_lun *lun, unsigned int gen)
@@ -374,7 +375,7 @@ ssize_t pen_cache_read(struct pen_file *file, loff_t pos, struct iov_iter *to)
 	struct pen_buf *buf;
 	bool sequential;
 	ssize_t ret;
-	u32 end;
+	u32 want, end;
 
 	mutex_lock(&lun->lock);
 	ret = pen_medium_error(lun, file->gen);
@@ -393,8 +394,11 @@ ssize_t pen_cache_read(struct pen_file *file, loff_t pos, struct iov_iter *to)
 	buf->readers++;
 	if (sequential)
 		pen_read_ahead(lun, span.window);
-	ret = pen_buf_fetch(lun, buf, file->gen, span.first,
-			    sequential ? buf->blocks : span.last + 1);
+	/* As far again as this reader came in one go, at least a little. */
+	want = max_t(u64, file->streak, AROUND_BYTES) / lun->geo.block_size;
+	want = sequential ? buf->blocks :
+	       clamp(span.first + want, span.last + 1, buf->blocks);
+	ret = pen_buf_fetch(lun, buf, file->gen, span.first, want);
 	if (ret)
 		goto unpin;
 	/* What follows may still be on its way, or bad: stop before it. */
@@ -574,7 +578,9 @@ again:
 				     lun->geo.block_size) : 0;
 	if (taken < got)
 		iov_iter_revert(from, got - taken);
-	ret = taken ? taken : -EFAULT;
+	ret = taken;
+	if (!taken)
+		ret = -EFAULT;
 	if (taken) {
 		file->wrote = true;
 		/* A sequential writer leaves: overlap with his next window. */

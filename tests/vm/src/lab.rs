@@ -1,0 +1,319 @@
+//! A booted guest with the driver in it, and sticks to plug into it.
+
+use crate::failure::{ensure, Doing, Outcome};
+use crate::initramfs::Archive;
+use crate::kernel::Kernel;
+use crate::machine::{Machine, Setup};
+use crate::tools;
+use crate::wire;
+use serde_json::{json, Value};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Modules a guest may need; a kernel that has one built in has no file.
+const MODULES: [&str; 12] = [
+    "xhci_pci",
+    "ehci_pci",
+    "uhci_hcd",
+    "sd_mod",
+    "usb_storage",
+    "uas",
+    "virtio_pci",
+    "usbmon",
+    "dummy_hcd",
+    "usb_f_mass_storage",
+    "usb_f_fs",
+    "libcomposite",
+];
+
+/// Modules loaded by a scenario rather than at boot.
+const LATER: [&str; 5] = ["usb_storage", "uas", "dummy_hcd", "usb_f_mass_storage", "usb_f_fs"];
+
+/// Where everything of one kernel is.
+pub struct Lab {
+    /// The kernel booted.
+    pub kernel: Kernel,
+    folder: PathBuf,
+    initramfs: PathBuf,
+}
+
+impl Lab {
+    /// Builds the driver and the guest's root.
+    pub fn prepare(series: &str, work: &Path, source: &Path, agent: &Path) -> Outcome<Self> {
+        let kernel = Kernel::prepare(series, work)?;
+        let driver = kernel.build_driver(&source.join("kmod"))?;
+        let folder = work.join(format!("run-{series}"));
+        tools::folder(&folder)?;
+        let mut archive = Archive::default();
+        for name in ["bin", "modules", "later", "dev", "proc", "sys", "tmp"] {
+            archive.folder(name);
+        }
+        archive.file("init", &tools::read(agent)?);
+        archive.file("bin/guest", &tools::read(agent)?);
+        archive.file("bin/busybox", &tools::read(Path::new("/bin/busybox"))?);
+        archive.file("bin/pen", &tools::read(&source.join("kmod/pen"))?);
+        archive.file("pen_driver.ko", &tools::read(&driver)?);
+        for (at, (name, bytes)) in kernel.modules(&MODULES)?.into_iter().enumerate() {
+            let place = if LATER.contains(&name.as_str()) {
+                format!("later/{name}.ko")
+            } else {
+                format!("modules/{at:02}-{name}.ko")
+            };
+            archive.file(&place, &bytes);
+        }
+        let initramfs = folder.join("initramfs");
+        tools::write(&initramfs, archive.finish())?;
+        Ok(Self { kernel, folder, initramfs })
+    }
+
+    /// Boots a guest.
+    pub fn boot(&self, arguments: &[String]) -> Outcome<Bench> {
+        let machine = Machine::boot(&Setup {
+            vmlinux: &self.kernel.vmlinux(),
+            initramfs: &self.initramfs,
+            folder: &self.folder,
+            arguments,
+            append: "",
+        })?;
+        Ok(Bench { machine, folder: self.folder.clone(), sticks: Vec::new() })
+    }
+}
+
+/// What kind of stick to plug in.
+#[derive(Debug, Clone)]
+pub struct Stick {
+    /// Names the QEMU device, its node and its file.
+    pub id: &'static str,
+    /// Size of the backing file, which is sparse.
+    pub bytes: u64,
+    /// Write-protected.
+    pub read_only: bool,
+    /// Says that its medium can be taken out.
+    pub removable: bool,
+    /// Keep what the file held before.
+    pub keep: bool,
+    /// Errors to inject, as blkdebug takes them.
+    pub inject: Vec<Value>,
+    /// Bytes per second, 0 for as fast as it goes.
+    pub throttle: u64,
+}
+
+impl Stick {
+    /// An ordinary empty stick.
+    pub fn new(id: &'static str, bytes: u64) -> Self {
+        Self {
+            id,
+            bytes,
+            read_only: false,
+            removable: false,
+            keep: false,
+            inject: Vec::new(),
+            throttle: 0,
+        }
+    }
+}
+
+/// A guest at work.
+pub struct Bench {
+    /// The guest.
+    pub machine: Machine,
+    folder: PathBuf,
+    sticks: Vec<(String, Vec<String>)>,
+}
+
+impl Bench {
+    /// A file of this run.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Loads the driver.
+    pub fn insmod(&mut self, parameters: &str) -> Outcome<()> {
+        self.machine.sh(&format!("insmod /pen_driver.ko {parameters}")).map(|_| ())
+    }
+
+    /// Adds the block nodes of a stick; returns the node to attach.
+    pub fn backing(&mut self, stick: &Stick) -> Outcome<String> {
+        let file = format!("{}.img", stick.id);
+        let path = self.path(&file);
+        if !stick.keep {
+            let _ = std::fs::remove_file(&path);
+        }
+        let image = std::fs::OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .doing(|| format!("creating {}", path.display()))?;
+        image.set_len(stick.bytes).doing(|| format!("sizing {}", path.display()))?;
+        let mut nodes = Vec::new();
+        let mut add = |machine: &mut Machine, mut options: Value, kind: &str| {
+            let name = format!("{}-{kind}", stick.id);
+            options["node-name"] = json!(name);
+            machine.qmp("blockdev-add", &options)?;
+            nodes.insert(0, name.clone());
+            Ok(name)
+        };
+        let mut top = add(
+            &mut self.machine,
+            json!({"driver": "file", "filename": file, "read-only": stick.read_only}),
+            "file",
+        )?;
+        if !stick.inject.is_empty() {
+            let options = json!({"driver": "blkdebug", "image": top, "inject-error": stick.inject});
+            top = add(&mut self.machine, options, "debug")?;
+        }
+        if stick.throttle > 0 {
+            let group = format!("{}-group", stick.id);
+            self.machine.qmp(
+                "object-add",
+                &json!({"qom-type": "throttle-group", "id": group,
+                    "limits": {"bps-total": stick.throttle}}),
+            )?;
+            let options = json!({"driver": "throttle", "throttle-group": group, "file": top});
+            top = add(&mut self.machine, options, "slow")?;
+        }
+        let options = json!({"driver": "raw", "file": top, "read-only": stick.read_only});
+        top = add(&mut self.machine, options, "raw")?;
+        if stick.throttle > 0 {
+            nodes.push(format!("{}-group", stick.id));
+        }
+        self.sticks.push((stick.id.to_owned(), nodes));
+        Ok(top)
+    }
+
+    /// Plugs a stick in.
+    pub fn plug(&mut self, stick: &Stick) -> Outcome<()> {
+        let node = self.backing(stick)?;
+        self.machine
+            .qmp(
+                "device_add",
+                &json!({"driver": "usb-storage", "id": stick.id, "drive": node,
+                    "bus": "xhci.0", "serial": stick.id, "removable": stick.removable,
+                    "rerror": "report", "werror": "report",
+                    "pcap": format!("{}.pcap", stick.id)}),
+            )
+            .map(|_| ())
+    }
+
+    /// Plugs in and waits for the node.
+    pub fn plug_and_wait(&mut self, stick: &Stick, node: &str) -> Outcome<()> {
+        self.plug(stick)?;
+        self.wait_node(node)
+    }
+
+    /// Waits until a node is there.
+    pub fn wait_node(&mut self, node: &str) -> Outcome<()> {
+        self.machine.wait_for(&format!("test -c /dev/{node}"), Duration::from_secs(30))
+    }
+
+    /// Starts pulling a stick without waiting.
+    pub fn pull(&mut self, id: &str) -> Outcome<()> {
+        self.machine.qmp("device_del", &json!({"id": id})).map(|_| ())
+    }
+
+    /// Waits until a pulled stick is out and frees what was behind it.
+    pub fn pulled(&mut self, id: &str) -> Outcome<()> {
+        self.machine.event("DEVICE_DELETED", id)?;
+        self.drop_backing(id)
+    }
+
+    /// Removes the block nodes of a stick that is out.
+    pub fn drop_backing(&mut self, id: &str) -> Outcome<()> {
+        let Some(at) = self.sticks.iter().position(|(name, _)| name == id) else {
+            return Ok(());
+        };
+        let (_, nodes) = self.sticks.remove(at);
+        for node in nodes {
+            if node.ends_with("-group") {
+                self.machine.qmp("object-del", &json!({"id": node}))?;
+            } else {
+                self.machine.qmp("blockdev-del", &json!({"node-name": node}))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pulls a stick and waits.
+    pub fn unplug(&mut self, id: &str) -> Outcome<()> {
+        self.pull(id)?;
+        self.pulled(id)
+    }
+
+    /// Unplugs all that is left, unloads the driver, checks the kernel's log.
+    pub fn clean_up(&mut self) -> Outcome<()> {
+        let left: Vec<_> = self.sticks.iter().map(|(id, _)| id.clone()).collect();
+        for id in left {
+            self.unplug(&id)?;
+        }
+        self.machine.try_sh("killall -9 dd cat cp 2>/dev/null")?;
+        self.machine.wait_for(
+            "! grep -q pen_driver /proc/modules || rmmod pen_driver",
+            Duration::from_secs(20),
+        )?;
+        self.machine.sh("! ls /dev/pen* 2>/dev/null")?;
+        self.healthy()
+    }
+
+    /// Fails when the guest's kernel complained.
+    pub fn healthy(&mut self) -> Outcome<()> {
+        match self.machine.alarm() {
+            Some(alarm) => ensure(false, || format!("the guest's kernel complained:\n{alarm}")),
+            None => Ok(()),
+        }
+    }
+
+    /// One system call on a file the agent holds.
+    pub fn call(&mut self, request: &Value) -> Outcome<Value> {
+        self.machine.ask(request)
+    }
+
+    /// Opens a file in the agent.
+    pub fn open(&mut self, name: &str, path: &str, flags: i32) -> Outcome<Value> {
+        self.call(&json!({"op": "open", "name": name, "path": path, "flags": flags}))
+    }
+
+    /// Writes the pattern; fails unless all of it was taken.
+    pub fn write(&mut self, name: &str, pos: u64, len: u64, seed: u64) -> Outcome<()> {
+        let answer = self
+            .call(&json!({"op": "pwrite", "name": name, "pos": pos, "len": len, "seed": seed}))?;
+        ensure(answer["n"] == json!(len), || format!("writing {len} bytes at {pos}: {answer}"))
+    }
+
+    /// Reads the pattern back; fails unless all of it is right.
+    pub fn read(&mut self, name: &str, pos: u64, len: u64, seed: u64) -> Outcome<()> {
+        let answer =
+            self.call(&json!({"op": "pread", "name": name, "pos": pos, "len": len, "seed": seed}))?;
+        ensure(answer["n"] == json!(len) && answer["wrong"].is_null(), || {
+            format!("reading {len} bytes at {pos}: {answer}")
+        })
+    }
+
+    /// A call that must fail in one certain way.
+    pub fn fails(&mut self, request: &Value, errno: &str) -> Outcome<()> {
+        let answer = self.call(request)?;
+        ensure(answer["errno"] == errno, || format!("{request}: {answer}, {errno} expected"))
+    }
+
+    /// A call that must succeed.
+    pub fn succeeds(&mut self, request: &Value) -> Outcome<()> {
+        let answer = self.call(request)?;
+        ensure(answer["errno"].is_null(), || format!("{request}: {answer}"))
+    }
+
+    /// An attribute in sysfs.
+    pub fn attribute(&mut self, node: &str, name: &str) -> Outcome<String> {
+        let text = self.machine.sh(&format!("cat /sys/class/pen/{node}/{name}"))?;
+        Ok(text.trim().to_owned())
+    }
+
+    /// The commands a stick has seen.
+    pub fn wire(&self, id: &str) -> Outcome<Vec<wire::Command>> {
+        wire::commands(&tools::read(&self.path(&format!("{id}.pcap")))?)
+    }
+
+    /// What is on a stick now.
+    pub fn contents(&self, id: &str) -> Outcome<Vec<u8>> {
+        tools::read(&self.path(&format!("{id}.img")))
+    }
+}

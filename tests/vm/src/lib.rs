@@ -1,0 +1,3 @@
+//! What the harness on the host and the agent in the guest have in common.
+
+pub mod pattern;

@@ -1,0 +1,33 @@
+//! What must hold, each with the number it has in the driver's list of
+//! failure scenarios.
+
+mod basics;
+mod evil;
+mod media;
+mod unplug;
+
+use crate::failure::Outcome;
+use crate::lab::Bench;
+
+/// One scenario; it returns a line of figures.
+pub struct Scenario {
+    /// Number in the list, 0 for what is no failure.
+    pub number: u32,
+    /// For the command line and the report.
+    pub name: &'static str,
+    /// Does it, in a guest without driver and sticks.
+    pub run: fn(&mut Bench) -> Outcome<String>,
+}
+
+/// All of them, in the order they are run.
+pub fn all() -> Vec<Scenario> {
+    let mut all = Vec::new();
+    all.extend(basics::scenarios());
+    all.extend(unplug::scenarios());
+    all.extend(media::scenarios());
+    all.extend(evil::scenarios());
+    all
+}
+
+/// One mebibyte.
+pub const MIB: u64 = 1 << 20;
