@@ -29,6 +29,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("luck::no_such_directory", false, no_directory),
         Case::new("luck::full_disk", true, full_disk),
         Case::new("luck::file_size_limit", false, size_limit),
+        Case::new("luck::missing_calls", false, missing_calls),
         Case::new("luck::little_memory", false, little_memory),
         Case::new("luck::little_address_space", false, little_address_space),
         Case::new("luck::mode_of_image", false, mode_of_image),
@@ -293,6 +294,86 @@ fn size_limit() -> Outcome {
         }
     })?;
     nothing_left(&dir, &[])
+}
+
+/// Calls that a kernel may lack, or a sandbox forbid.
+const CALLS: [(&str, libc::c_long); 20] = [
+    ("arch_prctl", libc::SYS_arch_prctl),
+    ("brk", libc::SYS_brk),
+    ("capset", libc::SYS_capset),
+    ("clone3", libc::SYS_clone3),
+    ("fsopen", libc::SYS_fsopen),
+    ("madvise", libc::SYS_madvise),
+    ("mincore", libc::SYS_mincore),
+    ("mount", libc::SYS_mount),
+    ("mprotect", libc::SYS_mprotect),
+    ("munmap", libc::SYS_munmap),
+    ("openat", libc::SYS_openat),
+    ("personality", libc::SYS_personality),
+    ("prctl", libc::SYS_prctl),
+    ("rseq", libc::SYS_rseq),
+    ("rt_sigaction", libc::SYS_rt_sigaction),
+    ("sched_setaffinity", libc::SYS_sched_setaffinity),
+    ("set_robust_list", libc::SYS_set_robust_list),
+    ("sigaltstack", libc::SYS_sigaltstack),
+    ("unshare", libc::SYS_unshare),
+    ("userfaultfd", libc::SYS_userfaultfd),
+];
+
+/// The image runs rightly without a call that it can do without, or says what is missing.
+fn missing_calls() -> Outcome {
+    let dir = directory("calls")?;
+    let image = plain_image(&dir)?;
+    let input = dir.join("input.txt");
+    fs::write(&input, "ping\nverify\n").map_err(|e| e.to_string())?;
+    let line = format!("exec {} $0 < {}", image.display(), input.display());
+    let (mut without, mut refused) = (0, 0);
+    for (name, number) in CALLS {
+        for option in ["--new-pid", "-v"] {
+            let mut command = Command::new("/bin/sh");
+            command::as_user(&mut command, uid());
+            command.args(["-c", &line, option]).current_dir(&dir);
+            forbid(&mut command, number);
+            let done = command::run(&mut command, &dir)?;
+            match done.exit {
+                Exit::Code(0) if done.stdout == "PONG\nOK\n" => without += 1,
+                Exit::Code(125) if done.stdout.is_empty() && !done.stderr.is_empty() => {
+                    refused += 1;
+                }
+                // The shell or the loader needed it.
+                Exit::Code(126 | 127) => {}
+                _ => return Err(format!("without {name}, {option}: {}", done.tell())),
+            }
+        }
+    }
+    println!("missing calls: {without} runs did without, {refused} said so");
+    Ok(())
+}
+
+/// Has the kernel answer ENOSYS to a call of the command, as if it did not know it.
+fn forbid(command: &mut Command, number: libc::c_long) {
+    let statement = |code: u32, k: u32, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
+    let mut filter = [
+        // The number is the first field of the data.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number as u32, 0, 1),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, 0, 0),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ];
+    // SAFETY: prctl is async-signal-safe; the filter is owned by the closure.
+    unsafe {
+        command.pre_exec(move || {
+            let program =
+                libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+            let (mode, none) = (libc::SECCOMP_MODE_FILTER, 0);
+            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
+                || libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program, none, none) != 0
+            {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
 }
 
 /// Resumes the image of a process with much memory under a limit; it must say so and end.

@@ -91,10 +91,32 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
-    if !conclusion.has_failed() {
-        scratch::clean();
+    let left = left_behind();
+    if conclusion.has_failed() || !left.is_empty() {
+        for (pid, name) in left {
+            eprintln!("e2e: process {pid} ({name}) was left behind");
+        }
+        return ExitCode::FAILURE;
     }
-    conclusion.exit_code()
+    scratch::clean();
+    ExitCode::SUCCESS
+}
+
+/// Processes that the tests made and that did not end: all of them come to us in the end.
+fn left_behind() -> Vec<(i32, String)> {
+    let children = || -> Vec<(i32, String)> {
+        process::children(std::process::id() as i32)
+            .into_iter()
+            .filter_map(|pid| {
+                let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
+                Some((pid, name.trim_end().to_owned()))
+            })
+            // A victim's own outsider, which sleeps for a while.
+            .filter(|(_, name)| name != "outsider")
+            .collect()
+    };
+    let _ = victims::until("the last processes to end", || children().is_empty());
+    children()
 }
 
 /// Descriptors that whoever started us left open are none of the victims' business.
