@@ -26,6 +26,7 @@ const O_CREAT: usize = 0o100;
 const O_EXCL: usize = 0o200;
 const O_NONBLOCK: usize = 0o4000;
 const O_TMPFILE: usize = 0o20_200_000;
+const F_SETFD: usize = 2;
 const F_SETFL: usize = 4;
 const FCHMOD: usize = 91;
 const S_IFMT: u32 = 0o170_000;
@@ -71,9 +72,16 @@ pub fn open(setup: &Setup<'_>, steps: &Steps<'_>, step: &Step) -> Outcome<()> {
     let opening = Opening { setup, plan, path };
     let fd = opening.descriptor(steps)?;
     let (to, flags) = (step.args[1] as usize, step.args[2] as usize);
-    let placed = sys::plain(nr::LSEEK, &[fd as usize, plan.offset as usize, 0])
-        .and_then(|_| sys::plain(nr::DUP3, &[fd as usize, to, flags]));
-    sys::close(fd);
+    let placed = sys::plain(nr::LSEEK, &[fd as usize, plan.offset as usize, 0]);
+    let placed = if fd as usize == to {
+        // It was the lowest free number; duplicating it to itself would be an error.
+        let flag = usize::from(flags & sys::O_CLOEXEC != 0);
+        placed.and_then(|_| sys::plain(nr::FCNTL, &[to, F_SETFD, flag]))
+    } else {
+        let placed = placed.and_then(|_| sys::plain(nr::DUP3, &[fd as usize, to, flags]));
+        sys::close(fd);
+        placed
+    };
     placed.map_err(|e| steps.fault(step, e))?;
     Ok(())
 }

@@ -4,7 +4,7 @@ use crate::process::Setup;
 use crate::report::{say, Outcome};
 use crate::shared::phase;
 use crate::sys::{self, nr, Errno};
-use crate::terminal::{Modes, Terminal};
+use crate::terminal::Modes;
 use image_format::plan::plan_flag;
 
 const SIGKILL: i32 = 9;
@@ -84,8 +84,11 @@ pub fn run(setup: &Setup<'_>, who: Supervised) -> Outcome<()> {
             Some(Event::Exited(code)) => end(setup, who, code, None),
             Some(Event::Killed(signal)) => end(setup, who, 125, Some(signal)),
             Some(Event::Stopped) => {
-                if setup.terminal.is_some_and(Terminal::is_shared) {
-                    modes = setup.terminal.and_then(Terminal::take_back);
+                // A session of its own (on a pty) controls its jobs itself.
+                if setup.terminal.is_none_or(|t| t.pty.is_none()) {
+                    if let Some(terminal) = setup.terminal {
+                        modes = terminal.take_back().or(modes);
+                    }
                     stop();
                     go_on(setup, who, modes);
                 }
@@ -113,7 +116,7 @@ fn stop() {
 }
 
 fn go_on(setup: &Setup<'_>, who: Supervised, modes: Option<Modes>) {
-    if let Some(terminal) = setup.terminal.filter(|t| t.is_shared()) {
+    if let Some(terminal) = setup.terminal {
         terminal.hand_over(who.program, modes);
     }
     kill(who.program, SIGCONT);

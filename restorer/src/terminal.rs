@@ -1,6 +1,7 @@
 //! The terminal of the resume becomes that of the program, and is the shell's again afterwards.
 
 use crate::sys::{self, nr};
+use core::sync::atomic::{AtomicBool, Ordering};
 use image_format::plan::{plan_flag, PlanHeader};
 
 const TCGETS2: usize = 0x802c_542a;
@@ -17,7 +18,7 @@ const TIOCGPTPEER: usize = 0x5441;
 pub type Modes = [u8; 44];
 
 /// The terminal.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct Terminal {
     /// The user's terminal.
     pub fd: i32,
@@ -27,8 +28,12 @@ pub struct Terminal {
     group: i32,
     /// We were in the foreground.
     foreground: bool,
-    /// The program wants the foreground.
-    wants_foreground: bool,
+    /// The program held the terminal at the dump, so that its modes are the program's.
+    held: bool,
+    /// The program gets a process group of its own.
+    own_group: bool,
+    /// The program holds the terminal, given by us.
+    given: AtomicBool,
     /// A pty for a program that leads a session: master and slave.
     pub pty: Option<[i32; 2]>,
 }
@@ -84,12 +89,16 @@ impl Terminal {
         })?;
         let group = sys::plain(nr::GETPGRP, &[]).unwrap_or(0) as i32;
         let leader = header.flags & plan_flag::LEADER != 0;
+        let foreground = foreground(fd) == Some(group);
+        let held = leader || header.flags & plan_flag::FOREGROUND != 0;
         Some(Self {
             fd,
             saved: modes(fd)?,
             group,
-            foreground: foreground(fd) == Some(group),
-            wants_foreground: header.flags & plan_flag::FOREGROUND != 0 && own_group,
+            foreground,
+            held,
+            own_group,
+            given: AtomicBool::new(foreground && held && own_group),
             pty: if leader && own_group { open_pty() } else { None },
         })
     }
@@ -107,7 +116,7 @@ impl Terminal {
             return;
         }
         let _ = sys::plain(nr::SETPGID, &[0, 0]);
-        if self.foreground && self.wants_foreground {
+        if self.given.load(Ordering::Relaxed) {
             let own = sys::plain(nr::GETPID, &[]).unwrap_or(0) as i32;
             set_foreground(self.fd, own);
         }
@@ -115,32 +124,30 @@ impl Terminal {
 
     /// Sets the program's modes; true if the window has another size than at the dump.
     pub fn set_program_modes(&self, fd: i32, modes: &[u8], was: [u16; 4]) -> bool {
-        if modes.len() == 44 && (self.foreground && self.wants_foreground || self.pty.is_some()) {
+        if modes.len() == 44 && (self.foreground && self.held || self.pty.is_some()) {
             set_modes(fd, modes);
         }
         size(fd).is_some_and(|now| now != was)
     }
 
-    /// Whether the program may hold the terminal, so that stopping it stops us as well.
-    pub fn is_shared(&self) -> bool {
-        self.foreground && self.wants_foreground && self.pty.is_none()
-    }
-
-    /// Takes the terminal back for the shell; gives the modes that the program had.
+    /// Takes the terminal back for the shell, if the program holds it; gives the modes that the
+    /// program had.
     pub fn take_back(&self) -> Option<Modes> {
-        let modes = modes(self.fd);
         if self.pty.is_some() {
             set_modes(self.fd, &self.saved);
-        } else if self.foreground && self.wants_foreground {
+        } else if self.given.swap(false, Ordering::Relaxed) {
+            let modes = modes(self.fd);
             set_modes(self.fd, &self.saved);
             set_foreground(self.fd, self.group);
+            return modes;
         }
-        modes
+        None
     }
 
     /// Gives the terminal to the program again, if the shell gave it to us.
     pub fn hand_over(&self, program: i32, modes: Option<Modes>) {
-        if self.pty.is_none() && foreground(self.fd) == Some(self.group) {
+        if self.pty.is_none() && self.own_group && foreground(self.fd) == Some(self.group) {
+            self.given.store(true, Ordering::Relaxed);
             set_foreground(self.fd, program);
             if let Some(modes) = modes {
                 set_modes(self.fd, &modes);
