@@ -1,7 +1,7 @@
 //! The image of a stopped process, written front to back.
 
 use crate::capture::Captured;
-use crate::pages::{copy_pages, CleanFiles, CopyOptions, PageError, Part, Progress};
+use crate::pages::{copy_pages, Buffer, CleanFiles, CopyOptions, PageError, Part, Progress};
 use crate::sink::Sink;
 use image_format::codec::encode_all;
 use image_format::container::{hash_data, kind, HASH_BLOCK};
@@ -23,13 +23,18 @@ pub struct Composer<'a> {
     map: ImageMap,
     /// For each process: files whose pages are read after it was let go.
     clean: Vec<CleanFiles>,
+    buffer: Buffer,
     /// Pages stored so far.
     pub pages: u64,
 }
 
 impl<'a> Composer<'a> {
     /// Writes what lies before the first chunk.
-    pub fn begin(sink: &'a dyn Sink, captured: &Captured) -> Result<Self, PageError> {
+    pub fn begin(
+        sink: &'a dyn Sink,
+        captured: &Captured,
+        buffer: Buffer,
+    ) -> Result<Self, PageError> {
         let layout = linker::layout(&captured.tree)?;
         let created = captured.tree.source.realtime_ns.max(0) as u64 / 1_000_000_000;
         let front = linker::front(&layout, image_id()?, created)?;
@@ -40,6 +45,7 @@ impl<'a> Composer<'a> {
             chain: Mutex::new(ChainWriter::new(front.len() as u64)),
             map: ImageMap::default(),
             clean: Vec::new(),
+            buffer,
             pages: 0,
         })
     }
@@ -73,6 +79,7 @@ impl<'a> Composer<'a> {
                 mappings,
                 &self.clean[owner],
                 options,
+                &mut self.buffer,
                 &self.chain,
                 self.sink,
                 progress,

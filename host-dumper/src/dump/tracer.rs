@@ -10,11 +10,14 @@ use crate::abort;
 use crate::capture::{self, CaptureError, Session};
 use crate::cli::{DumpArgs, OnChanged};
 use crate::failure::{status, Failure, Reason};
-use crate::pages::{find_guards, PageError, Part};
+use crate::pages::{find_guards, Buffer, PageError, Part};
 use crate::sink::{Sink, SinkError};
 use linker::PlanOptions;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
+
+/// Bytes from which several threads are faster than one.
+const WORTH_THREADS: u64 = 16 << 20;
 
 /// Why a dump failed.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +96,7 @@ pub fn run(
     let kill = !args.leave_running && (sink.durable() || args.kill);
 
     step(format!("stopping process {}", args.pid));
+    let buffer = Buffer::ready();
     let mut session = Session::seize(args.pid, &options)?;
     let frozen = session.stopped_at();
     if abort::requested() {
@@ -113,8 +117,8 @@ pub fn run(
     }
     step(format!("copying about {} of memory", crate::words::size(total)));
     let meter = Meter::new(control, total);
-    let mut composer = Composer::begin(sink, &captured)?;
-    let workers = args.workers.map_or_else(default_workers, |n| n as usize);
+    let mut composer = Composer::begin(sink, &captured, buffer)?;
+    let workers = args.workers.map_or_else(|| default_workers(total), |n| n as usize);
     if !kill {
         composer.open_clean(&captured, &pids);
     }
@@ -182,8 +186,11 @@ fn micros(since: Instant) -> u64 {
 }
 
 /// One for each processor that this process may use, at most 4: beyond that the memory bus is
-/// the limit.
-fn default_workers() -> usize {
+/// the limit. A small process is done before a thread has started.
+fn default_workers(bytes: u64) -> usize {
+    if bytes < WORTH_THREADS {
+        return 1;
+    }
     let own = nix::unistd::Pid::from_raw(0);
     let Ok(set) = nix::sched::sched_getaffinity(own) else {
         return 1;

@@ -80,9 +80,18 @@ pub fn tell(to: BorrowedFd<'_>, message: &Message) -> io::Result<()> {
 
 /// The next message; none when the tracer process has ended.
 pub fn hear(from: BorrowedFd<'_>) -> io::Result<Option<Message>> {
-    let mut bytes = vec![0; MESSAGE_MAX];
+    let mut bytes = [0; 4096];
     loop {
-        return match recv(from.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
+        // How long the next message is; most are short.
+        let peek = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+        let len = match recv(from.as_raw_fd(), &mut bytes, peek) {
+            Ok(len) => len,
+            Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNRESET) => continue,
+            Err(errno) => return Err(errno.into()),
+        };
+        let mut long = vec![0; if len > bytes.len() { len } else { 0 }];
+        let bytes = if long.is_empty() { &mut bytes[..] } else { &mut long[..] };
+        return match recv(from.as_raw_fd(), bytes, MsgFlags::empty()) {
             Ok(0) => Ok(None),
             Ok(len) => Ok(Some(serde_json::from_slice(&bytes[..len])?)),
             // The tracer ended without having read a wish to stop; what it said comes next.

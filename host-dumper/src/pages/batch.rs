@@ -13,11 +13,8 @@ const RUNS_MAX: usize = 2000;
 /// Runs are cut at multiples of this, so that the restorer finds whole huge pages in a chunk.
 const HUGE: u64 = 2 << 20;
 /// Data of a chunk that is mapped from the image: small, so that it stays in the cache between
-/// reading and writing, and that several threads have a share even of a small program.
-const MAPPED_MAX: u64 = 512 << 10;
-
-/// Bytes that take longer to copy than a thread takes to start.
-const WORTH: u64 = 1 << 20;
+/// reading and writing.
+const MAPPED_MAX: u64 = 256 << 10;
 
 /// How a run has to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,23 +161,6 @@ impl<'a> Batches<'a> {
             batch.runs.push((Run { address: start, pages: (stop - start) / PAGE_SIZE }, how));
             self.at = stop;
         }
-    }
-}
-
-impl Batches<'_> {
-    /// Whether enough is left to be worth another thread, as far as is known without looking.
-    pub fn worth_a_thread(&self, last: &Batch) -> bool {
-        if last.kind == kind::PAGES && last.bytes >= WORTH {
-            return true;
-        }
-        let passed = if self.kind == kind::PAGES_MAPPED { self.index } else { 0 };
-        let left = self.mappings[passed.min(self.mappings.len())..]
-            .iter()
-            .filter(|mapping| is_mapped(mapping))
-            .filter(|mapping| self.clean.holds(mapping.start) == (self.part == Part::Clean))
-            .map(|mapping| mapping.end - mapping.start.max(self.at.min(mapping.end)))
-            .fold(0, u64::saturating_add);
-        left >= WORTH
     }
 }
 

@@ -20,7 +20,7 @@ mod zero;
 
 pub use batch::Part;
 pub use clean::CleanFiles;
-pub use copy::{copy_pages, Copied, CopyOptions, Progress};
+pub use copy::{copy_pages, Buffer, Copied, CopyOptions, Progress};
 pub use guard::find_guards;
 pub use scan::{Scanner, Want};
 

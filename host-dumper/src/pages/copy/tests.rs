@@ -49,7 +49,7 @@ fn copy(
     let clean = if clean { CleanFiles::open(pid, mappings) } else { CleanFiles::default() };
     let copy = |part| {
         let options = CopyOptions { pid, owner: 0, workers, part };
-        copy_pages(mappings, &clean, options, &chain, &sink, &Silent).unwrap()
+        copy_pages(mappings, &clean, options, &mut Buffer::ready(), &chain, &sink, &Silent).unwrap()
     };
     let mut copied = copy(Part::Stopped);
     copied.mapped.extend(copy(Part::Clean).mapped);
