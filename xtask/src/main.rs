@@ -29,6 +29,11 @@ enum Chore {
     Bench(bench::Options),
     /// Runs the tests with long counts: hundreds of kills, flips over whole images
     Soak(soak::Options),
+    /// Proves the pen-drive driver in virtual machines; arguments go to tests/vm
+    Vm {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Feeds hostile bytes to the readers of an image (needs a nightly toolchain and cargo-fuzz)
     Fuzz(soak::FuzzOptions),
 }
@@ -42,6 +47,11 @@ fn main() -> ExitCode {
         Chore::Test => checks::run(),
         Chore::Bench(options) => bench::run(&options),
         Chore::Soak(options) => soak::run(&options),
+        Chore::Vm { arguments } => {
+            let mut words = vec!["run", "--quiet", "--locked", "--package", "vm", "--"];
+            words.extend(arguments.iter().map(String::as_str));
+            cargo::run(&words)
+        }
         Chore::Fuzz(options) => soak::fuzz(&options),
     };
     match done {
