@@ -91,10 +91,15 @@ pub(super) fn ask_process(
 ) -> Result<ProcessAnswers> {
     let mut ask = Asker { thread, code };
     let mut answers = ProcessAnswers::default();
-    for signal in (1..=SIGNALS).filter(|s| (status.caught | status.ignored) >> (s - 1) & 1 == 1) {
+    // The default action of SIGCHLD has flags that matter (SA_NOCLDWAIT).
+    let asked = status.caught | status.ignored | 1 << (libc::SIGCHLD - 1);
+    for signal in (1..=SIGNALS).filter(|s| asked >> (s - 1) & 1 == 1) {
         let args = [u64::from(signal), 0, 0, SIGSET];
         let [handler, flags, restorer, mask] =
             ask.words("rt_sigaction", libc::SYS_rt_sigaction, &args, 2)?;
+        if [handler, flags, mask] == [0; 3] {
+            continue;
+        }
         answers.actions.push(SigAction { signal, handler, flags, restorer, mask });
     }
     for which in 0..3u64 {

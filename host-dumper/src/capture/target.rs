@@ -33,36 +33,25 @@ fn refuse<T>(pid: u32, reason: impl Into<String>, remedy: impl Into<String>) -> 
 /// a resumed one.
 pub(super) fn open(pid: u32) -> Result<Target> {
     let mut pid = pid;
-    let mut descended = 0;
-    loop {
+    for _ in 0..=SUPERVISORS {
         let proc = examine(pid)?;
-        if descended <= SUPERVISORS && is_supervisor(pid) {
-            match children(&proc)?.as_slice() {
-                [child] => {
-                    pid = *child;
-                    descended += 1;
-                    continue;
-                }
-                [] => {
-                    return refuse(
-                        pid,
-                        "is the supervisor of a resumed program that has ended",
-                        "there is nothing to dump",
-                    )
-                }
-                _ => {
-                    // An init also has what was orphaned below it; the program is the eldest.
-                    let all = children(&proc)?;
-                    pid = all[0];
-                    descended += 1;
-                    continue;
-                }
-            }
-        }
         let status = proc.status()?;
-        let supervised = supervisor_above(status.ppid);
-        return Ok(Target { proc, supervised });
+        if !is_supervisor(pid) {
+            return Ok(Target { supervised: supervisor_above(status.ppid), proc });
+        }
+        // A supervisor has the program for a child, and maybe an init of its own making, which
+        // in turn may have what was orphaned: the program is the eldest that is neither.
+        let (inits, programs): (Vec<u32>, Vec<u32>) =
+            children(&proc)?.into_iter().partition(|&child| is_supervisor(child));
+        pid = match (programs.first(), inits.first()) {
+            (Some(&program), _) => program,
+            (None, Some(&init)) => init,
+            // The init was named: the program is its sibling.
+            (None, None) if is_supervisor(status.ppid) => status.ppid,
+            (None, None) => break,
+        };
     }
+    refuse(pid, "is the supervisor of a resumed program that has ended", "there is nothing to dump")
 }
 
 fn examine(pid: u32) -> Result<Proc> {

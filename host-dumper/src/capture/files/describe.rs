@@ -1,5 +1,6 @@
 //! From descriptors to the model's open file descriptions.
 
+use super::borrow::{borrow, pidfd};
 use super::contents::{recognise, Embed};
 use super::descriptor::{Descriptor, Kind};
 use super::{pipe, sharing, terminal};
@@ -7,8 +8,7 @@ use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
 use crate::capture::proc::Proc;
 use image_format::model::{self, FileObject, OpenFile, Pipe, Terminal};
-use nix::errno::Errno;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 /// What of the descriptors goes into the model.
 #[derive(Debug, Default)]
@@ -35,25 +35,6 @@ const ONCE: u32 = (libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY | libc::O_TRUNC
 /// fcntl(2) commands that the libc crate does not name.
 const F_GETOWN_EX: libc::c_int = 16;
 const F_GETSIG: libc::c_int = 11;
-
-/// A duplicate of a descriptor of the process; none where the kernel forbids it.
-fn borrow(pidfd: &OwnedFd, fd: u32) -> Option<OwnedFd> {
-    // SAFETY: takes numbers only.
-    let got = unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) };
-    // SAFETY: a non-negative result is a new descriptor that nobody else owns.
-    (got >= 0).then(|| unsafe { OwnedFd::from_raw_fd(got as i32) })
-}
-
-/// A descriptor for the process.
-fn pidfd(pid: u32) -> Result<OwnedFd> {
-    // SAFETY: takes numbers only.
-    let got = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    if got < 0 {
-        return Err(CaptureError::Ptrace { request: "pidfd_open", tid: pid, errno: Errno::last() });
-    }
-    // SAFETY: a non-negative result is a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(got as i32) })
-}
 
 /// F_GETOWN_EX and F_GETSIG.
 fn owner(file: &OwnedFd) -> ([i32; 2], i32) {

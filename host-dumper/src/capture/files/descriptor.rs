@@ -1,6 +1,6 @@
 //! One descriptor as /proc shows it, and what kind of thing it leads to.
 
-use super::pipe::Ends;
+use super::pipe::{self, Ends};
 use crate::capture::error::{CaptureError, Result};
 use crate::capture::proc::fdinfo::{self, FdInfo};
 use crate::capture::proc::{number, Proc};
@@ -93,7 +93,14 @@ pub(in crate::capture) fn scan(proc: &Proc) -> Result<Vec<Descriptor>> {
             Err(e) => return Err(e),
         }
     }
-    let ends = Ends::of(&all);
+    let mut ends = Ends::of(&all);
+    let lone: Vec<_> = all.iter().filter(|d| d.fd > 2 && ends.one_sided(d)).collect();
+    for d in lone {
+        // Nobody at the other end any more: it will never matter to anyone else.
+        if pipe::is_abandoned(proc.pid(), d)? {
+            ends.abandoned(d.stat.st_ino);
+        }
+    }
     let kinds: Vec<Kind> = all.iter().map(|d| classify(proc, d, &ends)).collect();
     for (d, kind) in all.iter_mut().zip(kinds) {
         d.kind = kind;

@@ -1,5 +1,6 @@
 //! Descriptors: what each leads to, which share an open file description.
 
+mod borrow;
 mod contents;
 mod describe;
 mod descriptor;

@@ -1,5 +1,6 @@
 //! Pipes: which are wholly inside, and what is in them.
 
+use super::borrow::{borrow, pidfd};
 use super::descriptor::{Descriptor, Kind};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::{number, Proc};
@@ -7,23 +8,27 @@ use crate::capture::target::name_of;
 use image_format::model::Pipe;
 use nix::fcntl::OFlag;
 use nix::fcntl::{tee, SpliceFFlags};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::unistd::pipe2;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 /// What the descriptors of a process say about each pipe: read ends, write ends, standard ones.
 #[derive(Debug, Default)]
-pub(super) struct Ends(BTreeMap<u64, (Vec<u32>, Vec<u32>)>);
+pub(super) struct Ends {
+    by_inode: BTreeMap<u64, (Vec<u32>, Vec<u32>)>,
+    abandoned: BTreeSet<u64>,
+}
 
 impl Ends {
     /// Collects the pipes of a list of descriptors.
     pub fn of(all: &[Descriptor]) -> Self {
         let mut ends = Self::default();
         for d in all.iter().filter(|d| d.link.starts_with(b"pipe:")) {
-            let (readers, writers) = ends.0.entry(d.stat.st_ino).or_default();
+            let (readers, writers) = ends.by_inode.entry(d.stat.st_ino).or_default();
             match (d.flags() as i32) & libc::O_ACCMODE {
                 libc::O_RDONLY => readers.push(d.fd),
                 libc::O_WRONLY => writers.push(d.fd),
@@ -36,17 +41,39 @@ impl Ends {
         ends
     }
 
-    /// Both ends are there.
+    /// A pipe of which only one end is there.
+    pub fn one_sided(&self, d: &Descriptor) -> bool {
+        d.link.starts_with(b"pipe:") && !self.both(d.stat.st_ino)
+    }
+
+    /// The other end of this one is closed everywhere.
+    pub fn abandoned(&mut self, inode: u64) {
+        self.abandoned.insert(inode);
+    }
+
+    /// Both ends are there, or nowhere else.
     pub fn both(&self, inode: u64) -> bool {
-        self.0.get(&inode).is_some_and(|(r, w)| !r.is_empty() && !w.is_empty())
+        self.abandoned.contains(&inode)
+            || self.by_inode.get(&inode).is_some_and(|(r, w)| !r.is_empty() && !w.is_empty())
     }
 
     /// The standard descriptor that is the same end of the same pipe.
     pub fn stdio(&self, inode: u64, writes: bool) -> Option<u32> {
-        let (readers, writers) = self.0.get(&inode)?;
+        let (readers, writers) = self.by_inode.get(&inode)?;
         let side = if writes { writers } else { readers };
         side.iter().copied().find(|&fd| fd <= 2)
     }
+}
+
+/// The other end of a pipe is closed everywhere: poll(2) says so at once.
+pub(super) fn is_abandoned(pid: u32, d: &Descriptor) -> Result<bool> {
+    let Some(end) = borrow(&pidfd(pid)?, d.fd) else { return Ok(false) };
+    let mut asked = [PollFd::new(end.as_fd(), PollFlags::empty())];
+    if poll(&mut asked, PollTimeout::ZERO).is_err() {
+        return Ok(false);
+    }
+    let hung_up = PollFlags::POLLHUP | PollFlags::POLLERR;
+    Ok(asked[0].revents().is_some_and(|r| r.intersects(hung_up)))
 }
 
 /// Pipes that look wholly inside, but of which another process holds an end as well. Processes
