@@ -4,6 +4,7 @@
 use super::arch::x86_64::{frame_len, RED_ZONE, SIGRETURN, SYSCALL_RET};
 use super::mem;
 use super::proc::maps::Area;
+use memchr::memmem;
 
 /// Bytes searched at a time.
 const CHUNK: usize = 64 << 10;
@@ -43,7 +44,7 @@ pub(super) fn find_code(pid: u32, areas: &[Area]) -> Option<Code> {
             }
             searched += len;
             let bytes = &buf[..len];
-            let found = |needle: &[u8]| position(bytes, needle).map(|p| at + p as u64);
+            let found = |needle: &[u8]| memmem::find(bytes, needle).map(|p| at + p as u64);
             syscall = syscall.or_else(|| found(&SYSCALL_RET));
             sigreturn = sigreturn.or_else(|| SIGRETURN.iter().find_map(|n| found(n)));
             if let (Some(syscall), Some(sigreturn)) = (syscall, sigreturn) {
@@ -66,19 +67,6 @@ pub(super) fn still_there(pid: u32, code: Code) -> bool {
 fn is_c_library(path: &[u8]) -> bool {
     let name = path.rsplit(|&b| b == b'/').next().unwrap_or(path);
     name.starts_with(b"libc.") || name.starts_with(b"libc-") || name.starts_with(b"ld-musl")
-}
-
-fn position(bytes: &[u8], needle: &[u8]) -> Option<usize> {
-    let (&first, rest) = needle.split_first()?;
-    let mut from = 0;
-    while let Some(p) = bytes[from..].iter().position(|&b| b == first) {
-        let at = from + p;
-        if bytes[at + 1..].starts_with(rest) {
-            return Some(at);
-        }
-        from = at + 1;
-    }
-    None
 }
 
 /// A place for a frame and results.
@@ -162,11 +150,5 @@ mod tests {
         assert!(on_stack(&areas, 0x7f000, 2696, 256).is_none(), "heap");
         assert!(on_stack(&areas, 0xaf000, 2696, 4096).is_some(), "main stack");
         assert!(on_stack(&areas, 0x5, 2696, 4096).is_none(), "nothing");
-    }
-
-    #[test]
-    fn needles() {
-        assert_eq!(position(b"\x0f\x0f\x05\xc3", &SYSCALL_RET), Some(1));
-        assert_eq!(position(b"\x0f\x05", &SYSCALL_RET), None);
     }
 }

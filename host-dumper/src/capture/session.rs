@@ -25,7 +25,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long a thread may take to leave the vdso or the stub.
-const LEAVING: Duration = Duration::from_secs(2);
+const LEAVING: Duration = Duration::from_secs(10);
 /// Bytes for one thread in a mapping made for the purpose.
 const ROOM: u64 = 16 << 10;
 
@@ -219,7 +219,7 @@ impl Session {
             let begin = Instant::now();
             // Moments of changing length: a thread that asks for the time over and over must be
             // met elsewhere sooner or later.
-            let mut moments = (0u64..).map(|i| Duration::from_nanos(i * 7_919 % 60_000));
+            let mut moments = moments();
             while inside(thread)? {
                 thread.run_a_moment(moments.next().unwrap_or_default())?;
                 if begin.elapsed() > LEAVING {
@@ -498,6 +498,15 @@ impl Drop for Session {
         // Nobody is left to be told; every thread is let go whatever happened to the others.
         let _ = self.let_go();
     }
+}
+
+/// Lengths of moments: short ones first, then longer and longer ones, so that a thread really runs
+/// even where it must wait for a processor.
+fn moments() -> impl Iterator<Item = Duration> {
+    (0u64..).map(|i| {
+        let longest = 20_000 << i.min(8);
+        Duration::from_nanos(i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % longest)
+    })
 }
 
 /// A thread other than the leader may end at any moment.

@@ -6,6 +6,7 @@ use super::memory::{self, Table};
 use super::proc::stat::Stat;
 use super::proc::status::{self, Status};
 use super::proc::Proc;
+use super::stub;
 use super::target::{self, Target};
 
 /// Namespaces that must be the dumper's own, and what they are called.
@@ -63,19 +64,21 @@ pub(super) fn refusals(target: &Target, survey: &Survey) -> Result<Vec<Refusal>>
             "wait until it has ended, or dump that process instead",
         ));
     }
-    namespaces(target, &mut all)?;
+    // With --new-pid there is no supervisor, but the stub tells.
+    let resumed = target.supervised || stub::find(target.proc.pid(), &survey.table).is_some();
+    namespaces(target, resumed, &mut all)?;
     threads(target, &survey.status, &mut all)?;
     Ok(all)
 }
 
-fn namespaces(target: &Target, all: &mut Vec<Refusal>) -> Result<()> {
+fn namespaces(target: &Target, resumed: bool, all: &mut Vec<Refusal>) -> Result<()> {
     let own = Proc::open(std::process::id())
         .map_err(|source| CaptureError::Proc { path: "/proc/self".into(), source })?;
     for (name, what) in NAMESPACES {
         let entry = format!("ns/{name}");
         // A kernel without this kind has no link.
         let Ok(mine) = own.try_link(&entry) else { continue };
-        if target.supervised && MADE_BY_RESUME.contains(&name) {
+        if resumed && MADE_BY_RESUME.contains(&name) {
             continue;
         }
         let theirs = target.proc.link(&entry)?;

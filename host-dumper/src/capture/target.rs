@@ -7,7 +7,7 @@ use super::proc::status::Status;
 use super::proc::{number, Proc};
 use image_format::container::{FRONT_MAGIC, FRONT_OFFSET};
 use nix::errno::Errno;
-use std::io;
+use std::io::{self, Read};
 
 /// Kernel threads carry this in their stat flags (PF_KTHREAD).
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -201,15 +201,19 @@ fn is_64_bit(proc: &Proc) -> Result<()> {
 /// The process is one that a resume left to supervise the program: the image's front page is
 /// mapped in it.
 fn is_supervisor(pid: u32) -> bool {
-    let Some(areas) = read_maps(pid) else { return false };
-    areas.iter().filter(|a| a.prot & 1 == 1 && a.inode != 0 && a.offset == 0).any(|a| {
-        mem::read(pid, a.start + FRONT_OFFSET as u64, FRONT_MAGIC.len())
+    let Some(area) = lowest_area(pid) else { return false };
+    area.inode != 0
+        && area.offset == 0
+        && mem::read(pid, area.start + FRONT_OFFSET as u64, FRONT_MAGIC.len())
             .is_ok_and(|magic| magic == FRONT_MAGIC)
-    })
 }
 
-fn read_maps(pid: u32) -> Option<Vec<Area>> {
-    maps::parse(&Proc::open(pid).ok()?.read_optional("maps")?)
+/// The first mapping of a process; the rest of a long table is not read.
+fn lowest_area(pid: u32) -> Option<Area> {
+    let mut text = [0; 4096];
+    let len = Proc::open(pid).ok()?.file("maps").ok()?.read(&mut text).ok()?;
+    let first = number::lines(&text[..len]).next()?;
+    maps::parse_line(first)
 }
 
 fn supervisor_above(mut pid: u32) -> bool {

@@ -7,6 +7,9 @@ use super::stop::{Cause, Running, Stopped};
 use libc::user_regs_struct;
 use std::time::{Duration, Instant};
 
+/// From here on a processor is left to others while waiting.
+const LONG_MOMENT: Duration = Duration::from_micros(60);
+
 /// Where a thread is in the eyes of the tracer.
 #[derive(Debug)]
 enum Phase {
@@ -163,9 +166,13 @@ impl Thread {
     /// Lets it run for a moment and stops it anew.
     pub fn run_a_moment(&mut self, moment: Duration) -> Result<()> {
         self.leave(|s| s.go(0))?;
-        let begin = Instant::now();
-        while begin.elapsed() < moment {
-            std::thread::yield_now();
+        if moment < LONG_MOMENT {
+            let begin = Instant::now();
+            while begin.elapsed() < moment {
+                std::thread::yield_now();
+            }
+        } else {
+            std::thread::sleep(moment);
         }
         self.interrupt()?;
         let signal = self.wait_event()?;

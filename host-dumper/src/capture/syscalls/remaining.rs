@@ -7,6 +7,8 @@
 use super::table::{self, Class, Timeout};
 use crate::capture::proc::number::{hex, lines, radix, words};
 use crate::capture::proc::Proc;
+use nix::sched::{sched_getaffinity, sched_setaffinity, CpuSet};
+use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -25,37 +27,73 @@ pub struct Waiting {
 
 /// Looks at threads that run freely; those that wait in a call with a timeout are in the result.
 pub fn look(proc: &Proc, tids: &[u32]) -> BTreeMap<u32, Waiting> {
-    // The scheduler's clock now; read when the first thread needs it.
-    let mut now: Option<(u64, Instant)> = None;
+    let mut clocks = Clocks::default();
     let mut all = BTreeMap::new();
     for &tid in tids {
-        let Some((nr, args)) =
-            proc.read_optional(&format!("task/{tid}/syscall")).and_then(|t| parse_syscall(&t))
-        else {
-            continue;
-        };
+        let read = |name: &str| proc.read_optional(&format!("task/{tid}/{name}"));
+        let Some((nr, args)) = read("syscall").and_then(|t| parse_syscall(&t)) else { continue };
         if !may_wait_with_timeout(nr, &args) {
             continue;
         }
-        let sched = proc.read_optional(&format!("task/{tid}/sched"));
-        let Some(last) = sched.and_then(|t| parse_exec_start(&t)) else { continue };
-        if now.is_none() {
-            now = scheduler_clock();
-        }
-        let Some((clock, read)) = now else { break };
+        let last = read("sched").and_then(|t| parse_exec_start(&t)).filter(|&t| t != 0);
+        let cpu = read("stat").and_then(|t| parse_cpu(&t));
+        let (Some(last), Some(cpu)) = (last, cpu) else { continue };
+        let Some((clock, at)) = clocks.of(cpu) else { continue };
         let seen = Instant::now();
-        let clock = clock + seen.saturating_duration_since(read).as_nanos() as u64;
+        let clock = clock + seen.saturating_duration_since(at).as_nanos() as u64;
         all.insert(tid, Waiting { nr, args, elapsed: clock.saturating_sub(last), seen });
     }
     all
 }
 
-/// The scheduler's clock: the moment at which this thread last was accounted, which is now if it
-/// just yielded.
-fn scheduler_clock() -> Option<(u64, Instant)> {
-    std::thread::yield_now();
-    let text = std::fs::read("/proc/thread-self/sched").ok()?;
-    Some((parse_exec_start(&text)?, Instant::now()))
+/// The scheduler's clocks. Each processor has its own: time that went to interrupts or, in a
+/// virtual machine, to others does not count, so that they drift apart by seconds.
+#[derive(Default)]
+struct Clocks {
+    known: BTreeMap<u32, Option<(u64, Instant)>>,
+    home: Option<CpuSet>,
+}
+
+impl Clocks {
+    /// The clock of a processor, and when it showed that.
+    fn of(&mut self, cpu: u32) -> Option<(u64, Instant)> {
+        if let Some(known) = self.known.get(&cpu) {
+            return *known;
+        }
+        let read = self.read(cpu);
+        self.known.insert(cpu, read);
+        read
+    }
+
+    /// Goes to that processor and looks when this thread was last accounted, which is now if it
+    /// just yielded.
+    fn read(&mut self, cpu: u32) -> Option<(u64, Instant)> {
+        let this = Pid::from_raw(0);
+        if self.home.is_none() {
+            self.home = Some(sched_getaffinity(this).ok()?);
+        }
+        let mut one = CpuSet::new();
+        one.set(cpu as usize).ok()?;
+        sched_setaffinity(this, &one).ok()?;
+        std::thread::yield_now();
+        let text = std::fs::read("/proc/thread-self/sched").ok()?;
+        Some((parse_exec_start(&text)?, Instant::now()))
+    }
+}
+
+impl Drop for Clocks {
+    fn drop(&mut self) {
+        if let Some(home) = &self.home {
+            // It was in force before; should it be refused now, one processor is enough.
+            let _ = sched_setaffinity(Pid::from_raw(0), home);
+        }
+    }
+}
+
+/// The processor on which a thread last ran (field 39 of its stat).
+pub fn parse_cpu(text: &[u8]) -> Option<u32> {
+    let close = text.iter().rposition(|&b| b == b')')?;
+    words(&text[close + 1..]).nth(36).and_then(|w| radix(w, 10)).map(|n| n as u32)
 }
 
 /// The call has a timeout, and it is finite as far as the registers show.
@@ -109,6 +147,12 @@ mod tests {
         assert!(may_wait_with_timeout(libc::SYS_futex, &args(3, 0x7000)));
         assert!(!may_wait_with_timeout(libc::SYS_futex, &[0; 6]));
         assert!(!may_wait_with_timeout(libc::SYS_read, &[0; 6]));
+    }
+
+    #[test]
+    fn the_processor_is_known() {
+        let cpu = parse_cpu(&std::fs::read("/proc/self/stat").unwrap()).unwrap();
+        assert!(Clocks::default().of(cpu).is_some());
     }
 
     #[test]
