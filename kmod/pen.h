@@ -264,20 +264,24 @@ int pen_scsi_rw(struct pen_lun *lun, bool write, u64 lba, u32 blocks,
 		struct scatterlist *sg, int nents);
 int pen_scsi_sync(struct pen_lun *lun);
 
-/* pen_cache.c */
-void pen_cache_init(struct pen_lun *lun);
+/* pen_buffer.c */
+void pen_buf_forget(struct pen_buf *buf);
+bool pen_buf_is_dirty(const struct pen_buf *buf);
 int pen_cache_alloc(struct pen_lun *lun);
 void pen_cache_trim(struct pen_lun *lun);
 void pen_cache_free(struct pen_lun *lun);
-void pen_cache_wake(struct pen_lun *lun);
 void pen_cache_invalidate(struct pen_lun *lun);
 void pen_cache_lose(struct pen_lun *lun, int error);
+bool pen_cache_dirty(struct pen_lun *lun);
+
+/* pen_cache.c */
+void pen_cache_init(struct pen_lun *lun);
+void pen_cache_wake(struct pen_lun *lun);
 int pen_cache_sync(struct pen_lun *lun, unsigned int timeout_ms);
 int pen_cache_check(struct pen_lun *lun);
 ssize_t pen_cache_read(struct pen_file *file, loff_t pos, struct iov_iter *to);
 ssize_t pen_cache_write(struct pen_file *file, loff_t pos,
 			struct iov_iter *from);
-bool pen_cache_dirty(struct pen_lun *lun);
 void pen_cache_shutdown(struct pen_lun *lun);
 
 /* pen_work.c */
