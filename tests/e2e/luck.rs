@@ -54,14 +54,20 @@ fn plain_image(dir: &Path) -> Outcome<PathBuf> {
     Ok(image)
 }
 
-/// Where the headers end by which the kernel loads an image.
-const HEADERS: u64 = 512;
+/// Where the part ends that the kernel loads: headers and code of the restorer. Damaged there, it
+/// may be unable to speak.
+fn end_of_restorer(image: &Path) -> Outcome<u64> {
+    let bytes = fs::read(image).map_err(|e| e.to_string())?;
+    let elf = goblin::elf::Elf::parse(&bytes).map_err(|e| e.to_string())?;
+    let ends = elf.program_headers.iter().map(|h| h.p_offset + h.p_filesz);
+    ends.max().ok_or_else(|| "an image without program headers".into())
+}
 
 /// How a damaged image may answer.
 #[derive(Default, Debug)]
 struct Answers {
     refused: u32,
-    /// Refused without a word: the kernel loaded the restorer wrongly, so that it cannot speak.
+    /// Refused without a word, by a restorer that is damaged itself.
     silently: u32,
     by_kernel: u32,
     unharmed: u32,
@@ -84,7 +90,7 @@ fn execute_nothing_else(command: &mut Command, image: &Path) -> Outcome {
 }
 
 /// Runs a damaged image; anything but a refusal or the right run is a failure.
-fn run_damaged(image: &Path, dir: &Path, headers: bool, answers: &mut Answers) -> Outcome {
+fn run_damaged(image: &Path, dir: &Path, mute: bool, answers: &mut Answers) -> Outcome {
     let input = dir.join("input.txt");
     if !input.exists() {
         fs::write(&input, "ping\nverify\n").map_err(|e| e.to_string())?;
@@ -118,7 +124,7 @@ fn run_damaged(image: &Path, dir: &Path, headers: bool, answers: &mut Answers) -
     let stderr = fs::read_to_string(&err).unwrap_or_default();
     match exit {
         Some(Exit::Code(125)) if stdout.is_empty() && !stderr.is_empty() => answers.refused += 1,
-        Some(Exit::Code(125)) if stdout.is_empty() && headers => answers.silently += 1,
+        Some(Exit::Code(125)) if stdout.is_empty() && mute => answers.silently += 1,
         Some(Exit::Signal(_)) if stdout.is_empty() => answers.by_kernel += 1,
         Some(Exit::Code(0)) if stdout == "PONG\nOK\n" => answers.unharmed += 1,
         other => return Err(format!("ended with {other:?}\nstdout: {stdout}\nstderr: {stderr}")),
@@ -156,6 +162,7 @@ fn flipped() -> Outcome {
     let image = plain_image(&dir)?;
     fs::set_permissions(&image, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
     let size = fs::metadata(&image).map_err(|e| e.to_string())?.size();
+    let restorer = end_of_restorer(&image)?;
     let mut random = Random::new();
     let mut places: Vec<u64> = if soak() {
         (0..size).step_by(61).collect()
@@ -167,7 +174,7 @@ fn flipped() -> Outcome {
     for at in places {
         let bit = 1u8 << random.below(8);
         flip(&image, at, bit)?;
-        run_damaged(&image, &dir, at < HEADERS, &mut answers)
+        run_damaged(&image, &dir, at < restorer, &mut answers)
             .map_err(|e| format!("bit {bit:#x} at {at}: {e}"))?;
         flip(&image, at, bit)?;
     }
