@@ -67,8 +67,8 @@ fn end_of_restorer(image: &Path) -> Outcome<u64> {
 #[derive(Default, Debug)]
 struct Answers {
     refused: u32,
-    /// Refused without a word, by a restorer that is damaged itself.
-    silently: u32,
+    /// Ended without a word or got stuck, by a restorer that is damaged itself.
+    mute: u32,
     by_kernel: u32,
     unharmed: u32,
 }
@@ -118,13 +118,14 @@ fn run_damaged(image: &Path, dir: &Path, mute: bool, answers: &mut Answers) -> O
             }
         }
     };
-    let exit = reaper::wait(pid, process::LIMIT);
+    let limit = if mute { Duration::from_secs(5) } else { process::LIMIT };
+    let exit = reaper::wait(pid, limit);
     reaper::end(pid);
     let stdout = fs::read_to_string(&out).unwrap_or_default();
     let stderr = fs::read_to_string(&err).unwrap_or_default();
     match exit {
         Some(Exit::Code(125)) if stdout.is_empty() && !stderr.is_empty() => answers.refused += 1,
-        Some(Exit::Code(125)) if stdout.is_empty() && mute => answers.silently += 1,
+        _ if stdout.is_empty() && mute => answers.mute += 1,
         Some(Exit::Signal(_)) if stdout.is_empty() => answers.by_kernel += 1,
         Some(Exit::Code(0)) if stdout == "PONG\nOK\n" => answers.unharmed += 1,
         other => return Err(format!("ended with {other:?}\nstdout: {stdout}\nstderr: {stderr}")),
