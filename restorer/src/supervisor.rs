@@ -16,6 +16,8 @@ const SIGTTIN: i32 = 21;
 const SIGTTOU: i32 = 22;
 const WNOHANG: usize = 1;
 const WUNTRACED: usize = 2;
+/// Children whose end is not told by SIGCHLD, too.
+const WALL: usize = 0x4000_0000;
 const RLIMIT_CORE: usize = 4;
 
 /// The processes that are watched.
@@ -39,7 +41,7 @@ enum Event {
 fn wait(program: i32) -> Option<Event> {
     loop {
         let mut status = 0i32;
-        let args = [usize::MAX, &raw mut status as usize, WNOHANG | WUNTRACED, 0];
+        let args = [usize::MAX, &raw mut status as usize, WNOHANG | WUNTRACED | WALL, 0];
         // SAFETY: the kernel writes the status.
         let pid = unsafe { sys::call(nr::WAIT4, &args) }.ok()?;
         if pid == 0 {
@@ -79,7 +81,9 @@ pub fn run(setup: &Setup<'_>, who: Supervised) -> Outcome<()> {
         crate::relay::start(pty);
     }
     let mut modes: Option<Modes> = None;
+    let mut signal = SIGCHLD;
     loop {
+        // First what became of the program: a signal may tell of its end.
         match wait(who.program) {
             Some(Event::Exited(code)) => end(setup, who, code, None),
             Some(Event::Killed(signal)) => end(setup, who, 125, Some(signal)),
@@ -90,22 +94,22 @@ pub fn run(setup: &Setup<'_>, who: Supervised) -> Outcome<()> {
                         modes = terminal.take_back().or(modes);
                     }
                     stop();
-                    go_on(setup, who, modes);
+                    signal = SIGCONT;
                 }
                 continue;
             }
             None => {}
         }
-        let signal = match setup.terminal.filter(|t| t.pty.is_some()) {
-            Some(terminal) => crate::relay::next(terminal),
-            None => next_signal(),
-        };
         match signal {
             SIGCHLD => {}
             SIGCONT => go_on(setup, who, modes),
             SIGTTIN | SIGTTOU => kill(who.program, SIGTSTP),
             signal => kill(who.program, signal),
         }
+        signal = match setup.terminal.filter(|t| t.pty.is_some()) {
+            Some(terminal) => crate::relay::next(terminal),
+            None => next_signal(),
+        };
     }
 }
 

@@ -25,6 +25,8 @@ use core::sync::atomic::Ordering;
 use image_format::plan::{plan_flag, when};
 
 const SIGCHLD: u64 = 17;
+/// The program's end is told by SIGCONT: a supervisor that stopped with the program goes on then.
+const SIGCONT: u64 = 18;
 const AT_EMPTY_PATH: usize = 0x1000;
 const F_SETFD: usize = 2;
 
@@ -97,7 +99,8 @@ fn again_with_clocks(setup: &Setup<'_>, arguments: &[&CStr], environment: usize)
 fn fork_as(pid: Option<u32>) -> Result<u32, Errno> {
     let set = [pid.unwrap_or(0)];
     let (set, count) = if pid.is_some() { (set.as_ptr() as u64, 1) } else { (0, 0) };
-    let args = [0u64, 0, 0, 0, SIGCHLD, 0, 0, 0, set, count, 0];
+    let end = if pid.is_some() { SIGCONT } else { SIGCHLD };
+    let args = [0u64, 0, 0, 0, end, 0, 0, 0, set, count, 0];
     // SAFETY: a copy of this process, on a copy of this stack.
     let result = unsafe { sys::call(nr::CLONE3, &[args.as_ptr() as usize, size_of_val(&args)]) };
     result.map(|pid| pid as u32)
