@@ -130,43 +130,49 @@ static int pen_release(struct inode *inode, struct file *filp)
 
 static int pen_file_sync(struct pen_file *file)
 {
-	struct pen_lun *lun = file->lun;
-	int ret, error;
+	int ret = pen_cache_sync(file->lun, 0);
 
-	file->wrote = false;
-	ret = pen_cache_sync(lun, 0);
-	error = errseq_check_and_advance(&lun->wb_err, &file->since);
-	/* Waiting ended early: the bytes are still under way. */
-	if (ret && ret != -ENODEV)
-		file->wrote = true;
-	return error ? error : ret;
+	/* Otherwise waiting ended early: the bytes are still under way. */
+	if (!ret || ret == -ENODEV)
+		file->wrote = false;
+	return ret;
+}
+
+/* The error of a lost write, once to each open file. */
+static int pen_file_error(struct pen_file *file, int otherwise)
+{
+	int error = errseq_check_and_advance(&file->lun->wb_err, &file->since);
+
+	return error ? error : otherwise;
 }
 
 static int pen_fsync(struct file *filp, loff_t start, loff_t end, int datasync)
 {
 	struct pen_file *file = filp->private_data;
 
-	if (pen_gone(file->lun->pen)) {
-		errseq_check_and_advance(&file->lun->wb_err, &file->since);
-		return -ENODEV;
-	}
-	return pen_file_sync(file);
+	if (pen_gone(file->lun->pen))
+		return pen_file_error(file, -ENODEV);
+	return pen_file_error(file, pen_file_sync(file));
 }
 
 /*
  * Unlike that of release, this return value reaches close(2). 0 means that
  * the bytes are on the stick; a file that wrote nothing has nothing to tell.
+ *
+ * The error stays: a child that a program starts closes its copy of the
+ * descriptor in execve(), where nobody looks at the result.
  */
 static int pen_flush(struct file *filp, fl_owner_t id)
 {
 	struct pen_file *file = filp->private_data;
+	int ret = 0, error;
 
 	if (!(filp->f_mode & FMODE_WRITE) || !pen_sync_on_close)
 		return 0;
-	if (!file->wrote)
-		return errseq_check_and_advance(&file->lun->wb_err,
-						&file->since);
-	return pen_file_sync(file);
+	if (file->wrote)
+		ret = pen_file_sync(file);
+	error = errseq_check(&file->lun->wb_err, READ_ONCE(file->since));
+	return error ? error : ret;
 }
 
 static ssize_t pen_read_iter(struct kiocb *iocb, struct iov_iter *to)
@@ -274,7 +280,7 @@ static long pen_ioctl(struct file *filp, unsigned int cmd, unsigned long arg)
 	case BLKFLSBUF:
 		if (!capable(CAP_SYS_ADMIN))
 			return -EACCES;
-		ret = pen_file_sync(file);
+		ret = pen_file_error(file, pen_file_sync(file));
 		mutex_lock(&lun->lock);
 		pen_cache_invalidate(lun);
 		mutex_unlock(&lun->lock);

@@ -331,11 +331,12 @@ static const struct sense_rule sense_rules[] = {
 	{ 0x5, 0x20, ANY, PEN_ACT_UNSUPPORTED },
 	{ 0x5, 0x24, ANY, PEN_ACT_UNSUPPORTED },
 	{ 0x5, 0x21, ANY, PEN_ACT_RANGE },
-	{ 0x5, 0x25, ANY, PEN_ACT_FAIL },	/* no such logical unit */
+	/* Also QEMU's sense on units above 0 for a unit attention. */
+	{ 0x5, 0x25, ANY, PEN_ACT_RETRY },
 	{ 0x5, ANY, ANY, PEN_ACT_UNSUPPORTED },
 	{ 0x6, 0x28, ANY, PEN_ACT_CHANGED },
 	{ 0x6, 0x2a, 0x09, PEN_ACT_CHANGED },	/* capacity changed */
-	{ 0x6, 0x3a, ANY, PEN_ACT_NO_MEDIUM },
+	{ 0x6, 0x3a, ANY, PEN_ACT_CHANGED },	/* ejected or loaded since */
 	{ 0x6, ANY, ANY, PEN_ACT_RETRY_RESET },
 	{ 0x7, 0x27, 0x07, PEN_ACT_RANGE },	/* space allocation failed */
 	{ 0x7, ANY, ANY, PEN_ACT_READ_ONLY },

@@ -66,6 +66,12 @@ impl Lab {
         Ok(Self { kernel, folder, initramfs })
     }
 
+    /// Keeps the kernel's messages of a failed scenario.
+    pub fn keep_log(&self, name: &str) {
+        let kept = self.folder.join(format!("failed-{name}.log"));
+        let _ = std::fs::copy(self.folder.join("kernel.log"), kept);
+    }
+
     /// Boots a guest.
     pub fn boot(&self, arguments: &[String]) -> Outcome<Bench> {
         let machine = Machine::boot(&Setup {
@@ -268,9 +274,9 @@ impl Bench {
         self.machine.ask(request)
     }
 
-    /// Opens a file in the agent.
-    pub fn open(&mut self, name: &str, path: &str, flags: i32) -> Outcome<Value> {
-        self.call(&json!({"op": "open", "name": name, "path": path, "flags": flags}))
+    /// Opens a file in the agent; fails unless it opens.
+    pub fn open(&mut self, name: &str, path: &str, flags: i32) -> Outcome<()> {
+        self.succeeds(&json!({"op": "open", "name": name, "path": path, "flags": flags}))
     }
 
     /// Writes the pattern; fails unless all of it was taken.

@@ -21,8 +21,8 @@ use std::time::Instant;
 /// Proves the pen-drive driver in virtual machines.
 #[derive(Parser)]
 struct Options {
-    /// Only scenarios whose name contains this
-    filter: Option<String>,
+    /// Only scenarios whose name contains one of these
+    filters: Vec<String>,
     /// Only this kernel series
     #[arg(long, value_parser = ["6.1", "6.12"])]
     kernel: Option<String>,
@@ -103,7 +103,8 @@ fn run_all(lab: &Lab, options: &Options) -> Outcome<usize> {
     let mut bench: Option<Bench> = None;
     let mut failed = 0;
     for scenario in scenarios::all() {
-        if !options.filter.as_ref().is_none_or(|part| scenario.name.contains(part.as_str())) {
+        let wanted = options.filters.iter().any(|part| scenario.name.contains(part.as_str()));
+        if !wanted && !options.filters.is_empty() {
             continue;
         }
         let start = Instant::now();
@@ -124,6 +125,7 @@ fn run_all(lab: &Lab, options: &Options) -> Outcome<usize> {
             Ok(figures) => println!("ok     {head}: {figures} ({took:.1} s)"),
             Err(failure) => {
                 failed += 1;
+                lab.keep_log(scenario.name);
                 println!("FAILED {head}: {failure} ({took:.1} s)");
             }
         }

@@ -97,15 +97,10 @@ fn absent(bench: &mut Bench) -> Outcome<String> {
     bench.open("old", "/dev/pen0", libc::O_RDWR)?;
     bench.write("old", 0, 4096, 1)?;
     bench.succeeds(&json!({"op": "fsync", "name": "old"}))?;
-    bench.machine.qmp("blockdev-open-tray", &json!({"id": "card", "force": true})).or_else(
-        |_| {
-            bench.machine.qmp(
-                "blockdev-open-tray",
-                &json!({"id": "/machine/peripheral/card/legacy[0]", "force": true}),
-            )
-        },
-    )?;
-    let _ = bench.machine.qmp("blockdev-remove-medium", &json!({"id": "card"}));
+    // usb-storage keeps its disk as a nameless child.
+    let disk = "/machine/peripheral/card/card.0/legacy[0]";
+    bench.machine.qmp("blockdev-open-tray", &json!({"id": disk, "force": true}))?;
+    bench.machine.qmp("blockdev-remove-medium", &json!({"id": disk}))?;
     bench.fails(
         &json!({"op": "open", "name": "b", "path": "/dev/pen0", "flags": libc::O_RDONLY}),
         "ENOMEDIUM",
@@ -115,10 +110,8 @@ fn absent(bench: &mut Bench) -> Outcome<String> {
     ensure(bench.attribute("pen0", "state")? == "no-medium", || {
         "state is not no-medium".to_owned()
     })?;
-    let _ = bench
-        .machine
-        .qmp("blockdev-insert-medium", &json!({"id": "card", "node-name": "card-raw"}));
-    bench.machine.qmp("blockdev-close-tray", &json!({"id": "card"}))?;
+    bench.machine.qmp("blockdev-insert-medium", &json!({"id": disk, "node-name": "card-raw"}))?;
+    bench.machine.qmp("blockdev-close-tray", &json!({"id": disk}))?;
     bench.open("b", "/dev/pen0", libc::O_RDONLY)?;
     bench.read("b", 0, 4096, 1)?;
     // The file from before the change writes nothing any more.
