@@ -123,7 +123,10 @@ impl<'a> Threads<'a> {
             }
         }
         let (missing, _) = words(&self.place()?);
-        missing.store(self.process.thread_count.saturating_sub(1), Ordering::SeqCst);
+        let others = self.process.thread_count.saturating_sub(1);
+        missing.store(others, Ordering::SeqCst);
+        let control = (self.place()?.control - at) as usize;
+        stub[control + 8..control + 12].copy_from_slice(&others.to_le_bytes());
         // SAFETY: changes the protection of the pages of the stub before its frames.
         unsafe { sys::call(nr::MPROTECT, &[at as usize, frames, mm::READ | mm::EXEC]) }
             .map_err(error)?;

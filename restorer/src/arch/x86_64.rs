@@ -95,8 +95,9 @@ pub struct Jump {
 }
 
 // The last moments of every thread. Nothing but registers is used, because the stacks go with
-// the restorer's memory: rbx the control words (missing, go), rsp the frame, r13 and r14 what
-// is to be unmapped, r15 and rbp the stub, r12 whether to stop.
+// the restorer's memory: rbx the control words (others that are missing, go, number of others,
+// others that have gone), rsp the frame, r13 and r14 what is to be unmapped, r15 and rbp the
+// stub, r12 whether to stop.
 core::arch::global_asm!(
     ".pushsection .rodata.resume_stub, \"a\"",
     ".globl resume_stub_begin",
@@ -121,6 +122,7 @@ core::arch::global_asm!(
     "syscall",
     "jmp 2b",
     "3:",
+    "lock inc dword ptr [rbx + 12]",
     "mov eax, 15", // rt_sigreturn
     "syscall",
     "ud2",
@@ -156,6 +158,14 @@ core::arch::global_asm!(
     "mov esi, 129",
     "mov edx, 0x7fffffff",
     "syscall",
+    // The others go first: they were asleep in calls that the leader, running on, may be about
+    // to interrupt.
+    "6:",
+    "mov eax, 24", // sched_yield
+    "syscall",
+    "mov eax, dword ptr [rbx + 12]",
+    "cmp eax, dword ptr [rbx + 8]",
+    "jne 6b",
     "mov eax, 10", // mprotect: the stub is read and executed from now on
     "mov rdi, r15",
     "mov rsi, rbp",
