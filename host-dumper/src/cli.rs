@@ -83,8 +83,8 @@ pub struct DumpArgs {
     /// Do not wait until the image is on the disk
     #[arg(long)]
     pub no_sync: bool,
-    /// Threads that read and write pages [default: one for each processor, at most 4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// Threads that read and write the pages of a large process, 1 to 6 [default: one for each processor, at most 4]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=6))]
     pub workers: Option<u32>,
     /// Tell what is being done
     #[arg(short, long)]

@@ -118,7 +118,7 @@ pub fn run(
     step(format!("copying about {} of memory", crate::words::size(total)));
     let meter = Meter::new(control, total);
     let mut composer = Composer::begin(sink, &captured, buffer)?;
-    let workers = args.workers.map_or_else(|| default_workers(total), |n| n as usize);
+    let workers = workers(args, total);
     if !kill {
         composer.open_clean(&captured, &pids);
     }
@@ -185,11 +185,14 @@ fn micros(since: Instant) -> u64 {
     since.elapsed().as_micros() as u64
 }
 
-/// One for each processor that this process may use, at most 4: beyond that the memory bus is
-/// the limit. A small process is done before a thread has started.
-fn default_workers(bytes: u64) -> usize {
+/// As many as asked for, or one for each processor that this process may use, at most 4: beyond
+/// that the memory bus is the limit. A small process is done before a thread has started.
+fn workers(args: &DumpArgs, bytes: u64) -> usize {
     if bytes < WORTH_THREADS {
         return 1;
+    }
+    if let Some(workers) = args.workers {
+        return workers as usize;
     }
     let own = nix::unistd::Pid::from_raw(0);
     let Ok(set) = nix::sched::sched_getaffinity(own) else {

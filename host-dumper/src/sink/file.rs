@@ -32,6 +32,10 @@ pub struct FileSink {
 impl FileSink {
     /// Opens the output's directory and an unnamed file in it. `force` allows to replace a file.
     pub fn create(path: &Path, force: bool) -> Result<Self, SinkError> {
+        Self::create_as(path, force, open_unnamed)
+    }
+
+    fn create_as(path: &Path, force: bool, open: Open) -> Result<Self, SinkError> {
         let kind = |what| SinkError::Kind { path: path.to_owned(), what };
         let name = path.file_name().ok_or(kind("not the name of a file"))?;
         match std::fs::symlink_metadata(path) {
@@ -63,7 +67,7 @@ impl FileSink {
         let mut hidden = OsString::from(".");
         hidden.push(name);
         hidden.push(format!(".{}.part", std::process::id()));
-        let (file, named) = open_unnamed(&directory, &hidden).map_err(create)?;
+        let (file, named) = open(&directory, &hidden).map_err(create)?;
         let file = File::from(file);
         // The umask must neither widen nor narrow it.
         file.set_permissions(std::fs::Permissions::from_mode(MODE))
@@ -225,6 +229,9 @@ impl Sink for FileSink {
     }
 }
 
+/// Opens a file in a directory, if need be under the name given; tells whether it needed it.
+type Open = fn(&OwnedFd, &OsStr) -> nix::Result<(OwnedFd, bool)>;
+
 fn open_unnamed(directory: &OwnedFd, hidden: &OsStr) -> nix::Result<(OwnedFd, bool)> {
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
     let unnamed = nix::fcntl::openat(
@@ -241,15 +248,19 @@ fn open_unnamed(directory: &OwnedFd, hidden: &OsStr) -> nix::Result<(OwnedFd, bo
             | nix::errno::Errno::EISDIR
             | nix::errno::Errno::ENOENT
             | nix::errno::Errno::EINVAL,
-        ) => nix::fcntl::openat(
-            directory,
-            hidden,
-            OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC,
-            mode,
-        )
-        .map(|fd| (fd, true)),
+        ) => open_named(directory, hidden),
         Err(errno) => Err(errno),
     }
+}
+
+fn open_named(directory: &OwnedFd, hidden: &OsStr) -> nix::Result<(OwnedFd, bool)> {
+    nix::fcntl::openat(
+        directory,
+        hidden,
+        OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_RDWR | OFlag::O_CLOEXEC,
+        Mode::S_IRUSR | Mode::S_IWUSR,
+    )
+    .map(|fd| (fd, true))
 }
 
 fn parent(path: &Path) -> &Path {
@@ -296,6 +307,30 @@ mod tests {
         sink.commit(false).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_file_system_without_unnamed_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.elf");
+        let names = || std::fs::read_dir(dir.path()).unwrap().count();
+        let sink = FileSink::create_as(&path, false, open_named).unwrap();
+        assert_eq!((names(), path.exists()), (1, false));
+        sink.discard();
+        assert_eq!(names(), 0);
+        for force in [false, true] {
+            let sink = FileSink::create_as(&path, force, open_named).unwrap();
+            sink.write_at(0, &[b"new"]).unwrap();
+            sink.commit(true).unwrap();
+            assert!(sink.is_committed());
+            assert_eq!(std::fs::read(&path).unwrap(), b"new");
+            assert_eq!(path.metadata().unwrap().mode() & 0o7777, 0o700);
+            assert_eq!(names(), 1);
+        }
+        let sink = FileSink::create_as(&dir.path().join("y.elf"), false, open_named).unwrap();
+        std::fs::write(dir.path().join("y.elf"), "mine").unwrap();
+        assert!(matches!(sink.commit(false), Err(SinkError::Exists { .. })));
+        assert_eq!(std::fs::read(dir.path().join("y.elf")).unwrap(), b"mine");
     }
 
     #[test]
