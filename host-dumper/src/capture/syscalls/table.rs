@@ -99,6 +99,34 @@ pub fn find(nr: i64) -> Option<&'static Entry> {
 mod tests {
     use super::*;
 
+    /// The published table (docs/syscalls.md) says what this one does.
+    #[test]
+    fn published() {
+        let timeout = |t: Timeout| match t {
+            Timeout::Millis(arg) => format!(" milliseconds, argument {arg} "),
+            Timeout::Timespec(arg) => format!(" timespec, argument {arg} "),
+        };
+        let rows: Vec<String> = TABLE
+            .iter()
+            .map(|e| {
+                let (kind, timeout) = match e.class {
+                    Class::RestartBlock { timeout: t, .. } => ("restart block", timeout(t)),
+                    Class::Interrupted { timeout: t } => {
+                        ("interrupted", t.map_or(" ".into(), timeout))
+                    }
+                    Class::WritesBack => ("writes back", " ".into()),
+                    Class::Transfer => ("transfer", " ".into()),
+                };
+                format!("| {} | {kind} |{timeout}|", e.name)
+            })
+            .collect();
+        let page = include_str!("../../../../docs/syscalls.md");
+        let from = page.find("| call | kind | timeout |").unwrap();
+        let published: Vec<&str> =
+            page[from..].lines().skip(2).take_while(|l| l.starts_with('|')).collect();
+        assert_eq!(published, rows);
+    }
+
     #[test]
     fn ascending_and_each_once() {
         assert!(TABLE.windows(2).all(|w| w[0].nr < w[1].nr));
