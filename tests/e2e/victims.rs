@@ -230,8 +230,12 @@ impl Victim {
         if self.directive("Before") != Some("stop") {
             return Ok(());
         }
-        // After a resume the supervisor stops with its program, and is not what is to be stopped.
-        let pid = process::children(process.pid).first().copied().unwrap_or(process.pid);
+        // After a resume the program is a child of ours, perhaps beside the init of its namespace.
+        let is_program = |pid: &i32| {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim_end() == self.name)
+        };
+        let pid = process::children(process.pid).into_iter().find(is_program);
+        let pid = pid.unwrap_or(process.pid);
         kill(Pid::from_raw(pid), Signal::SIGSTOP).map_err(|e| e.to_string())?;
         until(&format!("{pid} to stop"), || is_stopped(pid))
     }

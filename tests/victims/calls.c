@@ -211,7 +211,11 @@ int main(void)
 			if (all[i].run == c_sigwaitinfo)
 				pthread_kill(all[i].thread, SIGRTMAX - 4);
 			else if (all[i].run == c_pause)
-				pthread_kill(all[i].thread, SIGRTMAX - 5);
+				/* A thread that has not yet run again takes a signal before its call. */
+				do {
+					pthread_kill(all[i].thread, SIGRTMAX - 5);
+					usleep(20000);
+				} while (!all[i].done);
 			else if (all[i].run == c_sigsuspend)
 				pthread_kill(all[i].thread, SIGRTMAX - 6);
 			else if (all[i].run == c_write) {
