@@ -142,10 +142,12 @@ impl Process {
     /// Reads what is there within `wait`; false at the end of the output.
     fn fill(&mut self, wait: Duration) -> bool {
         if let Some(path) = &self.file {
+            // Asked first: what was written before the end is then in the file.
+            let ended = reaper::ended(self.pid).is_some();
             let all = fs::read(path).unwrap_or_default();
             if all.len() > self.seen.len() {
                 self.seen = all;
-            } else if reaper::ended(self.pid).is_some() {
+            } else if ended {
                 return false;
             } else {
                 std::thread::sleep(wait.min(Duration::from_millis(5)));
