@@ -118,6 +118,9 @@ pub(super) fn process(parts: Parts<'_>, files: &Files) -> Result<Process> {
         timer.thread = named.map_or(timer.thread, |t| t.tid);
     }
     let exe = proc.link("exe")?;
+    let mut mappings = memory::mappings(&survey.table, |a| stub.is_some_and(|s| s.owns(a)));
+    mappings.extend(stub.and_then(|s| s.kept(status.caught)));
+    mappings.sort_by_key(|m| m.start);
     Ok(Process {
         pid: inner(&status.ns_tgid),
         parent: None,
@@ -125,7 +128,7 @@ pub(super) fn process(parts: Parts<'_>, files: &Files) -> Result<Process> {
         sid: inner(&status.ns_sid),
         locks_held: threads.iter().any(|t| t.outside.locks_held),
         memory: Memory {
-            mappings: memory::mappings(&survey.table, |a| stub.is_some_and(|s| s.owns(a))),
+            mappings,
             guards: Vec::new(),
             layout: memory::layout(stat, answers.brk),
             auxv: auxv(proc)?,

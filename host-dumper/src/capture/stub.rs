@@ -6,15 +6,17 @@ use super::mem;
 use super::memory::Table;
 use super::proc::maps::Area;
 use super::syscalls::Verdict;
-use image_format::model::{ArgPatch, Registers, Reissue};
-use image_format::stub::{SlotData, StubHeader, SLOTS_OFFSET, SLOT_DATA, SLOT_SIZE, STUB_MAGIC};
+use image_format::model::{ArgPatch, Backing, Mapping, Registers, Reissue};
+use image_format::stub::{
+    frames_offset, SlotData, StubHeader, SLOTS_OFFSET, SLOT_DATA, SLOT_SIZE, STUB_MAGIC,
+};
 use libc::user_regs_struct;
 use scroll::{Pread, LE};
 
 /// Length of a `syscall` instruction.
 const SYSCALL_LEN: u64 = 2;
 
-/// The stub that a resume left.
+/// The stub that the last resume left.
 #[derive(Debug, Clone)]
 pub(super) struct Stub {
     /// Its mapping.
@@ -23,23 +25,28 @@ pub(super) struct Stub {
     pub end: u64,
     /// Its header.
     pub header: StubHeader,
+    /// Stubs of earlier resumes that are still memory of the program, see [`Stub::kept`].
+    older: Vec<Stub>,
 }
 
-/// Finds the stub among the anonymous executable mappings.
+/// Finds the stubs among the anonymous executable mappings; gives the youngest.
 pub(super) fn find(pid: u32, table: &Table) -> Option<Stub> {
-    table
+    let mut stubs: Vec<Stub> = table
         .iter()
         .map(|(a, _)| a)
         .filter(|a| a.inode == 0 && a.name.is_empty() && a.prot & 4 != 0)
-        .find_map(|a| {
+        .filter_map(|a| {
             let bytes = mem::read(pid, a.start, std::mem::size_of::<StubHeader>()).ok()?;
             let header: StubHeader = bytes.pread_with(0, LE).ok()?;
-            (header.magic == STUB_MAGIC).then_some(Stub {
-                start: a.start,
-                end: a.start.saturating_add(header.len).max(a.end),
-                header,
-            })
+            let stub = Stub { start: a.start, end: a.end, header, older: Vec::new() };
+            (header.magic == STUB_MAGIC).then_some(stub)
         })
+        .collect();
+    stubs.sort_by_key(|stub| stub.header.generation);
+    let mut stub = stubs.pop()?;
+    stub.end = stub.start.saturating_add(stub.header.len).max(stub.end);
+    stub.older = stubs;
+    Some(stub)
 }
 
 impl Stub {
@@ -51,13 +58,32 @@ impl Stub {
                 && (h.old_vdso..h.old_vdso.saturating_add(h.old_vdso_size)).contains(&area.start))
     }
 
-    /// The address is in the stub.
+    /// The part that must stay as memory of the program: a signal handler may have interrupted a
+    /// call in a slot, and will return there. Its saved address can be anywhere on a stack, so
+    /// every stub with slots stays in a program that has handlers (`caught`: their signals).
+    pub fn kept(&self, caught: u64) -> Option<Mapping> {
+        let slots = u64::from(self.header.slots);
+        let end = self.start.checked_add(frames_offset(slots)).filter(|&end| end <= self.end)?;
+        let prot = (libc::PROT_READ | libc::PROT_EXEC) as u32;
+        (slots != 0 && caught != 0).then_some(Mapping {
+            start: self.start,
+            end,
+            prot,
+            flags: 0,
+            backing: Backing::Anonymous,
+        })
+    }
+
+    /// The address is in a stub.
     pub fn contains(&self, address: u64) -> bool {
-        (self.start..self.end).contains(&address)
+        (self.start..self.end).contains(&address) || self.older.iter().any(|s| s.contains(address))
     }
 
     /// The slot in which a thread stands, if it stands in one.
     pub fn slot(&self, pid: u32, rip: u64) -> Result<Option<SlotData>> {
+        if let Some(older) = self.older.iter().find(|s| s.contains(rip)) {
+            return older.slot(pid, rip);
+        }
         let Some(offset) = rip.checked_sub(self.start + SLOTS_OFFSET) else { return Ok(None) };
         let index = offset / SLOT_SIZE;
         if index >= u64::from(self.header.slots) {
