@@ -52,6 +52,7 @@ const THREADS: usize = 4;
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     keep_descriptors_to_ourselves();
+    hear_the_keys();
     arguments.test_threads.get_or_insert(THREADS);
     let root = scratch::is_root();
     if !root && std::env::var_os("CI").is_some() {
@@ -123,6 +124,15 @@ fn left_behind() -> Vec<(i32, String)> {
 fn keep_descriptors_to_ourselves() {
     // SAFETY: only the close-on-exec flags change.
     unsafe { libc::close_range(3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC as libc::c_int) };
+}
+
+/// A shell without job control starts what runs in the background with ^C and ^\ ignored, and
+/// every victim would inherit that.
+fn hear_the_keys() {
+    for signal in [libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: the default action has no handler.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// Builds the victims, then becomes the reaper of everything that follows.
