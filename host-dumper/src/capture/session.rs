@@ -1,6 +1,6 @@
 //! A process under capture, from the first seize to its release or end.
 
-use super::arch::x86_64::{frame_len, trim_xsave, xstate_bv};
+use super::arch::x86_64::{foreign_state, frame_len, trim_xsave};
 use super::error::{CaptureError, Refusal, Result};
 use super::files::{self, Settings};
 use super::footing::{self, Code, Place};
@@ -247,7 +247,7 @@ impl Session {
                 ));
             }
             let area = t.stopped()?.xsave()?;
-            let other = xstate_bv(&area) & !XSAVE_CARRIED;
+            let other = foreign_state(&area, components);
             if other != 0 {
                 refusals.push(Refusal::new(
                     format!("thread {}", t.tid()),

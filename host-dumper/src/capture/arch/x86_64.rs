@@ -93,6 +93,20 @@ pub fn trim_xsave(mut area: Vec<u8>, components: &[XsaveComponent]) -> Vec<u8> {
     area
 }
 
+/// Components in use that an image cannot carry, as bits. A set bit alone does not say so: an XSAVE
+/// without the init optimisation (and emulated processors) sets it for state that is all zero, as
+/// MPX and AMX have it when nobody uses them.
+pub fn foreign_state(area: &[u8], components: &[XsaveComponent]) -> u64 {
+    let unused = components
+        .iter()
+        .filter(|c| {
+            let bytes = area.get(c.offset as usize..(c.offset + c.size) as usize);
+            bytes.is_some_and(|b| b.iter().all(|&byte| byte == 0))
+        })
+        .fold(0, |bits, c| bits | 1u64.checked_shl(c.id).unwrap_or(0));
+    xstate_bv(area) & !XSAVE_CARRIED & !unused
+}
+
 /// State components in use, as bits.
 pub fn xstate_bv(area: &[u8]) -> u64 {
     area.get(XSTATE_BV..XSTATE_BV + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
@@ -214,6 +228,16 @@ fn xcr0() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn state_that_is_all_zero_is_not_in_use() {
+        let components = [XsaveComponent { id: 3, offset: 960, size: 64 }];
+        let mut area = vec![0; 1088];
+        area[XSTATE_BV] = 0b1_1000;
+        assert_eq!(foreign_state(&area, &components), 1 << 4, "its place is not known");
+        area[1000] = 1;
+        assert_eq!(foreign_state(&area, &components), 0b1_1000);
+    }
 
     #[test]
     fn the_processor_says_something() {
