@@ -54,7 +54,8 @@ fn head(out: &mut String, name: &str, image: &Image) {
         source.cpu.name
     );
     if source.generation > 0 {
-        let _ = writeln!(out, "  resumed    {} times before that", source.generation);
+        let times = if source.generation == 1 { "once" } else { "several times" };
+        let _ = writeln!(out, "  resumed    {times} before that ({} in all)", source.generation);
     }
 }
 
