@@ -71,6 +71,15 @@ fn next_signal() -> i32 {
     }
 }
 
+/// Takes a signal from the queue, if it is there.
+fn forget(signal: i32) {
+    let one = 1u64 << (signal - 1);
+    let at_once = [0u64; 2];
+    let args = [&raw const one as usize, 0, at_once.as_ptr() as usize, 8];
+    // SAFETY: the kernel reads a mask of eight bytes and a timespec.
+    let _ = unsafe { sys::call(nr::RT_SIGTIMEDWAIT, &args) };
+}
+
 fn kill(pid: i32, signal: i32) {
     let _ = sys::plain(nr::KILL, &[pid as usize, signal as usize]);
 }
@@ -94,6 +103,9 @@ pub fn run(setup: &Setup<'_>, who: Supervised) -> Outcome<()> {
                         modes = terminal.take_back().or(modes);
                     }
                     stop();
+                    // The signal that woke us is pending as well; told a second time, the program
+                    // could lose a ^Z that came in between (SIGCONT discards stop signals).
+                    forget(SIGCONT);
                     signal = SIGCONT;
                 }
                 continue;
