@@ -162,8 +162,12 @@ fn xz(mode: Mode) -> Outcome {
         let pid = process.pid;
         process = match stage.travel(process, Kind::Pipes) {
             Ok(process) => process,
-            // On a busy machine it may have come to its end between two dumps.
-            Err(_) if trip > 0 && reaper::ended(pid) == Some(Exit::Code(0)) => {
+            // On a busy machine it may have come to its end between two dumps, or be about to.
+            Err(why) if trip > 0 => {
+                until("xz to end", || reaper::ended(pid).is_some()).map_err(|_| why.clone())?;
+                if reaper::ended(pid) != Some(Exit::Code(0)) {
+                    return Err(why);
+                }
                 return unpacks(&output, &text, &stage.dir);
             }
             Err(why) => return Err(why),
