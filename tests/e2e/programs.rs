@@ -145,7 +145,7 @@ fn xz(mode: Mode) -> Outcome {
     let mut random = Random::new();
     let words: Vec<String> = (0..5000).map(|_| format!("{:x} ", random.below(1 << 30))).collect();
     let mut text = String::new();
-    while text.len() < 12 << 20 {
+    while text.len() < 40 << 20 {
         text.push_str(&words[random.below(5000) as usize]);
     }
     fs::write(&input, &text).map_err(|e| e.to_string())?;
