@@ -3,9 +3,9 @@
 //! ```text
 //! 0      StubHeader (magic, counts)
 //! 64     code of the last moments: wait for the others, unmap the restorer, rt_sigreturn
-//! 768    StubControl: the counters that code uses
 //! 1024   slots, SLOT_SIZE each: a system call issued anew and the way back
-//! ...    frames, FRAME_STRIDE each, from the next page on: one signal frame per thread
+//! ...    frames, FRAME_STRIDE each, from the next page on: one signal frame per thread;
+//!        StubControl ends the first, whose page is writable until the last thread has gone
 //! ```
 //!
 //! It must stay: the last instruction before the program goes on is an rt_sigreturn, which needs
@@ -19,8 +19,8 @@ pub const STUB_MAGIC: [u8; 16] = *b"resume.elf stub\0";
 pub const CODE_OFFSET: u64 = 64;
 /// Room for the code in bytes.
 pub const CODE_ROOM: u64 = 704;
-/// Offset of [`StubControl`] in bytes.
-pub const CONTROL_OFFSET: u64 = 768;
+/// Offset of [`StubControl`] from the beginning of the first frame, bytes.
+pub const CONTROL_OFFSET: u64 = FRAME_STRIDE - 16;
 /// Offset of the first slot in bytes.
 pub const SLOTS_OFFSET: u64 = 1024;
 /// Size of a slot in bytes.
@@ -60,12 +60,14 @@ const _: () = assert!(core::mem::size_of::<StubHeader>() == 64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]
 #[repr(C)]
 pub struct StubControl {
-    /// Threads that have not yet arrived in the stub.
+    /// Threads besides the leader that have not yet arrived in the stub.
     pub missing: u32,
     /// 0 until the restorer is unmapped.
     pub go: u32,
-    /// Zero.
-    pub reserved: [u32; 2],
+    /// Threads besides the leader.
+    pub others: u32,
+    /// Those of them that have left for the program; the leader goes last.
+    pub gone: u32,
 }
 
 const _: () = assert!(core::mem::size_of::<StubControl>() == 16);

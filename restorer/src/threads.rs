@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicU32, Ordering};
 use image_format::arch::x86_64::frame;
 use image_format::model::XsaveComponent;
 use image_format::plan::{when, ProcessPlan, ThreadPlan};
-use image_format::stub::{StubHeader, CODE_OFFSET, CODE_ROOM, FRAME_STRIDE};
+use image_format::stub::{StubHeader, CODE_OFFSET, CODE_ROOM, CONTROL_OFFSET, FRAME_STRIDE};
 use scroll::{Pwrite, LE};
 
 /// From a frame's beginning to its struct ucontext: the return address comes before.
@@ -21,7 +21,7 @@ const UCONTEXT: usize = 8;
 /// as XRSTOR wants it.
 const FPSTATE: usize = 448;
 /// The control words lie at the end of the leader's frame: its page is writable to the last.
-const CONTROL: u64 = FRAME_STRIDE - 16;
+const CONTROL: u64 = CONTROL_OFFSET;
 const STACK: u64 = 32 << 10;
 const UC_FLAGS: u64 = 7;
 const USER_CS: u64 = 0x33;

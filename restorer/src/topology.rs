@@ -15,7 +15,7 @@ use crate::options::AGAIN;
 use crate::process::{become_program, die_with_parent, Setup};
 use crate::report::{Fault, Outcome};
 use crate::supervisor::{self, Supervised};
-use crate::sys::{self, clone, nr, Errno};
+use crate::sys::{self, nr, Errno};
 use crate::{verbose, verify};
 use alloc::ffi::CString;
 use alloc::format;
@@ -183,6 +183,3 @@ fn be_init(setup: &Setup<'_>) -> ! {
         let _ = sys::plain(nr::PAUSE, &[]);
     }
 }
-
-/// Flags of [`clone`] that this module's namespaces use, for messages and tests.
-pub const NAMESPACES: u64 = clone::NEWPID | clone::NEWNS | clone::NEWTIME | clone::NEWUSER;
