@@ -1,6 +1,5 @@
 //! Plans of made-up trees: order, completeness, and the behaviour on hostile bytes.
 
-use image_format::codec::Bytes;
 use image_format::model::*;
 use image_format::plan::{op, PlanHeader, ProcessPlan, Step};
 use linker::{compile, layout, plan_text, ImageMap, LinkError, PlanOptions};
@@ -12,133 +11,22 @@ const MPROTECT: u32 = 10;
 const SETRESUID: u32 = 117;
 const CLOSE_RANGE: u32 = 436;
 
+/// A thread at ease: waiting in no system call, nothing pending.
 fn thread(tid: u32) -> Thread {
-    Thread {
-        tid,
-        name: "sample".into(),
-        regs: Registers {
-            r15: 0,
-            r14: 0,
-            r13: 0,
-            r12: 0,
-            rbp: 0,
-            rbx: 0,
-            r11: 0,
-            r10: 0,
-            r9: 0,
-            r8: 0,
-            rax: 0,
-            rcx: 0,
-            rdx: 0,
-            rsi: 0,
-            rdi: 0,
-            rip: 0x40_1000,
-            eflags: 0x202,
-            rsp: 0x7ffe_0000,
-            fs_base: 0,
-            gs_base: 0,
-        },
-        xsave: Bytes(vec![0; 576]),
-        reissue: None,
-        sigmask: 0,
-        altstack: AltStack { sp: 0, flags: 2, size: 0 },
-        pending: vec![],
-        robust_list: [0; 2],
-        clear_tid: 0,
-        rseq: None,
-        sched: Sched {
-            policy: 0,
-            flags: 0,
-            nice: 0,
-            priority: 0,
-            deadline: [0; 3],
-            affinity: Bytes(vec![]),
-        },
-        parent_death_signal: 0,
-        timer_slack_ns: 50_000,
-        ioprio: 0,
-    }
+    Thread { reissue: None, pending: vec![], ..sample::thread(tid) }
 }
 
 fn tree(mappings: Vec<Mapping>, threads: Vec<Thread>) -> Tree {
-    let process = Process {
-        pid: 100,
-        parent: None,
-        pgid: 100,
-        sid: 1,
-        threads,
-        memory: Memory {
-            mappings,
-            guards: vec![],
-            layout: Layout {
-                start_code: 0,
-                end_code: 0,
-                start_data: 0,
-                end_data: 0,
-                start_brk: 0x60_0000,
-                brk: 0x60_0000,
-                start_stack: 0,
-                arg_start: 0,
-                arg_end: 0,
-                env_start: 0,
-                env_end: 0,
-            },
-            auxv: vec![0, 0],
-            vdso: None,
-            exe: "/bin/sample".into(),
-            lock_future: 0,
-        },
-        descriptors: vec![
-            Descriptor { fd: 0, file: 0, cloexec: false },
-            Descriptor { fd: 9, file: 0, cloexec: true },
-        ],
-        credentials: Credentials {
-            uids: [5; 4],
-            gids: [5; 4],
-            groups: vec![],
-            capabilities: [0; 5],
-            securebits: 0,
-            no_new_privs: false,
-        },
-        cwd: "/".into(),
-        root: "/".into(),
-        umask: 0o22,
-        limits: vec![],
-        personality: 0,
-        dumpable: 1,
-        subreaper: false,
-        thp_disable: false,
-        oom_score_adj: 0,
-        coredump_filter: 0x33,
-        actions: vec![],
-        pending: vec![],
-        stopped: 0,
-        itimers: [[0; 2]; 3],
-        timers: vec![],
-        locks_held: false,
-        lost: vec![],
-    };
-    Tree {
-        source: Source {
-            kernel: "6.1".into(),
-            host: "here".into(),
-            realtime_ns: 0,
-            monotonic_ns: 0,
-            boottime_ns: 0,
-            cpu: Cpu { name: "cpu".into(), leaves: vec![], xcr0: 7, xsave: vec![] },
-            generation: 0,
-        },
-        processes: vec![process],
-        files: vec![OpenFile {
-            flags: 0,
-            offset: 0,
-            object: FileObject::Device { path: "/dev/null".into(), rdev: 0x103 },
-            owner: [0; 2],
-            signal: 0,
-        }],
-        pipes: vec![],
-        terminals: vec![],
-    }
+    let mut tree = sample::tree();
+    let process = &mut tree.processes[0];
+    process.pid = threads[0].tid;
+    process.threads = threads;
+    process.memory.mappings = mappings;
+    process.memory.guards.clear();
+    process.descriptors.push(Descriptor { fd: 9, file: 0, cloexec: true });
+    process.credentials.uids = [5; 4];
+    process.credentials.gids = [5; 4];
+    tree
 }
 
 fn anonymous(start: u64, end: u64, prot: u32) -> Mapping {

@@ -11,6 +11,8 @@ use std::io::{self, Read};
 
 /// Kernel threads carry this in their stat flags (PF_KTHREAD).
 const PF_KTHREAD: u32 = 0x0020_0000;
+/// Tasks that are in do_exit carry this.
+const PF_EXITING: u32 = 0x4;
 /// Generations of parents looked at for a supervisor: itself, and an init below it.
 const SUPERVISORS: usize = 2;
 /// Offset of EI_CLASS in an ELF file, and the class of 64-bit programs.
@@ -143,8 +145,29 @@ fn accessible(proc: &Proc, status: &Status) -> Result<()> {
     }
 }
 
+/// Whether a process is on its way out. ptrace forbids to attach to such a one
+/// (kernel/ptrace.c: a task without memory counts as undumpable), whoever asks.
+fn is_ending(pid: u32) -> bool {
+    let Ok(proc) = Proc::open(pid) else { return true };
+    match (proc.status(), proc.stat()) {
+        (Ok(status), Ok(stat)) => {
+            matches!(status.state, b'Z' | b'X')
+                || !status.kernel_thread && !status.has_memory
+                || stat.flags & PF_EXITING != 0
+        }
+        _ => true,
+    }
+}
+
 /// Why ptrace is not permitted, as far as can be seen.
 pub(super) fn forbidden(pid: u32, status: Option<&Status>) -> CaptureError {
+    if is_ending(pid) {
+        return CaptureError::Target {
+            pid,
+            reason: "is ending".into(),
+            remedy: "there is nothing to dump".into(),
+        };
+    }
     let own = nix::unistd::geteuid().as_raw();
     let (reason, remedy) = match status {
         Some(s) if s.tracer != 0 => (
@@ -249,5 +272,33 @@ pub(super) fn seize_failed(pid: u32, errno: Errno) -> CaptureError {
             forbidden(pid, status.as_ref())
         }
         errno => CaptureError::Ptrace { request: "PTRACE_SEIZE", tid: pid, errno },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    /// A process that was ended and still frees its memory, or waits to be collected, is not
+    /// reported as one that forbids tracing.
+    #[test]
+    fn an_ending_process_is_called_so() {
+        let mut child = Command::new("sleep").arg("1000").stdin(Stdio::null()).spawn().unwrap();
+        let pid = child.id();
+        assert!(!is_ending(pid));
+        let CaptureError::Target { reason, .. } = forbidden(pid, None) else { panic!() };
+        assert_ne!(reason, "is ending");
+        child.kill().unwrap();
+        // Ended, and not collected yet: waitid leaves it as it is.
+        nix::sys::wait::waitid(
+            nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(pid as i32)),
+            nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT,
+        )
+        .unwrap();
+        let CaptureError::Target { reason, .. } = forbidden(pid, None) else { panic!() };
+        assert_eq!(reason, "is ending");
+        child.wait().unwrap();
+        assert!(is_ending(pid));
     }
 }

@@ -35,5 +35,7 @@ record! {
     }
 }
 
+#[cfg(any(test, feature = "sample"))]
+pub mod sample;
 #[cfg(test)]
 mod tests;

@@ -1,0 +1,152 @@
+//! A small tree, consistent in itself, for the tests of everything that handles models.
+
+use super::{
+    vma, AddressRange, AltStack, ArgPatch, Backing, Cpu, Credentials, Descriptor, FileObject,
+    Layout, Mapping, Memory, OpenFile, Process, Registers, Reissue, Rseq, Sched, SigInfo, Source,
+    Thread, Tree,
+};
+use crate::codec::Bytes;
+use alloc::vec;
+
+/// A thread that waits in poll with half a second left, with a signal pending.
+pub fn thread(tid: u32) -> Thread {
+    Thread {
+        tid,
+        name: "main".into(),
+        regs: Registers {
+            r15: 1,
+            r14: 2,
+            r13: 3,
+            r12: 4,
+            rbp: 5,
+            rbx: 6,
+            r11: 7,
+            r10: 8,
+            r9: 9,
+            r8: 10,
+            rax: 11,
+            rcx: 12,
+            rdx: 13,
+            rsi: 14,
+            rdi: 15,
+            rip: 16,
+            eflags: 17,
+            rsp: 18,
+            fs_base: 19,
+            gs_base: 20,
+        },
+        xsave: Bytes(vec![0; 832]),
+        reissue: Some(Reissue {
+            nr: 7,
+            args: [1, 2, 3, 4, 5, 6],
+            patches: vec![ArgPatch::Millis { arg: 2, value: 500 }],
+            add: 0,
+        }),
+        sigmask: 0xf0,
+        altstack: AltStack { sp: 0, flags: 2, size: 0 },
+        pending: vec![SigInfo { raw: Bytes(vec![1; 128]) }],
+        robust_list: [1, 24],
+        clear_tid: 9,
+        rseq: Some(Rseq { address: 64, size: 32, signature: 0x53053053 }),
+        sched: Sched {
+            policy: 0,
+            flags: 0,
+            nice: 3,
+            priority: 0,
+            deadline: [0; 3],
+            affinity: Bytes(vec![3]),
+        },
+        parent_death_signal: 0,
+        timer_slack_ns: 50_000,
+        ioprio: 0,
+    }
+}
+
+/// A process of one thread, two pages of a file and one descriptor.
+pub fn process(pid: u32) -> Process {
+    Process {
+        pid,
+        parent: None,
+        pgid: pid,
+        sid: 1,
+        threads: vec![thread(pid)],
+        memory: Memory {
+            mappings: vec![Mapping {
+                start: 0x40_0000,
+                end: 0x40_2000,
+                prot: 5,
+                flags: vma::LOCKED,
+                backing: Backing::File { path: "/bin/true".into(), offset: 0, from_image: true },
+            }],
+            guards: vec![AddressRange { start: 0x40_1000, end: 0x40_2000 }],
+            layout: Layout {
+                start_code: 1,
+                end_code: 2,
+                start_data: 3,
+                end_data: 4,
+                start_brk: 5,
+                brk: 6,
+                start_stack: 7,
+                arg_start: 8,
+                arg_end: 9,
+                env_start: 10,
+                env_end: 11,
+            },
+            auxv: vec![33, 0x7000, 0, 0],
+            vdso: None,
+            exe: "/bin/true".into(),
+            lock_future: 0,
+        },
+        descriptors: vec![Descriptor { fd: 0, file: 0, cloexec: false }],
+        credentials: Credentials {
+            uids: [0; 4],
+            gids: [0; 4],
+            groups: vec![4, 5],
+            capabilities: [0, 1, 1, 1, 0],
+            securebits: 0,
+            no_new_privs: true,
+        },
+        cwd: "/".into(),
+        root: "/".into(),
+        umask: 0o22,
+        limits: vec![[1, 2]; 16],
+        personality: 0,
+        dumpable: 1,
+        subreaper: false,
+        thp_disable: false,
+        oom_score_adj: 0,
+        coredump_filter: 0x33,
+        actions: vec![],
+        pending: vec![],
+        stopped: 0,
+        itimers: [[0; 2]; 3],
+        timers: vec![],
+        locks_held: false,
+        lost: vec![],
+    }
+}
+
+/// A tree of that one process.
+pub fn tree() -> Tree {
+    Tree {
+        source: Source {
+            kernel: "6.1".into(),
+            host: "a".into(),
+            realtime_ns: 1,
+            monotonic_ns: 2,
+            boottime_ns: 3,
+            cpu: Cpu { name: "x".into(), leaves: vec![], xcr0: 7, xsave: vec![] },
+            generation: 0,
+        },
+        processes: vec![process(7)],
+        files: vec![OpenFile {
+            flags: 0,
+            offset: 0,
+            object: FileObject::EventFd { count: 3, semaphore: false },
+            owner: [0; 2],
+            signal: 0,
+        }],
+        pipes: vec![],
+        terminals: vec![],
+    }
+}
