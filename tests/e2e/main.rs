@@ -5,6 +5,7 @@
 
 mod cli;
 mod command;
+mod confined;
 mod luck;
 mod process;
 mod programs;
@@ -73,6 +74,7 @@ fn main() -> ExitCode {
         refusals::cases(),
         luck::cases(),
         sudden::cases(),
+        confined::cases(),
         terminal::cases(),
         programs::cases(),
         cli::cases(),

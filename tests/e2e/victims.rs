@@ -19,7 +19,6 @@
 //! `ping` by PONG, and after `verify` prints OK and ends with 0, or FAIL: and why.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -271,13 +270,7 @@ pub fn resume_with(
         fs::create_dir_all(&root).map_err(|e| e.to_string())?;
         fs::copy(image, root.join("resume.elf")).map_err(|e| e.to_string())?;
         let mut command = Command::new("/resume.elf");
-        // SAFETY: chroot and chdir are async-signal-safe; the path was made before the fork.
-        unsafe {
-            command.pre_exec(move || {
-                nix::unistd::chroot(&root)?;
-                Ok(nix::unistd::chdir("/")?)
-            });
-        }
+        command::confine(&mut command, root, None);
         command
     } else {
         let mut command = Command::new(image);
