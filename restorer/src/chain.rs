@@ -1,6 +1,6 @@
 //! The chain of chunks: walked once, every head verified, the places noted.
 
-use crate::hash::hash_data;
+use crate::hash::{hash_data, head_hash};
 use alloc::vec::Vec;
 use image_format::container::{chunk_flag, kind, ChunkHeader, ContainerError, Run, CHUNK_DATA_MAX};
 use image_format::page_up;
@@ -81,7 +81,7 @@ pub fn walk(image: &[u8], blob_end: u64) -> Result<Chain, ContainerError> {
         // The last chunk's padding may be missing nowhere: writers pad it too.
         let (head, tail) =
             rest.get(..data_start).zip(rest.get(data_end..stride)).ok_or(truncated)?;
-        if ChunkHeader::compute_head_hash(head, tail) != header.head_hash {
+        if head_hash(head, tail) != header.head_hash {
             return Err(ContainerError::Damaged { offset: at, what: "chunk header" });
         }
         let chunk = Chunk { at, header };

@@ -7,7 +7,6 @@ use alloc::vec::Vec;
 
 const SETGROUPS: usize = 116;
 const GETGROUPS: usize = 115;
-const PR_CAPBSET_READ: usize = 23;
 const PR_CAPBSET_DROP: usize = 24;
 const PR_SET_SECUREBITS: usize = 28;
 const PR_GET_SECUREBITS: usize = 27;
@@ -19,12 +18,19 @@ const VERSION: u32 = 0x2008_0522;
 
 /// Supplementary groups of this process.
 pub fn groups() -> Vec<u32> {
-    let count = sys::plain(GETGROUPS, &[0, 0]).unwrap_or(0);
-    let mut groups = vec![0u32; count];
-    // SAFETY: the kernel writes at most `count` numbers.
-    let found = unsafe { sys::call(GETGROUPS, &[count, groups.as_mut_ptr() as usize]) };
-    groups.truncate(found.unwrap_or(0));
-    groups
+    // More than almost any process has; the kernel says so where they do not fit.
+    let mut groups = vec![0u32; 64];
+    loop {
+        let args = [groups.len(), groups.as_mut_ptr() as usize];
+        // SAFETY: the kernel writes as many numbers as there is room for, or none.
+        match unsafe { sys::call(GETGROUPS, &args) } {
+            Err(Errno::EINVAL) => groups.resize(groups.len() * 4, 0),
+            found => {
+                groups.truncate(found.unwrap_or(0));
+                return groups;
+            }
+        }
+    }
 }
 
 /// setgroups(2), unless the resuming command had the same groups.
@@ -56,15 +62,11 @@ pub fn capabilities() -> [u64; 3] {
 pub fn set_capabilities(wanted: &[u64; 6]) -> Result<usize, Errno> {
     let [inheritable, permitted, effective, bounding, ambient, securebits] = *wanted;
     let [_, held, held_inheritable] = capabilities();
-    for cap in 0..64 {
-        let in_set = bounding >> cap & 1 == 1;
-        match sys::prctl(PR_CAPBSET_READ, &[cap]) {
-            Ok(1) if !in_set => {
-                // Without CAP_SETPCAP the set stays wider, which gives nobody a right he had not.
-                let _ = sys::prctl(PR_CAPBSET_DROP, &[cap]);
-            }
-            Ok(_) => {}
-            Err(_) => break,
+    for cap in (0..64).filter(|cap| bounding >> cap & 1 == 0) {
+        // EPERM: without CAP_SETPCAP the set stays wider, which gives nobody a right he had not.
+        // EINVAL: beyond the last capability that there is.
+        if sys::prctl(PR_CAPBSET_DROP, &[cap]).is_err() {
+            break;
         }
     }
     if sys::prctl(PR_GET_SECUREBITS, &[]) != Ok(securebits as usize) {

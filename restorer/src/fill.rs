@@ -46,7 +46,7 @@ mod trouble {
     pub const MEMORY: u32 = 3;
 }
 
-/// Verifies all chunks and copies the pages of process `owner`.
+/// Verifies and copies the pages of process `owner`; several threads verify the other chunks, too.
 pub fn fill(
     image: &Image,
     options: &Options,
@@ -70,13 +70,14 @@ pub fn fill(
     job.mover = Mover::prepare(copied.map(|c| (c, c.parts(image.bytes).0)));
     let workers = workers(image, options);
     let crew = Crew::start(&job, workers.saturating_sub(1))?;
-    job.work();
+    if workers > 1 {
+        job.work();
+    } else {
+        job.copy_chunks();
+    }
     crew.wait();
     let moved = job.mover.take().is_some();
-    let mut failed = job.failed.load(Ordering::Acquire);
-    if failed == 0 {
-        failed = verify::finish(image, options, shared).map_or(0, |index| index + 1);
-    }
+    let failed = job.failed.load(Ordering::Acquire);
     if failed == 0 {
         let copied = job.copied.load(Ordering::Relaxed) >> 10;
         verbose!(
@@ -85,14 +86,17 @@ pub fn fill(
         );
         return Ok(());
     }
+    let what = job.what.load(Ordering::Relaxed);
+    if what == trouble::DAMAGED {
+        return Err(verify::damaged(image, failed - 1));
+    }
     let at = image.chain.chunks.get(failed as usize - 1).map_or(0, |c| c.at);
     let object = format!("chunk at byte {at}");
-    Err(match job.what.load(Ordering::Relaxed) {
+    Err(match what {
         trouble::PLACE => {
             Fault::new("pages would overwrite the restorer", object, "dump the program again")
         }
-        trouble::MEMORY => Fault::new("no memory to unpack", object, "free memory"),
-        _ => Fault::new("the image is damaged", object, "get a good copy of the file"),
+        _ => Fault::new("no memory to unpack", object, "free memory"),
     })
 }
 

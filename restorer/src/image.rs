@@ -1,6 +1,7 @@
 //! The image: found, opened, mapped, its heads verified.
 
 use crate::chain::{self, Chain};
+use crate::hash::hash_without_word;
 use crate::planfile::Plan;
 use crate::report::{Fault, Outcome};
 use crate::sys::{self, mm, nr, Errno};
@@ -9,7 +10,7 @@ use crate::{lz4, verbose};
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use core::ffi::CStr;
-use image_format::container::{hash_without_word, kind, ContainerError, Front, FRONT_OFFSET};
+use image_format::container::{kind, ContainerError, Front, FRONT_OFFSET};
 
 /// The file we run from.
 #[derive(Debug)]

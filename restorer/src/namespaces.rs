@@ -37,12 +37,15 @@ fn open_own(name: &CStr, flags: usize) -> Result<i32, Errno> {
 
 fn write_own(name: &CStr, text: &[u8]) -> Result<(), Errno> {
     let fd = open_own(name, O_WRONLY)?;
-    // These files take one write.
-    // SAFETY: the kernel reads `text`.
-    let written =
-        unsafe { sys::call(nr::WRITE, &[fd as usize, text.as_ptr() as usize, text.len()]) };
+    let written = write_once(fd, text);
     sys::close(fd);
-    written.map(|_| ())
+    written
+}
+
+/// These files take one write.
+fn write_once(fd: i32, text: &[u8]) -> Result<(), Errno> {
+    // SAFETY: the kernel reads `text`.
+    unsafe { sys::call(nr::WRITE, &[fd as usize, text.as_ptr() as usize, text.len()]) }.map(|_| ())
 }
 
 /// Offsets that the clocks of this process already have against the machine's, nanoseconds.
@@ -72,10 +75,11 @@ fn line(out: &mut heapless::String<128>, name: &str, ns: i64) {
 /// they were at the dump. The namespace itself was made by unshare(2) before.
 fn set_clocks(header: &PlanHeader) -> Result<(), Errno> {
     let mut text = [0u8; 128];
-    let fd = open_own(c"timens_offsets", 0)?;
-    let n = sys::read(fd, &mut text);
-    sys::close(fd);
-    let had = offsets(core::str::from_utf8(&text[..n?]).unwrap_or(""));
+    let fd = open_own(c"timens_offsets", sys::O_RDWR)?;
+    // Not read(2), which would move on: the file is written at its beginning only.
+    let had = sys::pread(fd, &mut text, 0)
+        .map(|n| offsets(core::str::from_utf8(&text[..n]).unwrap_or("")))
+        .unwrap_or_default();
     let mut out = heapless::String::<128>::new();
     for (name, id, was, had) in [
         ("monotonic", CLOCK_MONOTONIC, header.monotonic_ns, had[0]),
@@ -83,12 +87,24 @@ fn set_clocks(header: &PlanHeader) -> Result<(), Errno> {
     ] {
         line(&mut out, name, was - (sys::clock(id) - had));
     }
-    write_own(c"timens_offsets", out.as_bytes())
+    let written = write_once(fd, out.as_bytes());
+    sys::close(fd);
+    written
 }
 
 /// Makes a time namespace for the children of this process; false where it cannot be had.
 pub fn keep_clocks(header: &PlanHeader) -> bool {
     sys::plain(nr::UNSHARE, &[clone::NEWTIME as usize]).is_ok() && set_clocks(header).is_ok()
+}
+
+/// The same for this process itself, which must have one thread.
+pub fn change_clocks(header: &PlanHeader) -> bool {
+    keep_clocks(header)
+        && open_own(c"ns/time_for_children", 0).is_ok_and(|fd| {
+            let entered = sys::plain(nr::SETNS, &[fd as usize, clone::NEWTIME as usize]);
+            sys::close(fd);
+            entered.is_ok()
+        })
 }
 
 /// What [`isolate`] could get.

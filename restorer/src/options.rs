@@ -49,9 +49,6 @@ pub struct Options {
     pub workers: u32,
     /// `--on-changed`.
     pub on_changed: OnChanged,
-    /// Second start of this program, in a time namespace made by the first: the descriptor of
-    /// the image.
-    pub again: bool,
 }
 
 /// An argument that is not understood.
@@ -62,9 +59,6 @@ pub struct Unknown<'a> {
     /// What is wrong with it.
     pub what: &'static str,
 }
-
-/// Given by the restorer to itself when it starts anew in a time namespace.
-pub const AGAIN: &[u8] = b"--again";
 
 /// Text of `--help`.
 pub const HELP: &str = "\
@@ -103,7 +97,6 @@ impl Options {
                 b"--force" => o.force = true,
                 b"--copy-all" => o.copy_all = true,
                 b"--no-verify" => o.no_verify = true,
-                AGAIN => o.again = true,
                 b"--workers" => {
                     o.workers =
                         args.next().and_then(number).filter(|n| (1..=64).contains(n)).ok_or(

@@ -20,7 +20,7 @@ use crate::threads::Threads;
 use crate::timers;
 use crate::vdso::{Kept, Live, TASK_SIZE};
 use crate::verbose;
-use crate::verify::Helper;
+use crate::verify::{self, Helper};
 use crate::window::Window;
 use crate::xsave::Target;
 use alloc::vec::Vec;
@@ -195,7 +195,6 @@ impl Building<'_> {
                 let before = sys::now();
                 let owner = step.args[0] as u32;
                 fill::fill(setup.image, setup.options, setup.window, setup.shared, owner)?;
-                self.helper.wait();
                 verbose!(setup.options, "memory: {} us", (sys::now() - before) / 1000);
                 Ok(())
             }
@@ -247,8 +246,10 @@ impl Building<'_> {
             let _ = sys::prctl(PR_SET_PDEATHSIG, &[0]);
         }
         crate::fault::remove();
-        let steps = self.steps;
+        let (steps, helper) = (self.steps, self.helper);
         let last = || {
+            verify::finish(setup.image, setup.options, setup.shared)?;
+            helper.wait();
             if let (Some(terminal), true) =
                 (setup.terminal, header.flags & plan_flag::TERMINAL != 0 && header.termios_off != 0)
             {

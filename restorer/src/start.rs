@@ -25,7 +25,6 @@ const AT_SYSINFO_EHDR: usize = 33;
 /// What the kernel left on the first stack.
 struct Entry {
     arguments: Vec<&'static CStr>,
-    environment: usize,
     name: Option<&'static CStr>,
     vdso: u64,
 }
@@ -40,14 +39,12 @@ impl Entry {
         unsafe {
             let argc = *sp;
             let arguments = (0..argc).map(|i| CStr::from_ptr(*sp.add(1 + i) as *const _)).collect();
-            let environment = sp.add(argc + 2);
-            let mut at = environment;
+            let mut at = sp.add(argc + 2);
             while *at != 0 {
                 at = at.add(1);
             }
             at = at.add(1);
-            let mut entry =
-                Self { arguments, environment: environment as usize, name: None, vdso: 0 };
+            let mut entry = Self { arguments, name: None, vdso: 0 };
             while *at != 0 {
                 match *at {
                     AT_EXECFN => entry.name = Some(CStr::from_ptr(*at.add(1) as *const _)),
@@ -121,7 +118,12 @@ fn run(entry: &Entry) -> Outcome<i32> {
         image.chain.len >> 10,
         (sys::now() - began) / 1000
     );
-    let shared = window.shared(PAGE_SIZE, "the supervisor")?.cast::<Shared>();
+    let shared = if options.new_pid {
+        window.memory(PAGE_SIZE, "the workers")?
+    } else {
+        window.shared(PAGE_SIZE, "the supervisor")?
+    };
+    let shared = shared.cast::<Shared>();
     // SAFETY: just mapped, zeroed, which is a valid value; used as atomics only.
     let shared = unsafe { &*shared };
     let terminal = Terminal::find(header, !options.new_pid);
@@ -142,6 +144,6 @@ fn run(entry: &Entry) -> Outcome<i32> {
         vdso: entry.vdso,
         began,
     };
-    topology::resume(setup, &entry.arguments, entry.environment)?;
+    topology::resume(setup)?;
     Ok(125)
 }

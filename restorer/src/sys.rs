@@ -61,8 +61,8 @@ pub mod nr {
     pub const UNSHARE: usize = 272;
     pub const DUP3: usize = 292;
     pub const PRLIMIT64: usize = 302;
+    pub const SETNS: usize = 308;
     pub const MEMFD_CREATE: usize = 319;
-    pub const EXECVEAT: usize = 322;
     pub const USERFAULTFD: usize = 323;
     pub const FSOPEN: usize = 430;
     pub const FSCONFIG: usize = 431;

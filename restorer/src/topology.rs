@@ -11,27 +11,21 @@
 //! hear of its stops and hand it the terminal without a go-between.
 
 use crate::namespaces::{self, Isolation};
-use crate::options::AGAIN;
 use crate::process::{become_program, die_with_parent, Setup};
 use crate::report::{Fault, Outcome};
 use crate::supervisor::{self, Supervised};
 use crate::sys::{self, nr, Errno};
 use crate::{verbose, verify};
-use alloc::ffi::CString;
 use alloc::format;
-use alloc::vec::Vec;
-use core::ffi::CStr;
 use core::sync::atomic::Ordering;
 use image_format::plan::{plan_flag, when};
 
 const SIGCHLD: u64 = 17;
 /// The program's end is told by SIGCONT: a supervisor that stopped with the program goes on then.
 const SIGCONT: u64 = 18;
-const AT_EMPTY_PATH: usize = 0x1000;
-const F_SETFD: usize = 2;
 
 /// Resumes; comes back only with a reason why not.
-pub fn resume(mut setup: Setup<'_>, arguments: &[&CStr], environment: usize) -> Outcome<()> {
+pub fn resume(mut setup: Setup<'_>) -> Outcome<()> {
     if setup.options.new_pid {
         if setup.plan.header.flags & plan_flag::LOCKS_HELD != 0 {
             return Err(Fault::new(
@@ -41,8 +35,7 @@ pub fn resume(mut setup: Setup<'_>, arguments: &[&CStr], environment: usize) -> 
             ));
         }
         setup.circumstances |= when::NEW_PID;
-        if !setup.options.again {
-            again_with_clocks(&setup, arguments, environment);
+        if !namespaces::change_clocks(&setup.plan.header) {
             setup.circumstances |= when::CLOCK_JUMP;
         }
         verbose!(setup.options, "mode: new pid");
@@ -73,26 +66,6 @@ pub fn resume(mut setup: Setup<'_>, arguments: &[&CStr], environment: usize) -> 
         Err(Errno::EEXIST | Errno::EPERM | Errno::EINVAL) => in_namespace(&mut setup),
         Err(e) => Err(Fault::sys("cannot start a process", "", e, "")),
     }
-}
-
-/// In a new time namespace only children live: the program that stays the same process enters
-/// it by starting itself again. Comes back where that cannot be done.
-fn again_with_clocks(setup: &Setup<'_>, arguments: &[&CStr], environment: usize) {
-    if !namespaces::keep_clocks(&setup.plan.header) {
-        return;
-    }
-    let marker = CString::new(AGAIN).unwrap_or_default();
-    let mut argv: Vec<usize> = arguments.iter().take(1).map(|a| a.as_ptr() as usize).collect();
-    argv.push(marker.as_ptr() as usize);
-    argv.extend(arguments.iter().skip(1).map(|a| a.as_ptr() as usize));
-    argv.push(0);
-    let fd = setup.image.fd as usize;
-    let _ = sys::plain(nr::FCNTL, &[fd, F_SETFD, 0]);
-    let empty = c"".as_ptr() as usize;
-    // SAFETY: the kernel reads names and arguments, which are ended by null pointers.
-    let _ = unsafe {
-        sys::call(nr::EXECVEAT, &[fd, empty, argv.as_ptr() as usize, environment, AT_EMPTY_PATH])
-    };
 }
 
 /// clone3 with the program's pid; 0 in the child.

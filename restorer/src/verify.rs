@@ -1,17 +1,19 @@
 //! Verification of the chunks that are not copied, shared between everyone who has time for it.
 //!
 //! The supervisor has nothing to do while the program's process is being built, so it takes
-//! chunks from the same counter; with `--new-pid` a thread does. The plan runs on meanwhile; the
-//! end of the FILL step waits until every chunk was found good.
+//! chunks from the same counter; with `--new-pid` a thread does. The plan runs on meanwhile; its
+//! last step waits until every chunk was found good, before anything of the program runs.
 
 use crate::arch;
 use crate::chain::Chunk;
 use crate::image::Image;
 use crate::options::Options;
-use crate::report::Outcome;
+use crate::report::{Fault, Outcome};
 use crate::shared::Shared;
 use crate::sys::{self, clone, nr};
 use crate::window::Window;
+use alloc::boxed::Box;
+use alloc::format;
 use core::sync::atomic::{AtomicU32, Ordering};
 use image_format::container::kind;
 
@@ -51,10 +53,17 @@ pub fn work(image: &Image, options: &Options, shared: &Shared) {
     }
 }
 
-/// Waits until all were verified, by whomever; gives the index of a chunk that is not good.
-pub fn finish(image: &Image, options: &Options, shared: &Shared) -> Option<u32> {
+/// The fault of the chunk with this index.
+pub fn damaged(image: &Image, index: u32) -> Box<Fault> {
+    let at = image.chain.chunks.get(index as usize).map_or(0, |c| c.at);
+    let object = format!("chunk at byte {at}");
+    Fault::new("the image is damaged", object, "get a good copy of the file")
+}
+
+/// Waits until all were verified, by whomever.
+pub fn finish(image: &Image, options: &Options, shared: &Shared) -> Outcome<()> {
     if options.no_verify {
-        return None;
+        return Ok(());
     }
     work(image, options, shared);
     let all = chunks(image, options).count() as u32;
@@ -62,7 +71,10 @@ pub fn finish(image: &Image, options: &Options, shared: &Shared) -> Option<u32> 
         // Somebody has the last one in hand, for some microseconds.
         let _ = sys::plain(nr::SCHED_YIELD, &[]);
     }
-    shared.verify_failed.load(Ordering::Relaxed).checked_sub(1)
+    match shared.verify_failed.load(Ordering::Relaxed) {
+        0 => Ok(()),
+        failed => Err(damaged(image, failed - 1)),
+    }
 }
 
 /// A thread that verifies beside the plan.
