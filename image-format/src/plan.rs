@@ -55,10 +55,10 @@ pub struct PlanHeader {
     pub realtime_ns: i64,
     /// Bytes of memory that the tree needs besides the pages of its PAGES chunks.
     pub memory_need: u64,
-    /// Data: encoded [`crate::model::Cpu`], and its length.
+    /// Data: [`CpuPlan`].
     pub cpu_off: u32,
-    /// Its length in bytes.
-    pub cpu_len: u32,
+    /// Zero.
+    pub reserved: u32,
     /// Data: the text that `--info` prints.
     pub info_off: u32,
     /// Its length in bytes.
@@ -88,6 +88,56 @@ pub struct PlanHeader {
 }
 
 const _: () = assert!(core::mem::size_of::<PlanHeader>() == 144);
+
+/// What the processor must offer, and how the source's kept its state; 24 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]
+#[repr(C)]
+pub struct CpuPlan {
+    /// State components of the source that the target's XCR0 must have.
+    pub xcr0: u64,
+    /// Data: [`CpuNeed`] array.
+    pub needs_off: u32,
+    /// Their number.
+    pub needs_count: u32,
+    /// Data: [`XsavePlace`] array.
+    pub places_off: u32,
+    /// Their number.
+    pub places_count: u32,
+}
+
+const _: () = assert!(core::mem::size_of::<CpuPlan>() == 24);
+
+/// A feature that the program may rely on; 32 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]
+#[repr(C)]
+pub struct CpuNeed {
+    /// CPUID leaf.
+    pub leaf: u32,
+    /// Subleaf.
+    pub subleaf: u32,
+    /// Register: 0 EAX to 3 EDX.
+    pub reg: u8,
+    /// Bit in it.
+    pub bit: u8,
+    /// Name, padded with zero bytes.
+    pub name: [u8; 22],
+}
+
+const _: () = assert!(core::mem::size_of::<CpuNeed>() == 32);
+
+/// Place of a state component in the source's XSAVE area; 12 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]
+#[repr(C)]
+pub struct XsavePlace {
+    /// Number of the component (bit of XCR0).
+    pub id: u32,
+    /// Offset in bytes from the beginning of the area.
+    pub offset: u32,
+    /// Size in bytes.
+    pub size: u32,
+}
+
+const _: () = assert!(core::mem::size_of::<XsavePlace>() == 12);
 
 /// Bits of [`PlanHeader::flags`].
 pub mod plan_flag {

@@ -3,9 +3,12 @@
 
 use crate::report::{Fault, Outcome};
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::ffi::CStr;
-use image_format::plan::{PlanHeader, ProcessPlan, Step, ThreadPlan, PLAN_MAGIC};
-use scroll::{Pread, LE};
+use image_format::plan::{
+    CpuNeed, CpuPlan, FilePlan, PlanHeader, ProcessPlan, Step, ThreadPlan, TimerPlan, VdsoEntry,
+    VdsoPlan, XsavePlace, PLAN_MAGIC,
+};
 
 /// The plan. Its bytes change while system calls write into them, so that no reference into it
 /// is kept across a step.
@@ -23,6 +26,31 @@ unsafe impl Sync for Plan {}
 // SAFETY: as above.
 unsafe impl Send for Plan {}
 
+/// A structure that may be read from any bytes, as they lie: integers alone, without padding, in
+/// this machine's order, which is the format's.
+///
+/// # Safety
+///
+/// Every pattern of bytes must be a value.
+pub unsafe trait Plain: Copy {}
+
+macro_rules! plain {
+    ($($name:ty),*) => {$(
+        // SAFETY: integers and arrays of them, laid out as C does.
+        unsafe impl Plain for $name {}
+    )*};
+}
+plain!(u32, u64, PlanHeader, ProcessPlan, ThreadPlan, Step, CpuPlan, CpuNeed, XsavePlace);
+plain!(VdsoPlan, VdsoEntry, FilePlan, TimerPlan);
+
+const _: () = assert!(cfg!(target_endian = "little"));
+
+fn read<T: Plain>(bytes: &[u8], at: usize) -> Option<T> {
+    let bytes = bytes.get(at..)?.get(..size_of::<T>())?;
+    // SAFETY: as many bytes as the structure has, and any bytes are one.
+    Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
+}
+
 fn bad(what: &'static str) -> alloc::boxed::Box<Fault> {
     Fault::new("the plan in the image makes no sense", what, "dump the program again")
 }
@@ -36,7 +64,7 @@ impl Plan {
     pub unsafe fn new(base: *mut u8, len: usize) -> Outcome<Self> {
         // SAFETY: the caller's promise.
         let bytes = unsafe { core::slice::from_raw_parts(base, len) };
-        let header: PlanHeader = bytes.pread_with(0, LE).map_err(|_| bad("header"))?;
+        let header: PlanHeader = read(bytes, 0).ok_or_else(|| bad("header"))?;
         let h = &header;
         let fits = |off: u32, count: u32, size: usize| {
             (count as usize)
@@ -63,13 +91,13 @@ impl Plan {
 
     fn entry<T>(&self, off: u32, count: u32, index: u32, what: &'static str) -> Outcome<T>
     where
-        T: for<'a> scroll::ctx::TryFromCtx<'a, scroll::Endian, Error = scroll::Error>,
+        T: Plain,
     {
         if index >= count {
             return Err(bad(what));
         }
         let at = off as usize + index as usize * size_of::<T>();
-        self.bytes().pread_with(at, LE).map_err(|_| bad(what))
+        read(self.bytes(), at).ok_or_else(|| bad(what))
     }
 
     /// A process.
@@ -99,9 +127,19 @@ impl Plan {
     /// A structure in data.
     pub fn record<T>(&self, off: u64) -> Outcome<T>
     where
-        T: for<'a> scroll::ctx::TryFromCtx<'a, scroll::Endian, Error = scroll::Error>,
+        T: Plain,
     {
-        self.data(off, size_of::<T>() as u64)?.pread_with(0, LE).map_err(|_| bad("data"))
+        read(self.data(off, size_of::<T>() as u64)?, 0).ok_or_else(|| bad("data"))
+    }
+
+    /// Structures in data, one after another.
+    pub fn records<T>(&self, off: u32, count: u32) -> Outcome<Vec<T>>
+    where
+        T: Plain,
+    {
+        (0..u64::from(count))
+            .map(|i| self.record(u64::from(off) + i * size_of::<T>() as u64))
+            .collect()
     }
 
     /// The address of data.

@@ -24,8 +24,7 @@ use crate::verify::{self, Helper};
 use crate::window::Window;
 use crate::xsave::Target;
 use alloc::vec::Vec;
-use image_format::model::Cpu;
-use image_format::plan::{op, plan_flag, when, Step};
+use image_format::plan::{op, plan_flag, when, Step, XsavePlace};
 
 /// Everything that the process is built from.
 #[derive(Debug)]
@@ -44,8 +43,8 @@ pub struct Setup<'a> {
     pub shared: &'a Shared,
     /// The terminal, if one takes part.
     pub terminal: Option<&'a Terminal>,
-    /// Processor of the source.
-    pub cpu: &'a Cpu,
+    /// How the source's processor kept its state.
+    pub layout: &'a [XsavePlace],
     /// Groups of the resuming command.
     pub groups: Vec<u32>,
     /// Address of the vdso here; 0 for none.
@@ -160,7 +159,7 @@ fn run(setup: &Setup<'_>, created: &Created) -> Outcome<()> {
     if let Some(live) = &live {
         live.unmap();
     }
-    let layout = &setup.cpu.xsave;
+    let layout = setup.layout;
     let threads = Threads { steps: &steps, window: setup.window, process, layout, target };
     let mut building = Building {
         setup,

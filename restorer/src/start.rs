@@ -16,7 +16,7 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use image_format::container::{Front, FRONT_OFFSET};
-use image_format::plan::{plan_flag, when};
+use image_format::plan::{plan_flag, when, CpuPlan};
 use image_format::PAGE_SIZE;
 
 const AT_EXECFN: usize = 31;
@@ -101,11 +101,12 @@ fn run(entry: &Entry) -> Outcome<i32> {
         report::print(plan.data(u64::from(header.info_off), u64::from(header.info_len))?);
         return Ok(0);
     }
-    let cpu = check::source_cpu(&plan)?;
+    let cpu: CpuPlan = plan.record(u64::from(header.cpu_off))?;
+    let layout = plan.records(cpu.places_off, cpu.places_count)?;
     if options.command == Command::Check {
-        return Ok(check::report(&image, &plan, &cpu, &options));
+        return check::report(&image, &plan, &cpu, &options);
     }
-    let mut obstacles = check::obstacles(&image, &plan, &cpu, &options).into_iter();
+    let mut obstacles = check::obstacles(&image, &plan, &cpu, &options)?.into_iter();
     if let Some(first) = obstacles.next() {
         for fault in obstacles {
             report::say(format_args!("{fault}"));
@@ -139,7 +140,7 @@ fn run(entry: &Entry) -> Outcome<i32> {
         circumstances,
         shared,
         terminal: terminal.as_ref(),
-        cpu: &cpu,
+        layout: &layout,
         groups: credentials::groups(),
         vdso: entry.vdso,
         began,

@@ -120,6 +120,7 @@ impl Errno {
     pub const ENOSYS: Self = Self(38);
 
     /// Splits the kernel's result.
+    #[inline]
     pub fn check(result: isize) -> Result<usize, Self> {
         if (-4095..0).contains(&result) {
             Err(Self(-result as i32))
@@ -129,21 +130,24 @@ impl Errno {
     }
 }
 
-/// Makes a system call and splits the result.
+/// Makes a system call and splits the result. In line, because an array built for a function
+/// takes more bytes than the registers.
 ///
 /// # Safety
 ///
 /// As [`syscall`].
-pub unsafe fn call(nr: usize, args: &[usize]) -> Result<usize, Errno> {
-    let mut all = [0; 6];
-    let n = args.len().min(6);
-    all[..n].copy_from_slice(&args[..n]);
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "each of some two hundred places is shorter that way")]
+pub unsafe fn call<const N: usize>(nr: usize, args: &[usize; N]) -> Result<usize, Errno> {
+    let arg = |i: usize| if i < N { args[i] } else { 0 };
     // SAFETY: the caller's promise.
-    Errno::check(unsafe { syscall(nr, all) })
+    Errno::check(unsafe { syscall(nr, [arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)]) })
 }
 
 /// Makes a call that touches no memory of ours: plain numbers in and out.
-pub fn plain(nr: usize, args: &[usize]) -> Result<usize, Errno> {
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "as `call`")]
+pub fn plain<const N: usize>(nr: usize, args: &[usize; N]) -> Result<usize, Errno> {
     // SAFETY: callers of this function pass numbers only, to calls that take no address.
     unsafe { call(nr, args) }
 }
@@ -256,11 +260,11 @@ pub unsafe fn mmap(
 }
 
 /// prctl(2) with plain numbers.
-pub fn prctl(option: usize, args: &[usize]) -> Result<usize, Errno> {
-    let mut all = [option, 0, 0, 0, 0];
-    let n = args.len().min(4);
-    all[1..=n].copy_from_slice(&args[..n]);
-    plain(nr::PRCTL, &all)
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "as `call`")]
+pub fn prctl<const N: usize>(option: usize, args: &[usize; N]) -> Result<usize, Errno> {
+    let arg = |i: usize| if i < N { args[i] } else { 0 };
+    plain(nr::PRCTL, &[option, arg(0), arg(1), arg(2), arg(3)])
 }
 
 /// Sets the signal mask of the calling thread to `mask`.

@@ -10,8 +10,7 @@ use crate::xsave::{self, Target, XsaveError};
 use alloc::format;
 use core::sync::atomic::{AtomicU32, Ordering};
 use image_format::arch::x86_64::frame;
-use image_format::model::XsaveComponent;
-use image_format::plan::{when, ProcessPlan, ThreadPlan};
+use image_format::plan::{when, ProcessPlan, ThreadPlan, XsavePlace};
 use image_format::stub::{StubHeader, CODE_OFFSET, CODE_ROOM, CONTROL_OFFSET, FRAME_STRIDE};
 use scroll::{Pwrite, LE};
 
@@ -45,7 +44,7 @@ pub struct Threads<'a> {
     /// The process.
     pub process: ProcessPlan,
     /// XSAVE layout of the source.
-    pub layout: &'a [XsaveComponent],
+    pub layout: &'a [XsavePlace],
     /// XSAVE layout here.
     pub target: Target,
 }

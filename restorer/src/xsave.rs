@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use image_format::arch::x86_64::{frame, XSAVE_CARRIED};
-use image_format::model::XsaveComponent;
+use image_format::plan::XsavePlace;
 
 /// The legacy area: x87 and SSE.
 const LEGACY: usize = 512;
@@ -17,7 +17,7 @@ pub struct Target {
     /// XCR0.
     pub xcr0: u64,
     /// Components from number 2 on with their places.
-    pub components: Vec<XsaveComponent>,
+    pub components: Vec<XsavePlace>,
     /// Protection-key rights of a new process.
     pub pkru: Option<u32>,
 }
@@ -31,7 +31,7 @@ impl Target {
             .filter(|id| xcr0 & XSAVE_CARRIED & (1 << id) != 0)
             .map(|id| {
                 let [size, offset, ..] = arch::cpuid(0xd, id);
-                XsaveComponent { id, offset, size }
+                XsavePlace { id, offset, size }
             })
             .collect();
         Self { xcr0, components, pkru: arch::pkru() }
@@ -76,7 +76,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 /// software words, header, components, magic word.
 pub fn repack(
     area: &[u8],
-    layout: &[XsaveComponent],
+    layout: &[XsavePlace],
     target: &Target,
     out: &mut [u8],
 ) -> Result<(), XsaveError> {
@@ -129,8 +129,8 @@ mod tests {
     use super::*;
     use alloc::vec;
 
-    fn component(id: u32, offset: u32, size: u32) -> XsaveComponent {
-        XsaveComponent { id, offset, size }
+    fn component(id: u32, offset: u32, size: u32) -> XsavePlace {
+        XsavePlace { id, offset, size }
     }
 
     #[test]

@@ -98,13 +98,14 @@ fn bit(leaves: &[CpuLeaf], feature: &Feature) -> bool {
         .is_some_and(|l| l.regs[feature.reg as usize] >> feature.bit & 1 == 1)
 }
 
+/// Features that `source` offered, harmless ones left out: what a target must offer, too.
+pub fn needed(source: &Cpu) -> impl Iterator<Item = &'static Feature> + '_ {
+    FEATURES.iter().filter(|f| !HARMLESS.contains(&f.name)).filter(|f| bit(&source.leaves, f))
+}
+
 /// Features that `source` offered and `target` does not, harmless ones left out.
 pub fn missing<'a>(source: &'a Cpu, target: &'a Cpu) -> impl Iterator<Item = &'static str> + 'a {
-    FEATURES
-        .iter()
-        .filter(|f| !HARMLESS.contains(&f.name))
-        .filter(|f| bit(&source.leaves, f) && !bit(&target.leaves, f))
-        .map(|f| f.name)
+    needed(source).filter(|f| !bit(&target.leaves, f)).map(|f| f.name)
 }
 
 /// State components in use on the source that the target does not enable in XCR0, as bits.

@@ -85,6 +85,24 @@ impl Builder {
         self.data(&bytes)
     }
 
+    /// Appends structures one after another; gives the data offset of the first and their number.
+    pub fn records<T>(&mut self, values: impl Iterator<Item = T>) -> (u32, u32)
+    where
+        T: TryIntoCtx<Endian, [u8], Error = scroll::Error> + SizeWith<Endian>,
+    {
+        let mut bytes = Vec::new();
+        let mut count = 0;
+        for value in values {
+            let at = bytes.len();
+            bytes.resize(at + T::size_with(&LE), 0);
+            // Cannot fail: the buffer has the structure's own size.
+            let written = bytes.pwrite_with(value, at, LE);
+            debug_assert!(written.is_ok());
+            count += 1;
+        }
+        (self.data(&bytes), count)
+    }
+
     /// A path or other bytes, ended by a zero byte.
     pub fn path(&mut self, path: &[u8]) -> u32 {
         self.data(&[path, &[0]].concat())

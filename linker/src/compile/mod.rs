@@ -20,9 +20,11 @@ use crate::arch::x86_64 as arch;
 use crate::info::info_text;
 use crate::{Layout, LinkError};
 use builder::Builder;
-use image_format::codec::encode_all;
-use image_format::model::{FileObject, Process, Tree};
-use image_format::plan::{op, plan_flag, Expect, PlanHeader, ProcessPlan};
+use image_format::arch::x86_64::{needed, XSAVE_CARRIED};
+use image_format::model::{Cpu, FileObject, Process, Tree};
+use image_format::plan::{
+    op, plan_flag, CpuNeed, CpuPlan, Expect, PlanHeader, ProcessPlan, XsavePlace,
+};
 use image_format::PAGE_SIZE;
 use std::collections::BTreeSet;
 
@@ -95,8 +97,7 @@ pub fn compile(
         flags: flags(tree),
         ..PlanHeader::default()
     };
-    let cpu = encode_all(&tree.source.cpu);
-    (header.cpu_off, header.cpu_len) = (b.data(&cpu), cpu.len() as u32);
+    header.cpu_off = processor(&mut b, &tree.source.cpu);
     let info = info_text(tree);
     (header.info_off, header.info_len) = (b.data(info.as_bytes()), info.len() as u32);
     header.name_off = b.text(&root.threads.first().map_or_else(String::new, |t| t.name.text()));
@@ -191,6 +192,22 @@ impl ProcessCompiler<'_> {
     fn note(&mut self, object: &str, nr: u32, args: [u64; 6]) {
         self.b.syscall(object, nr, args, Expect::Note);
     }
+}
+
+/// What the source's processor means for the target's; gives the data offset of the [`CpuPlan`].
+fn processor(b: &mut Builder, cpu: &Cpu) -> u32 {
+    let needs = needed(cpu).map(|f| {
+        let mut name = [0; 22];
+        // The longest name known has 16 bytes; a longer one would be cut in a message.
+        let n = f.name.len().min(name.len());
+        name[..n].copy_from_slice(&f.name.as_bytes()[..n]);
+        CpuNeed { leaf: f.leaf, subleaf: f.subleaf, reg: f.reg, bit: f.bit, name }
+    });
+    let places = cpu.xsave.iter().map(|c| XsavePlace { id: c.id, offset: c.offset, size: c.size });
+    let (needs_off, needs_count) = b.records(needs);
+    let (places_off, places_count) = b.records(places);
+    let xcr0 = cpu.xcr0 & XSAVE_CARRIED;
+    b.record(CpuPlan { xcr0, needs_off, needs_count, places_off, places_count })
 }
 
 fn flags(tree: &Tree) -> u32 {

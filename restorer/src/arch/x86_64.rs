@@ -14,7 +14,8 @@ pub const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 ///
 /// The arguments must be right for the call `nr`: whatever memory it reads or writes, and
 /// whatever it does to the address space, must be fit for the rest of the program.
-#[inline]
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "one instruction")]
 pub unsafe fn syscall(nr: usize, args: [usize; 6]) -> isize {
     let result: isize;
     // SAFETY: the instruction changes rax, rcx and r11 only; what the call does beyond is the
