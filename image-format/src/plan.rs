@@ -255,6 +255,8 @@ pub mod op {
     /// Write `args[2]` bytes of data at offset `args[1]` to the file of /proc whose path is at
     /// address `args[0]`.
     pub const PROC_WRITE: u16 = 16;
+    /// Write the embedded file `args[1]` to descriptor `args[0]` and make it `args[2]` bytes long.
+    pub const WRITE_EMBEDDED: u16 = 17;
 }
 
 /// In which circumstances a step runs ([`Step::when`]): all given bits must hold; 0 is always.

@@ -128,6 +128,7 @@ fn step_name(step: &Step) -> String {
         op::STORE => "STORE",
         op::GROUPS => "GROUPS",
         op::PROC_WRITE => "PROC_WRITE",
+        op::WRITE_EMBEDDED => "WRITE_EMBEDDED",
         _ => "unknown verb",
     };
     verb.to_owned()

@@ -23,7 +23,7 @@ fn tree(mappings: Vec<Mapping>, threads: Vec<Thread>) -> Tree {
     process.threads = threads;
     process.memory.mappings = mappings;
     process.memory.guards.clear();
-    process.descriptors.push(Descriptor { fd: 9, file: 0, cloexec: true });
+    process.descriptors.push(Descriptor { fd: 9, file: 0, cloexec: true, locks: vec![] });
     process.credentials.uids = [5; 4];
     process.credentials.gids = [5; 4];
     tree

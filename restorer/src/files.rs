@@ -6,6 +6,7 @@ use crate::hash::hash_data;
 use crate::image::Image;
 use crate::lz4;
 use crate::options::OnChanged;
+use crate::planfile::Plan;
 use crate::process::Setup;
 use crate::report::{say, Fault, Outcome};
 use crate::steps::Steps;
@@ -84,6 +85,14 @@ pub fn open(setup: &Setup<'_>, steps: &Steps<'_>, step: &Step) -> Outcome<()> {
     };
     placed.map_err(|e| steps.fault(step, e))?;
     Ok(())
+}
+
+/// Executes a `WRITE_EMBEDDED` step.
+pub fn write_embedded(setup: &Setup<'_>, plan: &Plan, step: &Step) -> Outcome<()> {
+    let [fd, embedded, size, ..] = step.args;
+    let file = FilePlan { embedded: embedded as u32, size, ..FilePlan::default() };
+    let path = plan.path(u64::from(step.object))?;
+    Opening { setup, plan: file, path }.write(fd as i32)
 }
 
 impl Opening<'_> {

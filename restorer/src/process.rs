@@ -205,6 +205,7 @@ impl Building<'_> {
                 Ok(())
             }
             op::OPEN_FILE => files::open(setup, steps, step),
+            op::WRITE_EMBEDDED => files::write_embedded(setup, steps.plan, step),
             op::THREAD => {
                 let ids = self.threads.start(step.args[0] as u32)?;
                 self.tids.push(ids);

@@ -19,21 +19,17 @@ const REFUSED: i32 = 3;
 const NO_PROCESS: i32 = 4;
 
 /// States of `refused.c`, and words of which one must be in the message.
-const STATES: [(&str, &[&str]); 14] = [
+const STATES: [(&str, &[&str]); 10] = [
     ("child", &["child"]),
     ("zombie-child", &["child"]),
     ("socket", &["socket"]),
     ("inet", &["socket"]),
-    ("epoll", &["epoll"]),
-    ("timerfd", &["timerfd"]),
-    ("signalfd", &["signalfd"]),
-    ("inotify", &["inotify"]),
     ("shared", &["shared"]),
     ("sysv", &["shared", "sysv"]),
-    ("lock", &["lock"]),
     ("memfd", &["memfd", "shared"]),
     ("outside-pipe", &["pipe"]),
     ("seccomp", &["seccomp"]),
+    ("pidfd", &["pidfd"]),
 ];
 
 /// All cases.
@@ -44,7 +40,7 @@ pub fn cases() -> Vec<Case> {
             Case::new(format!("refused::{state}"), false, move || refused(&[state], &[words]))
         })
         .collect();
-    let together = ["child", "socket", "epoll", "shared", "timerfd"];
+    let together = ["child", "socket", "shared", "pidfd"];
     all.push(Case::new("refused::all_at_once", false, move || {
         let words: Vec<&[&str]> = together.iter().map(std::slice::from_ref).collect();
         refused(&together, &words)

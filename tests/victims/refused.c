@@ -3,14 +3,9 @@
 #include "victim.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sys/epoll.h>
-#include <sys/file.h>
-#include <sys/inotify.h>
 #include <sys/ptrace.h>
 #include <sys/shm.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
@@ -37,16 +32,8 @@ static void make(const char *what)
 	} else if (!strcmp(what, "inet")) {
 		int s = MUST(socket(AF_INET, SOCK_STREAM, 0));
 		MUST(listen(s, 1));
-	} else if (!strcmp(what, "epoll")) {
-		MUST(epoll_create1(0));
-	} else if (!strcmp(what, "timerfd")) {
-		MUST(timerfd_create(CLOCK_MONOTONIC, 0));
-	} else if (!strcmp(what, "signalfd")) {
-		sigset_t set;
-		sigemptyset(&set);
-		MUST(signalfd(-1, &set, 0));
-	} else if (!strcmp(what, "inotify")) {
-		MUST(inotify_init());
+	} else if (!strcmp(what, "pidfd")) {
+		MUST(syscall(SYS_pidfd_open, getpid(), 0));
 	} else if (!strcmp(what, "shared")) {
 		char *p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 		CHECK(p != MAP_FAILED, "mmap");
@@ -55,9 +42,6 @@ static void make(const char *what)
 		int id = MUST(shmget(IPC_PRIVATE, 4096, 0600));
 		CHECK(shmat(id, NULL, 0) != (void *)-1, "shmat");
 		MUST(shmctl(id, IPC_RMID, NULL));
-	} else if (!strcmp(what, "lock")) {
-		int fd = MUST(open("locked.txt", O_RDWR | O_CREAT, 0600));
-		MUST(flock(fd, LOCK_EX));
 	} else if (!strcmp(what, "memfd")) {
 		int fd = MUST(memfd_create("shared", 0));
 		MUST(ftruncate(fd, 4096));

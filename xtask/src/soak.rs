@@ -37,22 +37,56 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
 }
 
+/// Bytes of memory that a reader of hostile images may take, in MiB: some copies of the largest.
+const FUZZ_MEMORY: u32 = 512;
+
 /// Runs one fuzz target; it is no member of the workspace, as it needs a nightly toolchain.
 pub fn fuzz(options: &FuzzOptions) -> Result<(), Failure> {
-    // Not cargo::command: CARGO names the stable toolchain's cargo, which knows no "+nightly".
-    let status = std::process::Command::new("cargo")
-        .current_dir(cargo::root())
-        .env_remove("RUSTUP_TOOLCHAIN")
-        .args(["+nightly", "fuzz", "run", &options.target, "--"])
+    let bin = fuzzer()?;
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let paths = std::iter::once(bin).chain(std::env::split_paths(&path));
+    let status = nightly(&["fuzz", "run"])
+        .env("PATH", std::env::join_paths(paths)?)
+        // Memory safety is the compiler's: there is no unsafe code in these readers.
+        .args(["--sanitizer", "none", &options.target, "--"])
         .arg(format!("-max_total_time={}", options.seconds))
+        .arg(format!("-rss_limit_mb={FUZZ_MEMORY}"))
         .status()?;
     if status.success() {
         Ok(())
     } else {
-        Err(format!(
-            "cargo fuzz failed ({status}); it needs \"rustup toolchain install nightly\" and \
-             \"cargo install cargo-fuzz\", and it leaves what it found in fuzz/artifacts/"
-        )
-        .into())
+        Err(format!("{} failed ({status}); what it found is in fuzz/artifacts/", options.target)
+            .into())
     }
+}
+
+/// The nightly toolchain's cargo. Not cargo::command: CARGO names the stable one, which knows no
+/// "+nightly".
+fn nightly(words: &[&str]) -> std::process::Command {
+    let mut command = std::process::Command::new("cargo");
+    command.current_dir(cargo::root()).env_remove("RUSTUP_TOOLCHAIN").arg("+nightly").args(words);
+    command
+}
+
+/// Where cargo-fuzz is; toolchain and program are installed where they are missing, the program
+/// below target/.
+fn fuzzer() -> Result<std::path::PathBuf, Failure> {
+    let root = cargo::target().join("tools");
+    if !nightly(&["--version"]).output()?.status.success() {
+        println!("installing the nightly toolchain, which fuzzing needs");
+        let words = ["toolchain", "install", "nightly", "--profile", "minimal"];
+        let status = std::process::Command::new("rustup").args(words).status()?;
+        if !status.success() {
+            return Err(format!("rustup could not install the nightly toolchain ({status})").into());
+        }
+    }
+    if !root.join("bin/cargo-fuzz").exists() {
+        println!("installing cargo-fuzz to {}", root.display());
+        let status =
+            cargo::command(&["install", "--locked", "cargo-fuzz", "--root"]).arg(&root).status()?;
+        if !status.success() {
+            return Err(format!("cargo could not install cargo-fuzz ({status})").into());
+        }
+    }
+    Ok(root.join("bin"))
 }

@@ -166,6 +166,7 @@ pub(super) fn tree(source: image_format::model::Source, process: Process, files:
         files: files.open,
         pipes: files.pipes,
         terminals: files.terminals,
+        shared: files.shared,
     }
 }
 

@@ -188,6 +188,7 @@ impl Session {
         };
         let process = model::process(parts, &files)?;
         let embeds = std::mem::take(&mut files.embeds);
+        warnings.append(&mut files.notes);
         let tree = model::tree(source::source(proc, generation), process, files);
         self.survey = Some(survey);
         Ok(Captured { tree, embeds, warnings })

@@ -8,7 +8,8 @@ use image_format::container::{hash_data, kind, HASH_BLOCK};
 use image_format::model::{Contents, FileObject, Tree};
 use linker::{ChainWriter, ChunkHead, ImageMap, Layout, LinkError, PlanOptions};
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of an embedded file that become a chunk; whole blocks, so that the hash of the file can
@@ -97,14 +98,24 @@ impl<'a> Composer<'a> {
         let mut buffer = Vec::new();
         for embed in &captured.embeds {
             let error = |source| PageError::File { what: embed.what.clone(), source };
-            let mut file = std::fs::File::open(&embed.open).map_err(error)?;
+            let file = std::fs::File::open(&embed.open).map_err(error)?;
+            // Holes need not be stored; a hash is of all bytes, though.
+            let sparse = embed.hash.is_none();
             buffer.resize(PIECE, 0);
             let mut whole = 0;
             let mut offset = 0;
+            let mut end = if sparse { 0 } else { embed.size };
             while offset < embed.size {
-                let want = (embed.size - offset).min(buffer.len() as u64) as usize;
+                if offset >= end {
+                    let found = seek(&file, offset, libc::SEEK_DATA).map_err(error)?;
+                    let Some(start) = found.filter(|&at| at < embed.size) else { break };
+                    offset = start;
+                    end = seek(&file, start, libc::SEEK_HOLE).map_err(error)?.unwrap_or(embed.size);
+                    end = end.clamp(start + 1, embed.size);
+                }
+                let want = (end - offset).min(buffer.len() as u64) as usize;
                 let piece = &mut buffer[..want];
-                file.read_exact(piece).map_err(|source| match source.kind() {
+                file.read_exact_at(piece, offset).map_err(|source| match source.kind() {
                     std::io::ErrorKind::UnexpectedEof => {
                         PageError::FileChanged { what: embed.what.clone() }
                     }
@@ -147,6 +158,19 @@ impl<'a> Composer<'a> {
         let padding = vec![0; head.tail_padding];
         self.sink.write_at(head.offset, &[&head.bytes, data, &padding])?;
         Ok(())
+    }
+}
+
+/// Where the next data or hole of a file begins, at or after `offset`, in bytes; none when no data
+/// follows. A file system that does not know holes has data everywhere.
+fn seek(file: &std::fs::File, offset: u64, whence: libc::c_int) -> std::io::Result<Option<u64>> {
+    // SAFETY: takes numbers only. Nothing else uses the position of this descriptor.
+    let at = unsafe { libc::lseek(file.as_raw_fd(), offset as libc::off_t, whence) };
+    match nix::errno::Errno::result(at) {
+        Ok(at) => Ok(Some(at as u64)),
+        Err(nix::errno::Errno::EINVAL) if whence == libc::SEEK_DATA => Ok(Some(offset)),
+        Err(nix::errno::Errno::ENXIO | nix::errno::Errno::EINVAL) => Ok(None),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -4,7 +4,8 @@ use super::read::Image;
 use crate::words::size;
 use image_format::arch::x86_64::missing;
 use image_format::model::{
-    vma, Backing, Contents, Cpu, FileObject, Mapping, OpenFile, Process, SigInfo, Thread, Tree,
+    vma, Backing, Contents, Cpu, FileObject, Mapping, OpenFile, Process, SharedOrigin, SigInfo,
+    Thread, Tree,
 };
 use std::fmt::Write;
 
@@ -175,6 +176,7 @@ fn what(process: &Process, mapping: &Mapping) -> String {
             String::from("[stack]")
         }
         Backing::Anonymous => String::new(),
+        Backing::Shared { shared, offset } => format!("shared memory {shared} at {offset:#x}"),
     }
 }
 
@@ -249,11 +251,37 @@ fn open_file(tree: &Tree, file: &OpenFile) -> String {
             let path = tree.terminals.get(*terminal as usize).map(|found| found.path.text());
             format!("terminal {}", path.unwrap_or_default())
         }
+        FileObject::Epoll { interests } => format!("epoll set of {}", interests.len()),
+        FileObject::TimerFd { clock, remaining_ns, interval_ns, .. } => format!(
+            "timerfd (clock {clock}, {} us left, every {} us)",
+            remaining_ns / 1000,
+            interval_ns / 1000
+        ),
+        FileObject::SignalFd { mask } => format!("signalfd (signals {mask:#x})"),
+        FileObject::Inotify { watches } => {
+            let paths: Vec<String> = watches.iter().map(|watch| watch.path.text()).collect();
+            format!("inotify on {}", paths.join(", "))
+        }
+        FileObject::Shared { shared } => shared_memory(tree, *shared),
+        FileObject::Fifo { path, pipe, .. } => {
+            let held = tree.pipes.get(*pipe as usize).map_or(0, |pipe| pipe.data.0.len());
+            format!("{path} (named pipe, {held} bytes inside)")
+        }
         FileObject::Inherited { stdio, was } => {
             format!("the resuming command's descriptor {stdio} (was {was})")
         }
     };
     format!("{access:2}  {object}")
+}
+
+fn shared_memory(tree: &Tree, index: u32) -> String {
+    let Some(memory) = tree.shared.get(index as usize) else { return String::from("(missing)") };
+    match &memory.origin {
+        SharedOrigin::Memory { name, .. } => {
+            format!("shared memory {index} \"{name}\" ({}, travels along)", size(memory.size))
+        }
+        SharedOrigin::File { path, .. } => format!("{path} ({}, shared)", size(memory.size)),
+    }
 }
 
 fn signals(out: &mut String, process: &Process) {
@@ -333,7 +361,8 @@ fn needs(out: &mut String, image: &Image) {
             }
             FileObject::Directory { path }
             | FileObject::PathOnly { path }
-            | FileObject::Device { path, .. } => path,
+            | FileObject::Device { path, .. }
+            | FileObject::Fifo { path, .. } => path,
             _ => continue,
         };
         let _ = writeln!(out, "  file       {needed}");

@@ -17,7 +17,35 @@ record! {
         pub owner: [i32; 2],
         /// F_SETSIG; 0 is the default.
         pub signal: i32,
+        /// Locks and leases that belong to the description.
+        pub locks: Vec<FileLock>,
     }
+}
+
+record! {
+    /// A lock on a file, or a lease.
+    pub struct FileLock {
+        /// One of [`lock`].
+        pub kind: u32,
+        /// Exclusive (a write lock or write lease), not shared.
+        pub exclusive: bool,
+        /// First byte.
+        pub start: u64,
+        /// Length in bytes; 0 reaches to the end of the file, however it grows.
+        pub len: u64,
+    }
+}
+
+/// Kinds of locks ([`FileLock::kind`]).
+pub mod lock {
+    /// flock(2).
+    pub const FLOCK: u32 = 1;
+    /// fcntl(2), F_SETLK: belongs to the process, not to the description.
+    pub const POSIX: u32 = 2;
+    /// fcntl(2), F_OFD_SETLK.
+    pub const OFD: u32 = 3;
+    /// fcntl(2), F_SETLEASE.
+    pub const LEASE: u32 = 4;
 }
 
 variant! {
@@ -87,6 +115,112 @@ variant! {
             /// What it was, for messages.
             was: Bytes,
         },
+        /// An epoll(7) set.
+        10 => Epoll {
+            /// What it watches, in the kernel's order.
+            interests: Vec<Interest>,
+        },
+        /// A timer of timerfd_create(2).
+        11 => TimerFd {
+            /// Clock.
+            clock: i32,
+            /// Flags of timerfd_settime(2).
+            flags: u32,
+            /// Interval in nanoseconds.
+            interval_ns: u64,
+            /// Remaining time in nanoseconds; 0 when disarmed.
+            remaining_ns: u64,
+            /// Expirations that were not read.
+            ticks: u64,
+        },
+        /// A descriptor of signalfd(2).
+        12 => SignalFd {
+            /// Signals that it takes.
+            mask: u64,
+        },
+        /// An inotify(7) instance; events that were not read are lost.
+        13 => Inotify {
+            /// Its watches, ascending by descriptor.
+            watches: Vec<Watch>,
+        },
+        /// Memory of [`super::Tree::shared`] as a file (memfd_create(2)).
+        14 => Shared {
+            /// Index of the memory.
+            shared: u32,
+        },
+        /// A named pipe (fifo(7)).
+        15 => Fifo {
+            /// Absolute path.
+            path: Bytes,
+            /// Permission bits.
+            mode: u32,
+            /// Index of the pipe with its contents.
+            pipe: u32,
+        },
+    }
+}
+
+record! {
+    /// What an epoll set watches (epoll_ctl(2)).
+    pub struct Interest {
+        /// Number under which it was added; it may lead elsewhere by now.
+        pub fd: u32,
+        /// Index in [`super::Tree::files`] of what is watched.
+        pub file: u32,
+        /// Events and flags.
+        pub events: u32,
+        /// The user's datum.
+        pub data: u64,
+    }
+}
+
+record! {
+    /// A watch of inotify_add_watch(2).
+    pub struct Watch {
+        /// Watch descriptor.
+        pub wd: u32,
+        /// Absolute path of what is watched.
+        pub path: Bytes,
+        /// Events and flags.
+        pub mask: u32,
+    }
+}
+
+record! {
+    /// Memory that may be mapped by several processes, at several places, or be open as a file.
+    pub struct SharedMemory {
+        /// Device and inode number at the dump.
+        pub inode: [u64; 2],
+        /// Size in bytes.
+        pub size: u64,
+        /// Permission bits.
+        pub mode: u32,
+        /// What it is.
+        pub origin: SharedOrigin,
+    }
+}
+
+variant! {
+    /// What shared memory is.
+    pub enum SharedOrigin {
+        /// A memfd, or anonymous memory that is mapped MAP_SHARED: comes back as a memfd.
+        1 => Memory {
+            /// Name given to memfd_create(2).
+            name: Bytes,
+            /// Seals (fcntl(2), F_GET_SEALS).
+            seals: u32,
+            /// Number under which the contents travel along.
+            embedded: u32,
+        },
+        /// A file under its path, mapped MAP_SHARED.
+        2 => File {
+            /// Absolute path.
+            path: Bytes,
+            /// Some mapping of it is, or may become, writable.
+            writable: bool,
+            /// What is known of its contents.
+            contents: Contents,
+        },
     }
 }
 
@@ -153,5 +287,7 @@ record! {
         pub file: u32,
         /// FD_CLOEXEC.
         pub cloexec: bool,
+        /// POSIX locks of the process on the file that were set through it.
+        pub locks: Vec<FileLock>,
     }
 }

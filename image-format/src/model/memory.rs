@@ -127,6 +127,13 @@ variant! {
             /// instead of being copied into anonymous memory.
             from_image: bool,
         },
+        /// A shared mapping of memory of [`super::Tree::shared`].
+        3 => Shared {
+            /// Index of the memory.
+            shared: u32,
+            /// Offset in it in bytes.
+            offset: u64,
+        },
     }
 }
 

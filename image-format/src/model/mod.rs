@@ -32,6 +32,8 @@ record! {
         pub pipes: Vec<Pipe>,
         /// Terminals, controlling or merely open.
         pub terminals: Vec<Terminal>,
+        /// Memory that is shared or open as a file, each once.
+        pub shared: Vec<SharedMemory>,
     }
 }
 

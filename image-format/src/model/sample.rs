@@ -97,7 +97,7 @@ pub fn process(pid: u32) -> Process {
             exe: "/bin/true".into(),
             lock_future: 0,
         },
-        descriptors: vec![Descriptor { fd: 0, file: 0, cloexec: false }],
+        descriptors: vec![Descriptor { fd: 0, file: 0, cloexec: false, locks: vec![] }],
         credentials: Credentials {
             uids: [0; 4],
             gids: [0; 4],
@@ -145,8 +145,10 @@ pub fn tree() -> Tree {
             object: FileObject::EventFd { count: 3, semaphore: false },
             owner: [0; 2],
             signal: 0,
+            locks: vec![],
         }],
         pipes: vec![],
         terminals: vec![],
+        shared: vec![],
     }
 }

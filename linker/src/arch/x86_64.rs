@@ -17,16 +17,20 @@ macro_rules! calls {
 }
 
 calls! {
+    READ 0 "read";
     OPEN 2 "open";
     CLOSE 3 "close";
     LSEEK 8 "lseek";
     MMAP 9 "mmap";
     MPROTECT 10 "mprotect";
     RT_SIGACTION 13 "rt_sigaction";
+    IOCTL 16 "ioctl";
     MADVISE 28 "madvise";
     SETITIMER 38 "setitimer";
     FCNTL 72 "fcntl";
+    FLOCK 73 "flock";
     CHDIR 80 "chdir";
+    FCHMOD 91 "fchmod";
     UMASK 95 "umask";
     SETUID_RES 117 "setresuid";
     SETGID_RES 119 "setresgid";
@@ -35,20 +39,30 @@ calls! {
     SETFSGID 123 "setfsgid";
     RT_SIGQUEUEINFO 129 "rt_sigqueueinfo";
     SIGALTSTACK 131 "sigaltstack";
+    MKNOD 133 "mknod";
     PERSONALITY 135 "personality";
     SETPRIORITY 141 "setpriority";
     MLOCKALL 151 "mlockall";
     PRCTL 157 "prctl";
     CHROOT 161 "chroot";
     SET_TID_ADDRESS 218 "set_tid_address";
+    EPOLL_CTL 233 "epoll_ctl";
     IOPRIO_SET 251 "ioprio_set";
+    INOTIFY_ADD_WATCH 254 "inotify_add_watch";
+    INOTIFY_RM_WATCH 255 "inotify_rm_watch";
     SET_ROBUST_LIST 273 "set_robust_list";
+    TIMERFD_CREATE 283 "timerfd_create";
+    TIMERFD_SETTIME 286 "timerfd_settime";
+    SIGNALFD4 289 "signalfd4";
     EVENTFD2 290 "eventfd2";
+    EPOLL_CREATE1 291 "epoll_create1";
     DUP3 292 "dup3";
     PIPE2 293 "pipe2";
+    INOTIFY_INIT1 294 "inotify_init1";
     RT_TGSIGQUEUEINFO 297 "rt_tgsigqueueinfo";
     PRLIMIT64 302 "prlimit64";
     SCHED_SETATTR 314 "sched_setattr";
+    MEMFD_CREATE 319 "memfd_create";
     MLOCK2 325 "mlock2";
     RSEQ 334 "rseq";
     CLOSE_RANGE 436 "close_range";
@@ -132,6 +146,14 @@ pub fn slot(thread: &Thread, slot: u64) -> Option<(Vec<u8>, Registers)> {
     regs.rax = reissue.nr;
     regs.rip = slot;
     Some((bytes, regs))
+}
+
+/// The kernel's struct epoll_event, which is packed here: events, then the user's datum.
+pub fn epoll_event(events: u32, data: u64) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    bytes[..4].copy_from_slice(&events.to_le_bytes());
+    bytes[4..].copy_from_slice(&data.to_le_bytes());
+    bytes
 }
 
 /// The kernel's struct ucontext for `regs`; the restorer adds the floating-point state.

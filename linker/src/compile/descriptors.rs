@@ -13,52 +13,71 @@ use image_format::plan::{arg, file_flag, hash_kind, op, Expect, FilePlan};
 use std::collections::BTreeMap;
 
 const O_WRONLY: u32 = 1;
-const O_RDWR: u32 = 2;
-const O_ACCMODE: u32 = 3;
+pub(super) const O_RDWR: u32 = 2;
+pub(super) const O_ACCMODE: u32 = 3;
 const O_CREAT: u32 = 0o100;
 const O_EXCL: u32 = 0o200;
 const O_TRUNC: u32 = 0o1000;
-const O_APPEND: u32 = 0o2000;
-const O_NONBLOCK: u32 = 0o4000;
+pub(super) const O_APPEND: u32 = 0o2000;
+pub(super) const O_NONBLOCK: u32 = 0o4000;
 const O_ASYNC: u32 = 0o20000;
 const O_DIRECT: u32 = 0o40000;
 const O_DIRECTORY: u32 = 0o200_000;
 const O_CLOEXEC: u32 = 0o2_000_000;
 const O_PATH: u32 = 0o10_000_000;
-const F_SETFL: u64 = 4;
+pub(super) const F_SETFL: u64 = 4;
 const F_SETSIG: u64 = 10;
 const F_SETOWN_EX: u64 = 15;
 const F_SETPIPE_SZ: u64 = 1031;
 const EFD_SEMAPHORE: u64 = 1;
+/// Flags that are not given to open(2): they act once, or cannot be set by it.
+pub(super) const ONCE: u32 = O_CREAT | O_EXCL | O_TRUNC | O_ASYNC;
+
+/// Index of an open file description -> its descriptors: number, close-on-exec.
+pub(super) type Uses = BTreeMap<u32, Vec<(u32, bool)>>;
 
 impl ProcessCompiler<'_> {
     pub(super) fn descriptors(&mut self) -> Result<(), LinkError> {
         let last = u64::from(self.first_temporary + super::TEMPORARIES - 1);
         self.must("inherited descriptors", nr::CLOSE_RANGE, [0, last, 0, 0, 0, 0]);
-        // File index -> its descriptors: number, close-on-exec.
-        let mut uses: BTreeMap<u32, Vec<(u32, bool)>> = BTreeMap::new();
+        let mut uses = Uses::new();
         for d in &self.process.descriptors {
             uses.entry(d.file).or_default().push((d.fd, d.cloexec));
         }
-        let mut pipes: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        // Descriptions of one object are made together.
+        let [mut pipes, mut fifos, mut shared] = [const { BTreeMap::<u32, Vec<u32>>::new() }; 3];
         for &index in uses.keys() {
             let file = &self.file_at(index)?;
-            if let FileObject::PipeEnd { pipe } = file.object {
-                pipes.entry(pipe).or_default().push(index);
-                continue;
-            }
-            let temporary = self.first_temporary;
-            self.open(file, temporary, &name(file, &uses[&index]))?;
-            self.place(temporary, &uses[&index], file);
+            let together = match file.object {
+                FileObject::PipeEnd { pipe } => pipes.entry(pipe),
+                FileObject::Fifo { pipe, .. } => fifos.entry(pipe),
+                FileObject::Shared { shared: memory } => shared.entry(memory),
+                _ => {
+                    let temporary = self.first_temporary;
+                    self.open(file, temporary, &name(file, &uses[&index]))?;
+                    self.place(temporary, &uses[&index], file);
+                    continue;
+                }
+            };
+            together.or_default().push(index);
         }
         for (pipe, ends) in &pipes {
             self.pipe(*pipe, ends, &uses)?;
         }
+        for (pipe, ends) in &fifos {
+            self.fifo(*pipe, ends, &uses)?;
+        }
+        for (memory, files) in &shared {
+            self.shared_files(*memory, files, &uses)?;
+        }
+        self.memory_seals();
+        self.interests(&uses)?;
+        self.process_locks();
         Ok(())
     }
 
     /// Duplicates `temporary` to every descriptor of the description and closes it.
-    fn place(&mut self, temporary: u32, uses: &[(u32, bool)], file: &OpenFile) {
+    pub(super) fn place(&mut self, temporary: u32, uses: &[(u32, bool)], file: &OpenFile) {
         let what = name(file, uses);
         if file.owner != [0, 0] {
             let at =
@@ -75,6 +94,7 @@ impl ProcessCompiler<'_> {
             let args = [u64::from(temporary), F_SETFL, u64::from(file.flags), 0, 0, 0];
             self.note(&format!("O_ASYNC of {what}"), nr::FCNTL, args);
         }
+        self.description_locks(file, temporary, &what);
         for &(fd, cloexec) in uses {
             let flags = if cloexec { u64::from(O_CLOEXEC) } else { 0 };
             let args = [u64::from(temporary), u64::from(fd), flags, 0, 0, 0];
@@ -85,7 +105,7 @@ impl ProcessCompiler<'_> {
 
     /// Makes the description and moves it to number `temporary`.
     fn open(&mut self, file: &OpenFile, temporary: u32, what: &str) -> Result<(), LinkError> {
-        let flags = file.flags & !(O_CREAT | O_EXCL | O_TRUNC | O_ASYNC);
+        let flags = file.flags & !ONCE;
         match &file.object {
             FileObject::Regular { path, size, mode, contents } => {
                 let (hash_kind, hash, embedded) = match *contents {
@@ -161,11 +181,11 @@ impl ProcessCompiler<'_> {
             FileObject::Inherited { stdio, .. } => {
                 self.borrow(Arg(u64::from(*stdio), arg::STDIO), 0, temporary, what);
             }
-            FileObject::PipeEnd { .. } => {
-                return Err(LinkError::Model {
-                    pid: self.process.pid,
-                    what: "a pipe end out of place",
-                });
+            _ => {
+                if !self.anonymous(file, temporary, what)? {
+                    let what = "an object out of place";
+                    return Err(LinkError::Model { pid: self.process.pid, what });
+                }
             }
         }
         Ok(())
@@ -192,14 +212,14 @@ impl ProcessCompiler<'_> {
 
     /// A call that makes a descriptor; its number is kept, and the data offset of the word that
     /// holds it is given.
-    fn make(&mut self, what: &str, nr: u32, args: &[Arg]) -> u32 {
+    pub(super) fn make(&mut self, what: &str, nr: u32, args: &[Arg]) -> u32 {
         let word = self.b.words(&[0]);
         self.b.call(what, nr, args, Expect::Success);
         self.b.keep_result(word);
         word
     }
 
-    fn move_to(&mut self, made: Arg, temporary: u32, what: &str) {
+    pub(super) fn move_to(&mut self, made: Arg, temporary: u32, what: &str) {
         self.b.call(what, nr::DUP3, &[made, Arg::fd(temporary), Arg::value(0)], Expect::Success);
         self.b.call(what, nr::CLOSE, &[made], Expect::Success);
     }
@@ -218,12 +238,7 @@ impl ProcessCompiler<'_> {
         }
     }
 
-    fn pipe(
-        &mut self,
-        index: u32,
-        ends: &[u32],
-        uses: &BTreeMap<u32, Vec<(u32, bool)>>,
-    ) -> Result<(), LinkError> {
+    fn pipe(&mut self, index: u32, ends: &[u32], uses: &Uses) -> Result<(), LinkError> {
         let bad = |what| LinkError::Model { pid: self.process.pid, what };
         let pipe: &Pipe =
             self.tree.pipes.get(index as usize).ok_or(bad("a pipe that is not there"))?;
@@ -240,9 +255,7 @@ impl ProcessCompiler<'_> {
         );
         self.move_to(Arg::load(both), reader, &what);
         self.move_to(Arg::load(both + 4), writer, &what);
-        // Unprivileged users cannot always have the larger sizes (fs.pipe-max-size).
-        let args = [u64::from(writer), F_SETPIPE_SZ, u64::from(pipe.capacity), 0, 0, 0];
-        self.note(&format!("capacity of {what}"), nr::FCNTL, args);
+        self.capacity(pipe, writer, &what);
         self.pipe_contents(pipe, writer, &what)?;
         let mut taken = [false; 2];
         for &end in ends {
@@ -252,7 +265,7 @@ impl ProcessCompiler<'_> {
             let from = if taken[side] || file.flags & O_ACCMODE == O_RDWR {
                 // A further description of the same end exists only by way of /proc/PID/fd.
                 let path = self.b.path(format!("/proc/self/fd/{held}").as_bytes());
-                let flags = file.flags & !(O_CREAT | O_EXCL | O_TRUNC | O_ASYNC);
+                let flags = file.flags & !ONCE;
                 let args = [Arg::data(path), Arg::value(u64::from(flags)), Arg::value(0)];
                 let made = self.make(&what, nr::OPEN, &args);
                 self.move_to(Arg::load(made), extra, &what);
@@ -275,7 +288,18 @@ impl ProcessCompiler<'_> {
         Ok(())
     }
 
-    fn pipe_contents(&mut self, pipe: &Pipe, writer: u32, what: &str) -> Result<(), LinkError> {
+    /// Unprivileged users cannot always have the larger sizes (fs.pipe-max-size).
+    pub(super) fn capacity(&mut self, pipe: &Pipe, fd: u32, what: &str) {
+        let args = [u64::from(fd), F_SETPIPE_SZ, u64::from(pipe.capacity), 0, 0, 0];
+        self.note(&format!("capacity of {what}"), nr::FCNTL, args);
+    }
+
+    pub(super) fn pipe_contents(
+        &mut self,
+        pipe: &Pipe,
+        writer: u32,
+        what: &str,
+    ) -> Result<(), LinkError> {
         let at = self.b.data(&pipe.data.0);
         let whole = [pipe.data.0.len() as u32];
         let pieces: &[u32] = if pipe.packets.is_empty() { &whole } else { &pipe.packets };
@@ -292,7 +316,7 @@ impl ProcessCompiler<'_> {
         Ok(())
     }
 
-    fn file_at(&self, index: u32) -> Result<OpenFile, LinkError> {
+    pub(super) fn file_at(&self, index: u32) -> Result<OpenFile, LinkError> {
         self.tree
             .files
             .get(index as usize)
@@ -328,5 +352,11 @@ fn name(file: &OpenFile, uses: &[(u32, bool)]) -> String {
         FileObject::EventFd { .. } => format!("eventfd (descriptor {fd})"),
         FileObject::Tty { .. } => format!("terminal (descriptor {fd})"),
         FileObject::Inherited { was, .. } => format!("{was} (descriptor {fd})"),
+        FileObject::Epoll { .. } => format!("epoll set (descriptor {fd})"),
+        FileObject::TimerFd { .. } => format!("timerfd (descriptor {fd})"),
+        FileObject::SignalFd { .. } => format!("signalfd (descriptor {fd})"),
+        FileObject::Inotify { .. } => format!("inotify (descriptor {fd})"),
+        FileObject::Shared { .. } => format!("shared memory (descriptor {fd})"),
+        FileObject::Fifo { path, .. } => format!("named pipe {path} (descriptor {fd})"),
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The order of a process' steps, and why:
 //!
-//! 1. vdso: while the address space is empty, nothing is in its way;
+//! 1. vdso: while the address space is empty, nothing is in its way; then shared memory;
 //! 2. mappings, writable; 3. page contents; 4. final protections and advice;
 //! 5. the stub; 6. mm fields (heap, arguments);
 //! 7. descriptors, by absolute paths, then working directory and root;
@@ -13,7 +13,9 @@
 mod builder;
 mod descriptors;
 mod memory;
+mod objects;
 mod process;
+mod shared;
 mod threads;
 
 use crate::arch::x86_64 as arch;
@@ -84,7 +86,7 @@ pub fn compile(
     let first_temporary = max_fd.map_or(3, |fd| fd + 1).max(3);
 
     let mut header = PlanHeader {
-        scratch_fd: first_temporary + TEMPORARIES,
+        scratch_fd: first_temporary + TEMPORARIES + tree.shared.len() as u32,
         max_pid: tree.processes.iter().flat_map(|p| &p.threads).map(|t| t.tid).max().unwrap_or(0),
         monotonic_ns: tree.source.monotonic_ns,
         boottime_ns: tree.source.boottime_ns,
@@ -151,12 +153,14 @@ impl ProcessCompiler<'_> {
         let (first_thread, thread_count) = self.threads(&stub)?;
         let first_step = self.b.begin_steps();
         self.vdso()?;
+        self.shared_memory();
         self.mappings()?;
         self.b.verb(op::FILL, "memory contents", [self.index as u64, 0, 0, 0, 0, 0]);
         self.protections();
         self.stub(&stub)?;
         self.mm_fields()?;
         self.descriptors()?;
+        self.release_shared();
         self.directories();
         self.actions();
         self.attributes();

@@ -3,11 +3,13 @@
 use super::borrow::{borrow, pidfd};
 use super::contents::{recognise, Embed};
 use super::descriptor::{Descriptor, Kind};
-use super::{pipe, sharing, terminal};
+use super::{anonymous, locks, memfd, pipe, sharing, terminal};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
 use crate::capture::proc::Proc;
-use image_format::model::{self, FileObject, OpenFile, Pipe, Terminal};
+use image_format::model::{
+    self, lock, FileLock, FileObject, OpenFile, Pipe, SharedMemory, Terminal,
+};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// What of the descriptors goes into the model.
@@ -17,7 +19,10 @@ pub(in crate::capture) struct Files {
     pub open: Vec<OpenFile>,
     pub pipes: Vec<Pipe>,
     pub terminals: Vec<Terminal>,
+    pub shared: Vec<SharedMemory>,
     pub embeds: Vec<Embed>,
+    /// What is lost, in words.
+    pub notes: Vec<String>,
 }
 
 /// How files are to be treated.
@@ -69,11 +74,12 @@ pub(in crate::capture) fn capture(
     for (i, d) in all.iter().enumerate() {
         if groups[i] == i {
             let borrowed = if d.kind == Kind::PathOnly { None } else { borrow(&pidfd, d.fd) };
-            let object = object(proc, d, borrowed.as_ref(), stat, settings, &mut out)?;
+            let object = object(proc, d, borrowed.as_ref(), stat, settings, all, &mut out)?;
             let (owner, signal) = borrowed.as_ref().map_or(([0; 2], 0), owner);
             index[i] = out.open.len() as u32;
             let flags = d.flags() & !ONCE;
-            out.open.push(OpenFile { flags, offset: d.info.pos, object, owner, signal });
+            let locks = locks_of(d, |kind| kind != lock::POSIX);
+            out.open.push(OpenFile { flags, offset: d.info.pos, object, owner, signal, locks });
         } else {
             index[i] = index[groups[i]];
         }
@@ -81,9 +87,17 @@ pub(in crate::capture) fn capture(
             fd: d.fd,
             file: index[i],
             cloexec: d.info.flags & libc::O_CLOEXEC as u32 != 0,
+            // The kernel shows them with each duplicate of the description.
+            locks: if groups[i] == i { locks_of(d, |kind| kind == lock::POSIX) } else { vec![] },
         });
     }
+    anonymous::resolve(proc.pid(), all, &index, &mut out.open)?;
     Ok(out)
+}
+
+/// The locks of some kinds that fdinfo shows.
+fn locks_of(d: &Descriptor, wanted: impl Fn(u32) -> bool) -> Vec<FileLock> {
+    d.info.locks.iter().filter_map(|text| locks::parse(text)).filter(|l| wanted(l.kind)).collect()
 }
 
 fn object(
@@ -92,6 +106,7 @@ fn object(
     borrowed: Option<&OwnedFd>,
     stat: &Stat,
     settings: Settings,
+    all: &[Descriptor],
     out: &mut Files,
 ) -> Result<FileObject> {
     let path = || d.path().to_vec().into();
@@ -122,6 +137,23 @@ fn object(
         Kind::EventFd => {
             let (count, semaphore) = d.info.eventfd.unwrap_or_default();
             FileObject::EventFd { count, semaphore }
+        }
+        Kind::Epoll => FileObject::Epoll { interests: Vec::new() },
+        Kind::TimerFd => anonymous::timer(proc, d, borrowed),
+        Kind::SignalFd => FileObject::SignalFd { mask: d.info.sigmask.unwrap_or_default() },
+        Kind::Inotify => {
+            let unread = anonymous::unread(borrowed);
+            if unread > 0 {
+                out.notes.push(format!(
+                    "descriptor {} (inotify): {unread} bytes of events that were not read are lost",
+                    d.fd
+                ));
+            }
+            anonymous::inotify(proc, d, all)?
+        }
+        Kind::Memfd => FileObject::Shared { shared: memfd::index(proc, d, borrowed, out) },
+        Kind::Fifo => {
+            FileObject::Fifo { path: path(), mode, pipe: fifo_index(proc, d, borrowed, out)? }
         }
         Kind::Tty => {
             let known = out.terminals.iter().position(|t| t.rdev == d.stat.st_rdev);
@@ -165,5 +197,19 @@ fn pipe_index(proc: &Proc, d: &Descriptor, out: &mut Files) -> Result<u32> {
         return Ok(i as u32);
     }
     out.pipes.push(pipe::read(proc, d, packets)?);
+    Ok(out.pipes.len() as u32 - 1)
+}
+
+fn fifo_index(
+    proc: &Proc,
+    d: &Descriptor,
+    borrowed: Option<&OwnedFd>,
+    out: &mut Files,
+) -> Result<u32> {
+    let inode = d.stat.st_ino;
+    if let Some(i) = out.pipes.iter().position(|p| p.inode == inode) {
+        return Ok(i as u32);
+    }
+    out.pipes.push(pipe::read_named(proc, d, borrowed)?);
     Ok(out.pipes.len() as u32 - 1)
 }

@@ -15,6 +15,8 @@ const TTY_MAJORS: [std::ops::RangeInclusive<u64>; 3] = [4..=5, 136..=143, 204..=
 const PTMX: (u64, u64) = (5, 2);
 /// statfs(2) type of /proc.
 const PROC_MAGIC: i64 = 0x9fa0;
+/// statfs(2) type of hugetlbfs.
+const HUGETLBFS_MAGIC: i64 = 0x9584_58f6;
 
 /// What a descriptor leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +35,18 @@ pub(in crate::capture) enum Kind {
     Pipe,
     /// An eventfd.
     EventFd,
+    /// An epoll set.
+    Epoll,
+    /// A timer.
+    TimerFd,
+    /// Signals as a file.
+    SignalFd,
+    /// An inotify instance.
+    Inotify,
+    /// Memory as a file.
+    Memfd,
+    /// A named pipe.
+    Fifo,
     /// A terminal.
     Tty,
     /// One of standard input, output and error, leading outside.
@@ -153,11 +167,16 @@ fn classify(proc: &Proc, d: &Descriptor, ends: &Ends) -> Kind {
 }
 
 fn regular(proc: &Proc, d: &Descriptor) -> Kind {
-    if d.link.starts_with(b"/memfd:") {
-        return refused("is memory shared as a file (memfd)", "it cannot be carried yet: close it");
-    }
     let path = proc.path(&format!("fd/{}", d.fd));
-    let on_proc = statfs(&path).is_ok_and(|s| s.filesystem_type().0 == PROC_MAGIC);
+    let kind = statfs(&path).map_or(0, |s| s.filesystem_type().0);
+    if d.link.starts_with(b"/memfd:") {
+        return if kind == HUGETLBFS_MAGIC {
+            refused("is memory of hugetlb pages (memfd)", "use transparent huge pages instead")
+        } else {
+            Kind::Memfd
+        };
+    }
+    let on_proc = kind == PROC_MAGIC;
     let of_process = d
         .link
         .strip_prefix(b"/proc/")
@@ -198,7 +217,10 @@ fn fifo(d: &Descriptor, ends: &Ends) -> Kind {
     if !d.link.starts_with(b"pipe:") {
         return match d.fd {
             0..=2 => Kind::Outside { stdio: d.fd },
-            _ => refused("is a named pipe", "named pipes cannot be carried yet: close it"),
+            _ if d.link.ends_with(b" (deleted)") => {
+                refused("is a named pipe that was removed", "close it first")
+            }
+            _ => Kind::Fifo,
         };
     }
     if ends.both(d.stat.st_ino) {
@@ -220,10 +242,11 @@ fn anonymous(d: &Descriptor) -> Kind {
     match name {
         b"[eventfd]" if d.info.eventfd.is_some() => Kind::EventFd,
         b"[eventfd]" => refused("is an eventfd whose counter this kernel does not show", REMEDY),
-        b"[eventpoll]" => refused("is an epoll instance", REMEDY),
-        b"[timerfd]" => refused("is a timerfd", REMEDY),
-        b"[signalfd]" => refused("is a signalfd", REMEDY),
-        b"inotify" => refused("is an inotify instance", REMEDY),
+        b"[eventpoll]" => Kind::Epoll,
+        b"[timerfd]" => Kind::TimerFd,
+        b"[signalfd]" if d.info.sigmask.is_some() => Kind::SignalFd,
+        b"[signalfd]" => refused("is a signalfd whose signals this kernel does not show", REMEDY),
+        b"inotify" => Kind::Inotify,
         b"[fanotify]" => refused("is a fanotify group", REMEDY),
         b"[io_uring]" => refused("is an io_uring", REMEDY),
         b"[userfaultfd]" => refused("is a userfaultfd", REMEDY),

@@ -1,12 +1,16 @@
 //! Descriptors: what each leads to, which share an open file description.
 
+mod anonymous;
 mod borrow;
 mod contents;
 mod describe;
 mod descriptor;
+mod locks;
+mod memfd;
 mod pipe;
 mod sharing;
 mod terminal;
+mod watches;
 
 pub use contents::Embed;
 pub(super) use describe::{capture, Files, Settings};
@@ -22,12 +26,12 @@ pub(super) fn refusals(all: &[Descriptor]) -> Vec<Refusal> {
         let object = format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link));
         if let Kind::Refused { reason, remedy } = &d.kind {
             refusals.push(Refusal::new(object, reason.clone(), *remedy));
-        } else if let Some(lock) = d.info.locks.first() {
+        } else if let Some(lock) = d.info.locks.iter().find(|l| locks::parse(l).is_none()) {
             let lock = String::from_utf8_lossy(lock);
             refusals.push(Refusal::new(
                 object,
-                format!("holds a lock or lease on the file ({lock})"),
-                "locks cannot be carried yet: dump the program when it holds none",
+                format!("holds a lock that cannot be set again ({lock})"),
+                "dump the program when it does not hold it",
             ));
         }
     }
@@ -39,7 +43,7 @@ pub(super) fn estimate(all: &[Descriptor], embed_limit: u64) -> u64 {
     let size = |d: &Descriptor| d.stat.st_size.max(0) as u64;
     all.iter()
         .filter(|d| match d.kind {
-            Kind::Unlinked => true,
+            Kind::Unlinked | Kind::Memfd => true,
             Kind::Regular => size(d) <= embed_limit,
             _ => false,
         })

@@ -13,8 +13,11 @@ use nix::unistd::pipe2;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
+
+/// Bytes that a pipe holds unless told otherwise (pipe(7)).
+const PIPE_SIZE: u32 = 64 << 10;
 
 /// What the descriptors of a process say about each pipe: read ends, write ends, standard ones.
 #[derive(Debug, Default)]
@@ -83,10 +86,25 @@ pub(in crate::capture) fn foreign_holders(pid: u32, all: &[Descriptor]) -> Vec<R
     for d in all.iter().filter(|d| d.kind == Kind::Pipe) {
         inside.entry(d.link.clone()).or_insert(d.fd);
     }
-    if inside.is_empty() {
-        return Vec::new();
-    }
     let mut refusals = Vec::new();
+    if inside.is_empty() {
+        return refusals;
+    }
+    others(pid, |other, link| {
+        if let Some(ours) = inside.remove(link) {
+            refusals.push(Refusal::new(
+                format!("descriptor {ours} ({})", String::from_utf8_lossy(link)),
+                format!("is a pipe shared with process {other} ({})", name_of(other)),
+                "let that process close it, or end",
+            ));
+        }
+        !inside.is_empty()
+    });
+    refusals
+}
+
+/// Shows what the descriptors of all other processes lead to, until there is no interest.
+fn others(pid: u32, mut show: impl FnMut(u32, &[u8]) -> bool) {
     let own = std::process::id();
     let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     for other in pids.filter_map(|e| number::decimal(e.file_name().as_encoded_bytes())) {
@@ -97,16 +115,40 @@ pub(in crate::capture) fn foreign_holders(pid: u32, all: &[Descriptor]) -> Vec<R
         let Ok(proc) = Proc::open(other) else { continue };
         for fd in proc.numbers("fd").unwrap_or_default() {
             let Ok(link) = proc.try_link(&format!("fd/{fd}")) else { continue };
-            if let Some(ours) = inside.remove(&link) {
-                refusals.push(Refusal::new(
-                    format!("descriptor {ours} ({})", String::from_utf8_lossy(&link)),
-                    format!("is a pipe shared with process {other} ({})", name_of(other)),
-                    "let that process close it, or end",
-                ));
+            if !show(other, &link) {
+                return;
             }
         }
     }
-    refusals
+}
+
+/// Reads a named pipe. What is inside goes along only if nobody else has it open: the others go
+/// on with it otherwise.
+pub(super) fn read_named(proc: &Proc, d: &Descriptor, end: Option<&OwnedFd>) -> Result<Pipe> {
+    let mut pipe = Pipe {
+        inode: d.stat.st_ino,
+        capacity: PIPE_SIZE,
+        data: Vec::new().into(),
+        packets: Vec::new(),
+    };
+    let Some(end) = end else { return Ok(pipe) };
+    let failed = |source: io::Error| CaptureError::File {
+        path: String::from_utf8_lossy(&d.link).into_owned(),
+        what: "look into",
+        source,
+    };
+    pipe.capacity = pipe_size(end).map_err(failed)?;
+    let mut alone = bytes_inside(end).map_err(failed)? > 0;
+    if alone {
+        others(proc.pid(), |_, link| {
+            alone = link != d.link;
+            alone
+        });
+    }
+    if alone {
+        pipe = read(proc, d, d.flags() & libc::O_DIRECT as u32 != 0)?;
+    }
+    Ok(pipe)
 }
 
 /// Reads a pipe without taking anything out of it: its contents are copied into one of ours.
@@ -157,7 +199,7 @@ pub(super) fn read(proc: &Proc, d: &Descriptor, packets: bool) -> Result<Pipe> {
     Ok(pipe)
 }
 
-fn pipe_size(file: &File) -> io::Result<u32> {
+fn pipe_size(file: &impl AsRawFd) -> io::Result<u32> {
     // SAFETY: F_GETPIPE_SZ takes no pointer.
     let size = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETPIPE_SZ) };
     if size < 0 {
@@ -177,7 +219,7 @@ fn set_pipe_size(fd: i32, size: u32) -> io::Result<()> {
     }
 }
 
-fn bytes_inside(file: &File) -> io::Result<usize> {
+fn bytes_inside(file: &impl AsRawFd) -> io::Result<usize> {
     let mut n: libc::c_int = 0;
     // SAFETY: FIONREAD writes one int, which lives over the call.
     let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::FIONREAD, &mut n) };

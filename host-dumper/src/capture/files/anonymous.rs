@@ -1,0 +1,135 @@
+//! Objects without a path: epoll sets, timers, signals, inotify.
+
+use super::descriptor::Descriptor;
+use super::watches;
+use crate::capture::error::{CaptureError, Refusal, Result};
+use crate::capture::proc::fdinfo::{self, TimerState};
+use crate::capture::proc::Proc;
+use image_format::model::{self, FileObject, Interest};
+use std::cmp::Ordering;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+const KCMP_EPOLL_TFD: libc::c_int = 7;
+
+fn refuse(d: &Descriptor, reason: impl Into<String>, remedy: &'static str) -> CaptureError {
+    let object = format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link));
+    CaptureError::Refused(vec![Refusal::new(object, reason, remedy)])
+}
+
+/// A timerfd. Asking the kernel brings the count of expirations up to date, as reading would.
+pub(super) fn timer(proc: &Proc, d: &Descriptor, borrowed: Option<&OwnedFd>) -> FileObject {
+    let mut state: TimerState = d.info.timer;
+    if let Some(file) = borrowed {
+        let mut now = libc::itimerspec {
+            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+        };
+        // SAFETY: the kernel writes one itimerspec.
+        if unsafe { libc::timerfd_gettime(file.as_raw_fd(), &raw mut now) } == 0 {
+            let nanos = |t: libc::timespec| t.tv_sec as u64 * 1_000_000_000 + t.tv_nsec as u64;
+            let again = proc.read(&format!("fdinfo/{}", d.fd)).ok();
+            let again = again.and_then(|text| fdinfo::parse(&text));
+            state.ticks = again.map_or(state.ticks, |info| info.timer.ticks);
+            state.remaining_ns = nanos(now.it_value);
+            state.interval_ns = nanos(now.it_interval);
+        }
+    }
+    FileObject::TimerFd {
+        clock: state.clock,
+        flags: state.flags,
+        interval_ns: state.interval_ns,
+        remaining_ns: state.remaining_ns,
+        ticks: state.ticks,
+    }
+}
+
+/// An inotify instance.
+pub(super) fn inotify(proc: &Proc, d: &Descriptor, all: &[Descriptor]) -> Result<FileObject> {
+    match watches::find(proc, all, &d.info.inotify) {
+        Ok(watches) => Ok(FileObject::Inotify { watches }),
+        Err(mark) => Err(refuse(
+            d,
+            format!("watches inode {} whose path cannot be found", mark.inode),
+            "run dumper as root, or let the program watch something with a path",
+        )),
+    }
+}
+
+/// What an epoll set watches. `index` has the model's index for each of `all`.
+pub(super) fn interests(
+    pid: u32,
+    d: &Descriptor,
+    all: &[Descriptor],
+    index: &[u32],
+) -> Result<Vec<Interest>> {
+    let mut interests = Vec::with_capacity(d.info.epoll.len());
+    for (i, entry) in d.info.epoll.iter().enumerate() {
+        // One number can be there several times, if it was closed and used again meanwhile.
+        let earlier = d.info.epoll[..i].iter().filter(|e| e.fd == entry.fd).count() as u32;
+        let is_it = |other: &Descriptor| is_watched(pid, other.fd, d.fd, entry.fd, earlier);
+        let same = all.iter().position(|other| other.fd == entry.fd && is_it(other));
+        let found = same.or_else(|| all.iter().position(is_it)).ok_or_else(|| {
+            refuse(
+                d,
+                format!("watches what was descriptor {} and is now open elsewhere only", entry.fd),
+                "let the program remove it from the epoll set",
+            )
+        })?;
+        interests.push(Interest {
+            fd: entry.fd,
+            file: index[found],
+            events: entry.events,
+            data: entry.data,
+        });
+    }
+    Ok(interests)
+}
+
+/// Whether descriptor `fd` is what epoll set `set` watches as `watched`, the `nth` with the number.
+fn is_watched(pid: u32, fd: u32, set: u32, watched: u32, nth: u32) -> bool {
+    // struct kcmp_epoll_slot (include/uapi/linux/kcmp.h).
+    let slot = [set, watched, nth];
+    // SAFETY: the kernel reads the three words.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_kcmp,
+            pid,
+            pid,
+            KCMP_EPOLL_TFD,
+            libc::c_ulong::from(fd),
+            &raw const slot,
+        )
+    };
+    result == Ordering::Equal as libc::c_long
+}
+
+/// Events that were not read, in bytes.
+pub(super) fn unread(borrowed: Option<&OwnedFd>) -> u32 {
+    let mut n: libc::c_int = 0;
+    let Some(file) = borrowed else { return 0 };
+    // SAFETY: FIONREAD writes one int.
+    let got = unsafe { libc::ioctl(file.as_raw_fd(), libc::FIONREAD, &raw mut n) };
+    if got == 0 {
+        n.max(0) as u32
+    } else {
+        0
+    }
+}
+
+/// Puts the indices of what they watch into the epoll sets.
+pub(super) fn resolve(
+    pid: u32,
+    all: &[Descriptor],
+    index: &[u32],
+    open: &mut [model::OpenFile],
+) -> Result<()> {
+    for (i, d) in all.iter().enumerate() {
+        let Some(file) = open.get_mut(index[i] as usize) else { continue };
+        if let FileObject::Epoll { interests: found } = &mut file.object {
+            if found.is_empty() {
+                *found = interests(pid, d, all, index)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Memory that is shared or open as a file: made once, before anything is mapped.
+
+use super::arch::nr;
+use super::builder::Arg;
+use super::descriptors::{Uses, F_SETFL, ONCE, O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDWR};
+use super::ProcessCompiler;
+use crate::LinkError;
+use image_format::model::{FileObject, SharedMemory, SharedOrigin};
+use image_format::plan::{op, Expect};
+
+const MFD_ALLOW_SEALING: u64 = 2;
+const F_ADD_SEALS: u64 = 1033;
+/// Permission bits that memfd_create(2) gives.
+const MEMFD_MODE: u32 = 0o777;
+
+impl ProcessCompiler<'_> {
+    /// Number under which memory is open while the plan runs.
+    fn shared_fd(&self, index: u32) -> u32 {
+        self.first_temporary + super::TEMPORARIES + index
+    }
+
+    fn shared_at(&self, index: u32) -> Result<&SharedMemory, LinkError> {
+        let bad = LinkError::Model { pid: self.process.pid, what: "shared memory" };
+        self.tree.shared.get(index as usize).ok_or(bad)
+    }
+
+    /// Makes all shared memory, with its contents.
+    pub(super) fn shared_memory(&mut self) {
+        let tree = self.tree;
+        for (index, memory) in tree.shared.iter().enumerate() {
+            let fd = self.shared_fd(index as u32);
+            let SharedOrigin::Memory { name, embedded, .. } = &memory.origin else { continue };
+            let what = format!("shared memory {name}");
+            let name = self.b.path(&name.0);
+            let args = [Arg::data(name), Arg::value(MFD_ALLOW_SEALING)];
+            let made = self.make(&what, nr::MEMFD_CREATE, &args);
+            self.move_to(Arg::load(made), fd, &what);
+            if memory.mode != MEMFD_MODE {
+                let args = [u64::from(fd), u64::from(memory.mode), 0, 0, 0, 0];
+                self.must(&what, nr::FCHMOD, args);
+            }
+            let args = [u64::from(fd), u64::from(*embedded), memory.size, 0, 0, 0];
+            self.b.verb(op::WRITE_EMBEDDED, &what, args);
+        }
+    }
+
+    /// Seals come after every mapping: some of them forbid to make writable ones.
+    pub(super) fn memory_seals(&mut self) {
+        let tree = self.tree;
+        for (index, memory) in tree.shared.iter().enumerate() {
+            let fd = u64::from(self.shared_fd(index as u32));
+            let SharedOrigin::Memory { name, seals, .. } = &memory.origin else { continue };
+            if *seals != 0 {
+                let what = format!("seals of shared memory {name}");
+                self.must(&what, nr::FCNTL, [fd, F_ADD_SEALS, u64::from(*seals), 0, 0, 0]);
+            }
+        }
+    }
+
+    /// The open file descriptions of shared memory.
+    pub(super) fn shared_files(
+        &mut self,
+        shared: u32,
+        files: &[u32],
+        uses: &Uses,
+    ) -> Result<(), LinkError> {
+        self.shared_at(shared)?;
+        let (held, temporary) = (self.shared_fd(shared), self.first_temporary);
+        let mut first_taken = false;
+        for &index in files {
+            let file = self.file_at(index)?;
+            if !matches!(file.object, FileObject::Shared { .. }) {
+                continue;
+            }
+            let what = format!("shared memory {shared}");
+            let writes = file.flags & O_ACCMODE == O_RDWR;
+            if writes && !first_taken {
+                first_taken = true;
+                let args = [Arg::fd(held), Arg::fd(temporary), Arg::value(0)];
+                self.b.call(&what, nr::DUP3, &args, Expect::Success);
+                let flags = u64::from(file.flags & (O_NONBLOCK | O_APPEND));
+                if flags != 0 {
+                    self.must(&what, nr::FCNTL, [u64::from(temporary), F_SETFL, flags, 0, 0, 0]);
+                }
+            } else {
+                // A further description exists only by way of /proc/PID/fd.
+                let path = self.b.path(format!("/proc/self/fd/{held}").as_bytes());
+                let flags = u64::from(file.flags & !ONCE);
+                let args = [Arg::data(path), Arg::value(flags), Arg::value(0)];
+                let made = self.make(&what, nr::OPEN, &args);
+                self.move_to(Arg::load(made), temporary, &what);
+            }
+            if file.offset != 0 {
+                self.must(&what, nr::LSEEK, [u64::from(temporary), file.offset, 0, 0, 0, 0]);
+            }
+            self.place(temporary, &uses[&index], &file);
+        }
+        Ok(())
+    }
+
+    /// Lets go of the numbers that were held.
+    pub(super) fn release_shared(&mut self) {
+        let count = self.tree.shared.len() as u32;
+        if count > 0 {
+            let (first, last) = (self.shared_fd(0), self.shared_fd(count - 1));
+            let args = [u64::from(first), u64::from(last), 0, 0, 0, 0];
+            self.must("shared memory", nr::CLOSE_RANGE, args);
+        }
+    }
+}
