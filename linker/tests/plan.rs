@@ -96,6 +96,31 @@ fn temporaries_lie_above_every_descriptor() {
 }
 
 #[test]
+fn timers_are_made_in_the_order_of_their_ids() {
+    let mut tree = tree(vec![], vec![thread(100)]);
+    let timer = |id| PosixTimer {
+        id,
+        clock: 1,
+        notify: 0,
+        signal: 34,
+        value: 0,
+        thread: 0,
+        interval_ns: 0,
+        remaining_ns: 1,
+        overrun: 0,
+    };
+    tree.processes[0].timers = [7, 2, 0, 11].map(timer).to_vec();
+    let plan = plan(&tree, &ImageMap::default());
+    let header: PlanHeader = plan.pread_with(0, LE).unwrap();
+    let ids: Vec<u32> = steps_of(&plan)
+        .iter()
+        .filter(|s| s.op == op::TIMER)
+        .map(|s| plan.pread_with(header.data_off as usize + s.args[0] as usize, LE).unwrap())
+        .collect();
+    assert_eq!(ids, [0, 2, 7, 11]);
+}
+
+#[test]
 fn a_dangling_descriptor_is_an_error() {
     let mut tree = tree(vec![anonymous(0x40_0000, 0x40_2000, 3)], vec![thread(100)]);
     tree.processes[0].descriptors[0].file = 7;

@@ -99,7 +99,11 @@ impl ProcessCompiler<'_> {
 
     pub(super) fn timers(&mut self) {
         let process = self.process;
-        for timer in &process.timers {
+        // Before Linux 6.15 a process cannot choose the id of a timer: the kernel counts up, so
+        // that a lower id never comes again. /proc lists the newest first there.
+        let mut timers: Vec<_> = process.timers.iter().collect();
+        timers.sort_by_key(|timer| timer.id);
+        for timer in timers {
             let at = self.b.record(TimerPlan {
                 id: timer.id,
                 clock: timer.clock,
