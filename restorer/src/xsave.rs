@@ -1,15 +1,13 @@
 //! The XSAVE area of a thread, moved from the source's layout into the target's.
 
 use alloc::vec::Vec;
-use image_format::arch::x86_64::{frame, XSAVE_CARRIED};
+use image_format::arch::x86_64::{frame, PKRU, XSAVE_CARRIED};
 use image_format::plan::XsavePlace;
 
 /// The legacy area: x87 and SSE.
 const LEGACY: usize = 512;
 /// The header after it: XSTATE_BV, XCOMP_BV, reserved.
 const HEADER: usize = 64;
-/// Protection-key rights.
-const PKRU: u32 = 9;
 
 /// What the target's processor and kernel offer.
 #[derive(Debug, Clone, Default)]
@@ -95,6 +93,11 @@ pub fn repack(
             .ok_or(XsaveError::Short)?;
         let place = target.components.iter().find(|c| c.id == id);
         let Some(place) = place else {
+            // All zero is the initial state of what programs compute with, and a processor without
+            // the init optimisation says of it that it is in use. Rights need keys.
+            if id == PKRU || bytes.iter().all(|b| *b == 0) {
+                continue;
+            }
             return Err(XsaveError::Missing { id });
         };
         if place.size != component.size {
@@ -166,9 +169,23 @@ mod tests {
         area[512] = 7;
         assert_eq!(repack(&area, &source, &target, &mut out), Ok(()));
         area[512] = 0x27;
+        assert_eq!(repack(&area, &source, &target, &mut out), Ok(()), "all zero");
+        assert_eq!(word(&out, 512), Some(7));
+        area[1100] = 1;
         assert_eq!(repack(&area, &source, &target, &mut out), Err(XsaveError::Missing { id: 5 }));
         assert_eq!(repack(&area[..100], &source, &target, &mut out), Err(XsaveError::Short));
         assert_eq!(repack(&area, &source, &target, &mut out[..600]), Err(XsaveError::Room));
+    }
+
+    #[test]
+    fn rights_without_keys_are_given_up() {
+        let source = [component(9, 576, 8)];
+        let target = Target { xcr0: 7, components: vec![], pkru: None };
+        let mut area = vec![0u8; 584];
+        (area[512], area[513], area[576]) = (3, 2, 0x54);
+        let mut out = vec![0; 4096];
+        assert_eq!(repack(&area, &source, &target, &mut out), Ok(()));
+        assert_eq!(word(&out, 512), Some(3));
     }
 
     #[test]

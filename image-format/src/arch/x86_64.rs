@@ -87,9 +87,13 @@ features! {
     0x80000001 0 3: 27 "rdtscp";
 }
 
-/// Features whose absence cannot make a program fail: hints for speed, or instructions that
-/// older processors execute as no-operations.
-pub const HARMLESS: &[&str] = &["erms", "fsrm", "3dnowprefetch", "cldemote"];
+/// Features whose absence cannot make a program fail: hints for speed, instructions that older
+/// processors execute as no-operations, and protection keys, which no program in an image holds:
+/// one with memory under a key is not dumped.
+pub const HARMLESS: &[&str] = &["erms", "fsrm", "3dnowprefetch", "cldemote", "ospke"];
+
+/// XSAVE component of the protection-key rights.
+pub const PKRU: u32 = 9;
 
 fn bit(leaves: &[CpuLeaf], feature: &Feature) -> bool {
     leaves
@@ -108,7 +112,27 @@ pub fn missing<'a>(source: &'a Cpu, target: &'a Cpu) -> impl Iterator<Item = &'s
     needed(source).filter(|f| !bit(&target.leaves, f)).map(|f| f.name)
 }
 
-/// State components in use on the source that the target does not enable in XCR0, as bits.
+/// State components of the source that the target does not enable in XCR0, as bits; the rights of
+/// protection keys are left out, like the keys.
 pub fn missing_state(source: &Cpu, target: &Cpu) -> u64 {
-    source.xcr0 & XSAVE_CARRIED & !target.xcr0
+    source.xcr0 & XSAVE_CARRIED & !target.xcr0 & !(1 << PKRU)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn cpu(ecx: u32, xcr0: u64) -> Cpu {
+        let leaves = vec![CpuLeaf { leaf: 7, subleaf: 0, regs: [0, 1 << 5, ecx, 0] }];
+        Cpu { name: "".into(), leaves, xcr0, xsave: vec![] }
+    }
+
+    #[test]
+    fn protection_keys_are_no_need() {
+        let (source, target) = (cpu(1 << 4 | 1 << 8, 0x207), cpu(0, 7));
+        assert_eq!(missing(&source, &target).collect::<vec::Vec<_>>(), ["gfni"]);
+        assert_eq!(missing_state(&source, &target), 0);
+        assert_eq!(missing_state(&source, &cpu(0, 3)), 4);
+    }
 }
