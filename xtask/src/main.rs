@@ -1,4 +1,4 @@
-//! The project's chores: `cargo xtask demo | test | bench | soak | fuzz`.
+//! The project's chores: `cargo xtask demo | test | bench | soak | vm | fuzz`.
 
 mod bench;
 mod cargo;
@@ -29,7 +29,8 @@ enum Chore {
     Bench(bench::Options),
     /// Runs the tests with long counts: hundreds of kills, flips over whole images
     Soak(soak::Options),
-    /// Proves the pen-drive driver in virtual machines; arguments go to tests/vm
+    /// Proves journeys between kernels and the pen-drive driver in virtual machines; arguments go
+    /// to tests/vm, --help tells which
     Vm {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -47,11 +48,12 @@ fn main() -> ExitCode {
         Chore::Test => checks::run(),
         Chore::Bench(options) => bench::run(&options),
         Chore::Soak(options) => soak::run(&options),
-        Chore::Vm { arguments } => {
-            let mut words = vec!["run", "--quiet", "--locked", "--package", "vm", "--"];
-            words.extend(arguments.iter().map(String::as_str));
-            cargo::run(&words)
-        }
+        Chore::Vm { arguments } => packages::install(&[packages::COMPILERS, packages::MACHINES])
+            .and_then(|()| {
+                let mut words = checks::MACHINES.to_vec();
+                words.extend(arguments.iter().map(String::as_str));
+                cargo::run(&words)
+            }),
         Chore::Fuzz(options) => soak::fuzz(&options),
     };
     match done {

@@ -40,6 +40,16 @@ pub const VICTIMS: &[Need] = &[
     },
 ];
 
+/// What the virtual machines are made with.
+pub const MACHINES: &[Need] = &[
+    Need { present: Sign::Program("qemu-system-x86_64"), package: "qemu-system-x86" },
+    Need { present: Sign::Program("busybox"), package: "busybox-static" },
+    Need { present: Sign::Program("make"), package: "make" },
+    Need { present: Sign::Program("strip"), package: "binutils" },
+    Need { present: Sign::Program("xz"), package: "xz-utils" },
+    Need { present: Sign::Program("zstd"), package: "zstd" },
+];
+
 impl Sign {
     fn shows(&self) -> bool {
         match self {

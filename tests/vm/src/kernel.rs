@@ -33,6 +33,7 @@ impl Kernel {
             kernel.unpack()?;
             tools::write(&done, "")?;
         }
+        kernel.join_headers()?;
         if !kernel.vmlinux().exists() {
             let image = tools::read(
                 &kernel.root.join("boot").join(format!("vmlinuz-{}-amd64", kernel.version)),
@@ -81,9 +82,19 @@ impl Kernel {
                 .ok_or_else(|| Failure(format!("apt-get left no {package}*.deb")))?;
             tools::run(Command::new("dpkg").arg("-x").arg(&deb).arg(&self.root))?;
         }
-        // The headers' Makefile names its other half by an absolute path.
-        let common = self.root.join(format!("usr/src/linux-headers-{v}-common/Makefile"));
-        tools::write(&self.headers().join("Makefile"), format!("include {}\n", common.display()))
+        Ok(())
+    }
+
+    /// The headers' Makefile names its other half by an absolute path, which is not ours, and
+    /// changes when the folder is moved.
+    fn join_headers(&self) -> Outcome<()> {
+        let common = format!("usr/src/linux-headers-{}-common/Makefile", self.version);
+        let wanted = format!("include {}\n", self.root.join(common).display());
+        let file = self.headers().join("Makefile");
+        if tools::read(&file)? == wanted.as_bytes() {
+            return Ok(());
+        }
+        tools::write(&file, wanted)
     }
 
     /// Builds the driver with all warnings; any of them is a failure.

@@ -3,7 +3,7 @@
 use crate::failure::{ensure, Doing, Outcome};
 use crate::initramfs::Archive;
 use crate::kernel::Kernel;
-use crate::machine::{Machine, Setup};
+use crate::machine::{tail_of_log, Machine, Setup};
 use crate::tools;
 use crate::wire;
 use serde_json::{json, Value};
@@ -50,7 +50,7 @@ impl Lab {
         }
         archive.file("init", &tools::read(agent)?);
         archive.file("bin/guest", &tools::read(agent)?);
-        archive.file("bin/busybox", &tools::read(Path::new("/bin/busybox"))?);
+        archive.file("bin/busybox", &tools::read(&tools::find("busybox")?)?);
         archive.file("bin/pen", &tools::read(&source.join("kmod/pen"))?);
         archive.file("pen_driver.ko", &tools::read(&driver)?);
         for (at, (name, bytes)) in kernel.modules(&MODULES)?.into_iter().enumerate() {
@@ -72,14 +72,23 @@ impl Lab {
         let _ = std::fs::copy(self.folder.join("kernel.log"), kept);
     }
 
+    /// The last that the guest's kernel said.
+    pub fn tail(&self) -> String {
+        tail_of_log(&self.folder)
+    }
+
     /// Boots a guest.
     pub fn boot(&self, arguments: &[String]) -> Outcome<Bench> {
+        let mut all = vec!["-device".to_owned(), "qemu-xhci,id=xhci,p2=15,p3=15".to_owned()];
+        all.extend_from_slice(arguments);
         let machine = Machine::boot(&Setup {
             vmlinux: &self.kernel.vmlinux(),
             initramfs: &self.initramfs,
             folder: &self.folder,
-            arguments,
-            append: "",
+            cpu: "max",
+            memory: 512,
+            arguments: &all,
+            append: "kfence.sample_interval=10 slub_debug=FZPU page_poison=1",
         })?;
         Ok(Bench { machine, folder: self.folder.clone(), sticks: Vec::new() })
     }

@@ -35,6 +35,10 @@ pub struct Setup<'a> {
     pub initramfs: &'a Path,
     /// Sockets and logs go here.
     pub folder: &'a Path,
+    /// Processor, as QEMU names it.
+    pub cpu: &'a str,
+    /// Memory in MiB.
+    pub memory: u32,
     /// Further arguments of QEMU.
     pub arguments: &'a [String],
     /// Further words of the kernel's command line.
@@ -60,8 +64,7 @@ impl Machine {
         }
         let append = format!(
             "console=ttyS0 panic=-1 oops=panic panic_on_warn=1 hung_task_panic=1 \
-             kfence.sample_interval=10 slub_debug=FZPU page_poison=1 no_timer_check \
-             tsc_early_khz={} {}",
+             no_timer_check tsc_early_khz={} {}",
             clock_khz()?,
             setup.append
         );
@@ -70,14 +73,14 @@ impl Machine {
         let mut command = Command::new("qemu-system-x86_64");
         command
             // KVM is there on some machines and unusable; TCG is the same everywhere.
-            .args(["-accel", "tcg", "-cpu", "max", "-smp", "1", "-m", "512"])
+            .args(["-accel", "tcg", "-smp", "1", "-cpu", setup.cpu])
+            .args(["-m", &setup.memory.to_string()])
             .args(["-nodefaults", "-display", "none", "-no-reboot"])
             .arg("-kernel")
             .arg(setup.vmlinux)
             .arg("-initrd")
             .arg(setup.initramfs)
-            .args(["-append", &append])
-            .args(["-device", "qemu-xhci,id=xhci,p2=15,p3=15"]);
+            .args(["-append", &append]);
         // Sockets by relative names: their paths are limited to 108 bytes.
         command
             .args(["-serial", "file:kernel.log"])
@@ -268,6 +271,14 @@ fn read_line(from: &mut BufReader<UnixStream>, patience: Duration, whom: &str) -
             return Ok(value);
         }
     }
+}
+
+/// The last that a guest's kernel said, from the folder it ran in.
+pub fn tail_of_log(folder: &Path) -> String {
+    let log = std::fs::read(folder.join("kernel.log")).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
 /// The guest measures its clock wrongly on a busy host; we tell it.

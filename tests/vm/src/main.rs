@@ -1,9 +1,11 @@
-//! Boots Debian's kernels under QEMU and proves the pen-drive driver there.
+//! Boots Debian's kernels under QEMU and proves there that programs travel between them, and that
+//! the pen-drive driver holds.
 //!
-//! `cargo xtask vm` runs it; see the scenarios for what is proven.
+//! `cargo xtask vm` runs it; see the journeys and the scenarios for what is proven.
 
 mod failure;
 mod initramfs;
+mod journey;
 mod kernel;
 mod lab;
 mod machine;
@@ -13,22 +15,71 @@ mod wire;
 
 use clap::Parser;
 use failure::{Doing, Outcome};
+use journey::World;
 use lab::{Bench, Lab};
+use scenarios::Scenario;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-/// Proves the pen-drive driver in virtual machines.
+/// The kernels, the one of the short form first.
+const SERIES: [&str; 2] = ["6.12", "6.1"];
+
+/// Ends the program where machines cannot be had at all; not a failure of what is tested.
+const NO_MACHINES: u8 = 77;
+
+/// Proves journeys between kernels and the pen-drive driver in virtual machines.
 #[derive(Parser)]
 struct Options {
-    /// Only scenarios whose name contains one of these
+    /// Only scenarios and journeys whose name contains one of these
     filters: Vec<String>,
-    /// Only this kernel series
+    /// Only this kernel series; journeys need both
     #[arg(long, value_parser = ["6.1", "6.12"])]
     kernel: Option<String>,
-    /// Names the scenarios and ends
+    /// One journey and the driver's first scenarios on one kernel
+    #[arg(long)]
+    short: bool,
+    /// Names the scenarios and the journeys, and ends
     #[arg(long)]
     list: bool,
+}
+
+impl Options {
+    fn wants(&self, name: &str, in_short: bool) -> bool {
+        (in_short || !self.short)
+            && (self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part)))
+    }
+}
+
+/// What became of the tests.
+#[derive(Default)]
+struct Count {
+    passed: usize,
+    failed: usize,
+}
+
+impl Count {
+    /// Notes and tells how one went; `tail` is what the guest's kernel said last.
+    fn tell(
+        &mut self,
+        head: &str,
+        start: Instant,
+        outcome: Outcome<String>,
+        tail: impl FnOnce() -> String,
+    ) {
+        let took = start.elapsed().as_secs_f32();
+        match outcome {
+            Ok(figures) => {
+                self.passed += 1;
+                println!("ok     {head}: {figures} ({took:.1} s)");
+            }
+            Err(failure) => {
+                self.failed += 1;
+                println!("FAILED {head}: {failure} ({took:.1} s)");
+                println!("------ the guest's kernel said last:\n{}\n------", tail());
+            }
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -37,13 +88,27 @@ fn main() -> ExitCode {
         for scenario in scenarios::all() {
             println!("{:2}  {}", scenario.number, scenario.name);
         }
+        for journey in journey::all() {
+            println!("    {}", journey.name);
+        }
         return ExitCode::SUCCESS;
     }
-    match run(&options) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(failed) => {
-            eprintln!("vm: {failed} scenarios failed");
-            ExitCode::FAILURE
+    let place = match Place::prepare() {
+        Ok(place) => place,
+        Err(failure) => {
+            eprintln!("vm: {failure}");
+            return ExitCode::from(NO_MACHINES);
+        }
+    };
+    match run(&options, &place) {
+        Ok(count) => {
+            let verdict = if count.failed == 0 { "ok" } else { "FAILED" };
+            println!("test result: {verdict}. {} passed; {} failed", count.passed, count.failed);
+            if count.failed == 0 {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            }
         }
         Err(failure) => {
             eprintln!("vm: {failure}");
@@ -52,34 +117,65 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(options: &Options) -> Outcome<usize> {
-    for (program, package) in [
-        ("qemu-system-x86_64", "qemu-system-x86"),
-        ("make", "make"),
-        ("xz", "xz-utils"),
-        ("zstd", "zstd"),
-        ("busybox", "busybox-static"),
-    ] {
-        tools::need(program, package)?;
-    }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../..")
-        .canonicalize()
-        .doing(|| "finding the project".to_owned())?;
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| source.join("target"), PathBuf::from);
-    let work = target.join("vm");
-    tools::folder(&work)?;
-    let agent = build_agent(&source, &work)?;
-    let mut failed = 0;
-    for series in ["6.12", "6.1"] {
-        if options.kernel.as_deref().is_some_and(|only| only != series) {
-            continue;
+/// Where everything lies.
+struct Place {
+    source: PathBuf,
+    target: PathBuf,
+    work: PathBuf,
+}
+
+impl Place {
+    /// Finds programs and packages; what is missing here is no fault of what is tested.
+    fn prepare() -> Outcome<Self> {
+        for (program, package) in [
+            ("qemu-system-x86_64", "qemu-system-x86"),
+            ("apt-get", "apt"),
+            ("dpkg", "dpkg"),
+            ("make", "make"),
+            ("xz", "xz-utils"),
+            ("zstd", "zstd"),
+            ("strip", "binutils"),
+            ("busybox", "busybox-static"),
+        ] {
+            tools::need(program, package)?;
         }
-        let lab = Lab::prepare(series, &work, &source, &agent)?;
-        failed += run_all(&lab, options)?;
+        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../..")
+            .canonicalize()
+            .doing(|| "finding the project".to_owned())?;
+        let target = std::env::var_os("CARGO_TARGET_DIR")
+            .map_or_else(|| source.join("target"), PathBuf::from);
+        let work = target.join("vm");
+        tools::folder(&work)?;
+        for series in SERIES {
+            kernel::Kernel::prepare(series, &work)?;
+        }
+        Ok(Self { source, target, work })
     }
-    Ok(failed)
+}
+
+fn run(options: &Options, place: &Place) -> Outcome<Count> {
+    let mut count = Count::default();
+    let agent = build_agent(&place.source, &place.work)?;
+    if options.kernel.is_none() {
+        travel(options, place, &agent, &mut count)?;
+    }
+    for series in SERIES {
+        let wanted = match &options.kernel {
+            Some(only) => only == series,
+            None => !options.short || series == SERIES[0],
+        };
+        let any = |scenario: &Scenario| options.wants(scenario.name, in_short(scenario));
+        if wanted && scenarios::all().iter().any(any) {
+            let lab = Lab::prepare(series, &place.work, &place.source, &agent)?;
+            run_all(&lab, options, &mut count)?;
+        }
+    }
+    Ok(count)
+}
+
+fn in_short(scenario: &Scenario) -> bool {
+    scenarios::SHORT.contains(&scenario.name)
 }
 
 /// The agent is this package's other program, linked without a dynamic
@@ -88,7 +184,7 @@ fn build_agent(source: &Path, work: &Path) -> Outcome<PathBuf> {
     let target = "x86_64-unknown-linux-gnu";
     let folder = work.join("agent");
     tools::run(
-        Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+        Command::new(tools::cargo())
             .args(["build", "-q", "-p", "vm", "--bin", "guest", "--target", target])
             .arg("--target-dir")
             .arg(&folder)
@@ -99,12 +195,27 @@ fn build_agent(source: &Path, work: &Path) -> Outcome<PathBuf> {
     Ok(folder.join(target).join("debug/guest"))
 }
 
-fn run_all(lab: &Lab, options: &Options) -> Outcome<usize> {
+fn travel(options: &Options, place: &Place, agent: &Path, count: &mut Count) -> Outcome<()> {
+    let wanted: Vec<_> = journey::all()
+        .into_iter()
+        .filter(|journey| options.wants(journey.name, journey.short))
+        .collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let world = World::prepare(&place.work, &place.source, &place.target, agent)?;
+    for journey in wanted {
+        let start = Instant::now();
+        let outcome = (journey.run)(&world, options.short);
+        count.tell(journey.name, start, outcome, || world.tail());
+    }
+    Ok(())
+}
+
+fn run_all(lab: &Lab, options: &Options, count: &mut Count) -> Outcome<()> {
     let mut bench: Option<Bench> = None;
-    let mut failed = 0;
     for scenario in scenarios::all() {
-        let wanted = options.filters.iter().any(|part| scenario.name.contains(part.as_str()));
-        if !wanted && !options.filters.is_empty() {
+        if !options.wants(scenario.name, in_short(&scenario)) {
             continue;
         }
         let start = Instant::now();
@@ -119,19 +230,14 @@ fn run_all(lab: &Lab, options: &Options) -> Outcome<usize> {
             }
             Err(failure) => Err(failure),
         };
-        let took = start.elapsed().as_secs_f32();
-        let head = format!("{:5} {:2} {}", lab.kernel.series, scenario.number, scenario.name);
-        match outcome {
-            Ok(figures) => println!("ok     {head}: {figures} ({took:.1} s)"),
-            Err(failure) => {
-                failed += 1;
-                lab.keep_log(scenario.name);
-                println!("FAILED {head}: {failure} ({took:.1} s)");
-            }
+        if outcome.is_err() {
+            lab.keep_log(scenario.name);
         }
+        let head = format!("{:5} {:2} {}", lab.kernel.series, scenario.number, scenario.name);
+        count.tell(&head, start, outcome, || lab.tail());
     }
     if let Some(guest) = bench {
         guest.machine.shut_down()?;
     }
-    Ok(failed)
+    Ok(())
 }

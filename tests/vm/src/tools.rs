@@ -1,7 +1,7 @@
 //! Programs of the host, run to their end.
 
 use crate::failure::{Doing, Failure, Outcome};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// Runs a command; its standard output when it succeeds.
@@ -16,14 +16,23 @@ pub fn run(command: &mut Command) -> Outcome<Vec<u8>> {
     Err(Failure(format!("{name}: {}: {}", output.status, text.trim())))
 }
 
+/// Where a program is.
+pub fn find(program: &str) -> Outcome<PathBuf> {
+    std::env::var_os("PATH")
+        .and_then(|path| std::env::split_paths(&path).map(|p| p.join(program)).find(|p| p.exists()))
+        .ok_or_else(|| Failure(format!("{program} is missing")))
+}
+
 /// Fails with a hint where a program is not installed.
 pub fn need(program: &str, package: &str) -> Outcome<()> {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|p| p.join(program).exists()));
-    if found {
-        return Ok(());
-    }
-    Err(Failure(format!("{program} is missing; on Debian: apt-get install {package}")))
+    find(program)
+        .map(|_| ())
+        .map_err(|failure| Failure(format!("{failure}; on Debian: apt-get install {package}")))
+}
+
+/// The cargo that runs this program.
+pub fn cargo() -> std::ffi::OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 /// Reads a file, naming it on failure.

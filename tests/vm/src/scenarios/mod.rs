@@ -19,6 +19,9 @@ pub struct Scenario {
     pub run: fn(&mut Bench) -> Outcome<String>,
 }
 
+/// What the short form runs: that the driver works, and what a pulled stick leads to.
+pub const SHORT: [&str; 2] = ["plug-write-read-unplug", "unplug-with-open-file"];
+
 /// All of them, in the order they are run.
 pub fn all() -> Vec<Scenario> {
     let mut all = Vec::new();

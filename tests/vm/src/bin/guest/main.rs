@@ -6,6 +6,7 @@ mod files;
 mod gadget;
 mod start;
 mod stress;
+mod talk;
 
 use serde_json::{json, Value};
 use std::collections::HashMap;
@@ -51,6 +52,7 @@ fn serve() -> std::io::Result<()> {
 struct Agent {
     files: files::Files,
     jobs: HashMap<String, Child>,
+    talks: talk::Talks,
 }
 
 impl Agent {
@@ -58,7 +60,11 @@ impl Agent {
         let name = request["name"].as_str().unwrap_or_default();
         let command = request["cmd"].as_str().unwrap_or_default();
         match request["op"].as_str().unwrap_or_default() {
-            "sh" => finished(shell(command).output()),
+            "sh" => {
+                let mut shell = shell(command);
+                talk::as_user(&mut shell, request);
+                finished(shell.output())
+            }
             "start" => match shell(command).spawn() {
                 Ok(child) => {
                     let id = child.id();
@@ -76,7 +82,7 @@ impl Agent {
                 _ => json!({"error": "no such job"}),
             },
             "bye" => json!({"bye": true}),
-            _ => self.files.answer(request),
+            _ => self.talks.answer(request).unwrap_or_else(|| self.files.answer(request)),
         }
     }
 }

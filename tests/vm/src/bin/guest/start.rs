@@ -8,6 +8,9 @@ use std::process::Command;
 
 /// Mounts, installs busybox's names, loads the modules in their order.
 pub fn prepare() -> io::Result<()> {
+    // The kernel starts its first process in session 0, in which no ordinary program lives.
+    // SAFETY: a plain system call without memory.
+    unsafe { libc::setsid() };
     for folder in ["/proc", "/sys", "/dev", "/tmp", "/mnt", "/sbin"] {
         fs::create_dir_all(folder)?;
     }
