@@ -291,23 +291,49 @@ pub enum ContainerError {
     },
 }
 
-impl fmt::Display for ContainerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAnImage => write!(f, "not a resume image"),
-            Self::Version { found } => {
-                write!(f, "format version {found}, this program reads {FORMAT_VERSION}")
-            }
+/// A part of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// Text, with its blanks.
+    Text(&'static str),
+    /// A decimal number.
+    Number(u64),
+}
+
+impl ContainerError {
+    /// The message in parts, for a program that does without `core::fmt`.
+    pub fn words(&self) -> [Word; 4] {
+        use Word::{Number, Text};
+        const NOTHING: Word = Text("");
+        match *self {
+            Self::NotAnImage => [Text("not a resume image"), NOTHING, NOTHING, NOTHING],
+            Self::Version { found } => [
+                Text("format version "),
+                Number(found.into()),
+                Text(", this program reads "),
+                Number(FORMAT_VERSION.into()),
+            ],
             Self::Truncated { offset } => {
-                write!(f, "the image ends early, in the chunk at byte {offset}")
+                let text = Text("the image ends early, in the chunk at byte ");
+                [text, Number(offset), NOTHING, NOTHING]
             }
             Self::Damaged { offset, what } => {
-                write!(f, "the image is damaged: {what} at byte {offset}")
+                [Text("the image is damaged: "), Text(what), Text(" at byte "), Number(offset)]
             }
             Self::Unsupported { offset, what } => {
-                write!(f, "written by a newer version: {what} at byte {offset}")
+                let text = Text("written by a newer version: ");
+                [text, Text(what), Text(" at byte "), Number(offset)]
             }
         }
+    }
+}
+
+impl fmt::Display for ContainerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.words().iter().try_for_each(|word| match word {
+            Word::Text(text) => f.write_str(text),
+            Word::Number(number) => write!(f, "{number}"),
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The chain of chunks: walked once, every head verified, the places noted.
 
 use crate::hash::{hash_data, head_hash};
+use crate::text;
 use alloc::vec::Vec;
 use image_format::container::{chunk_flag, kind, ChunkHeader, ContainerError, Run, CHUNK_DATA_MAX};
 use image_format::page_up;
@@ -32,6 +33,11 @@ impl Chunk {
     /// Whether the data is packed.
     pub fn is_packed(&self) -> bool {
         self.header.flags & chunk_flag::LZ4 != 0
+    }
+
+    /// What messages call it.
+    pub fn name(&self) -> Vec<u8> {
+        text!("chunk at byte ", self.at)
     }
 
     /// What to say when the data is not good.

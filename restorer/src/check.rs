@@ -4,30 +4,29 @@ use crate::arch;
 use crate::image::Image;
 use crate::options::Options;
 use crate::planfile::Plan;
-use crate::report::{say, Fault, Outcome};
-use alloc::format;
-use alloc::string::String;
+use crate::report::{Fault, Outcome};
+use crate::text::Piece;
+use crate::{say, text};
 use alloc::vec::Vec;
-use core::fmt::Write;
 use image_format::container::kind;
 use image_format::plan::{CpuNeed, CpuPlan};
 
 /// What this processor lacks, in words; empty if nothing.
-fn lacking(plan: &Plan, cpu: &CpuPlan) -> Outcome<String> {
-    let mut names = String::new();
+fn lacking(plan: &Plan, cpu: &CpuPlan) -> Outcome<Vec<u8>> {
+    let mut names = Vec::new();
     for need in plan.records::<CpuNeed>(cpu.needs_off, cpu.needs_count)? {
         let register = arch::cpuid(need.leaf, need.subleaf)[usize::from(need.reg & 3)];
         if register >> (need.bit & 31) & 1 == 0 {
-            names.extend(need.name.iter().take_while(|b| **b != 0).map(|b| char::from(*b)));
-            names.push(' ');
+            if !names.is_empty() {
+                names.push(b' ');
+            }
+            names.extend(need.name.iter().take_while(|b| **b != 0));
         }
     }
     let state = cpu.xcr0 & !arch::xcr0();
     if state != 0 {
-        // Writing to a string does not fail.
-        let _ = write!(names, "(register state {state:#x})");
+        names.extend(text!(" (register state ", Piece::Hex(state), ")"));
     }
-    names.truncate(names.trim_end().len());
     Ok(names)
 }
 
@@ -50,7 +49,7 @@ pub fn obstacles(
         }
     }
     if plan.header.process_count != 1 {
-        let object = format!("{} processes", plan.header.process_count);
+        let object = text!(plan.header.process_count, " processes");
         found.push(*Fault::new("only one process can be resumed", object, ""));
     }
     let pages: u64 = image
@@ -61,7 +60,7 @@ pub fn obstacles(
         .map(|c| c.header.raw_len)
         .sum();
     if let Err(free) = crate::fill::memory_suffices(pages, &plan.header) {
-        let object = format!("{} MiB needed, {} MiB free", pages >> 20, free >> 20);
+        let object = text!(pages >> 20, " MiB needed, ", free >> 20, " MiB free");
         found.push(*Fault::new("too little memory", object, "free memory, then resume again"));
     }
     Ok(found)
@@ -74,10 +73,10 @@ pub fn report(image: &Image, plan: &Plan, cpu: &CpuPlan, options: &Options) -> O
         found.push(*fault);
     }
     for fault in &found {
-        say(format_args!("{fault}"));
+        fault.say();
     }
     if found.is_empty() {
-        say(format_args!("ready"));
+        say!("ready");
         Ok(0)
     } else {
         Ok(125)

@@ -1,6 +1,6 @@
 //! Groups, capabilities, affinity: as far as the resumer's rights and the target's means go.
 
-use crate::report::say;
+use crate::say;
 use crate::sys::{self, nr, Errno};
 use alloc::vec;
 use alloc::vec::Vec;
@@ -108,11 +108,11 @@ pub fn set_affinity(mask: &[u8]) -> Result<usize, Errno> {
         return Ok(0);
     }
     if wanted.iter().all(|b| *b == 0) {
-        say(format_args!("note: none of the program's CPUs exists here; it may use all"));
+        say!("note: none of the program's CPUs exists here; it may use all");
         return Ok(0);
     }
     if clipped {
-        say(format_args!("note: some of the program's CPUs do not exist here"));
+        say!("note: some of the program's CPUs do not exist here");
     }
     // SAFETY: the kernel reads the mask.
     unsafe { sys::call(nr::SCHED_SETAFFINITY, &[0, wanted.len(), wanted.as_ptr() as usize]) }

@@ -1,8 +1,9 @@
 //! A fault inside the restorer is reported in one line, not by a core file of the wrong program.
 
 use crate::arch;
-use crate::report::say;
+use crate::say;
 use crate::sys::{self, nr};
+use crate::text::Piece;
 
 const SIGNALS: [(usize, &str); 3] = [(7, "SIGBUS"), (11, "SIGSEGV"), (4, "SIGILL")];
 /// SA_SIGINFO | SA_ONSTACK | SA_RESTORER | SA_NODEFER.
@@ -19,9 +20,13 @@ extern "C" fn handler(signal: usize, info: *const u64, _context: usize) {
     let name = SIGNALS.iter().find(|s| s.0 == signal).map_or("signal", |s| s.1);
     // SAFETY: the kernel passes a siginfo_t, whose third word is the address of the fault.
     let address = unsafe { *info.add(2) };
-    say(format_args!(
-        "the resume failed: {name} at address {address:#x}; the medium may be failing, or report this"
-    ));
+    say!(
+        "the resume failed: ",
+        name,
+        " at address ",
+        Piece::Hex(address),
+        "; the medium may be failing, or report this"
+    );
     arch::exit(125);
 }
 

@@ -8,14 +8,13 @@ use crate::lz4;
 use crate::options::OnChanged;
 use crate::planfile::Plan;
 use crate::process::Setup;
-use crate::report::{say, Fault, Outcome};
+use crate::report::{Fault, Outcome};
 use crate::steps::Steps;
 use crate::sys::{self, nr, Errno};
 use crate::window::Window;
+use crate::{say, text, verify};
 use alloc::boxed::Box;
 use alloc::ffi::CString;
-use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::ffi::CStr;
@@ -96,8 +95,8 @@ pub fn write_embedded(setup: &Setup<'_>, plan: &Plan, step: &Step) -> Outcome<()
 }
 
 impl Opening<'_> {
-    fn name(&self) -> String {
-        self.path.to_string_lossy().into_owned()
+    fn name(&self) -> &[u8] {
+        self.path.to_bytes()
     }
 
     fn fault(&self, what: &'static str, errno: Errno, advice: &'static str) -> Box<Fault> {
@@ -118,25 +117,26 @@ impl Opening<'_> {
             Found::Missing => match self.create(steps) {
                 Ok(()) => self.by_path(),
                 Err(_) => {
-                    say(format_args!("note: {} comes back without a name", self.name()));
+                    say!("note: ", self.name(), " comes back without a name");
                     self.unnamed()
                 }
             },
             Found::Changed { size } => match self.choice() {
                 OnChanged::Accept => {
-                    say(format_args!("note: {} changed since the dump", self.name()));
+                    say!("note: ", self.name(), " changed since the dump");
                     self.by_path()
                 }
                 OnChanged::Embed if self.plan.embedded != NONE => {
-                    say(format_args!(
-                        "note: {} changed since the dump; the program goes on with the old contents",
-                        self.name()
-                    ));
+                    say!(
+                        "note: ",
+                        self.name(),
+                        " changed since the dump; the program goes on with the old contents"
+                    );
                     self.unnamed()
                 }
                 _ => Err(Fault::new(
                     "an open file changed since the dump",
-                    format!("{} ({} bytes then, {size} now)", self.name(), self.plan.size),
+                    text!(self.name(), " (", self.plan.size, " bytes then, ", size, " now)"),
                     "bring the old one back, or choose --on-changed accept or embed",
                 )),
             },
@@ -220,7 +220,7 @@ impl Opening<'_> {
         let _ = sys::plain(FCHMOD, &[fd as usize, self.plan.mode as usize & 0o7777]);
         self.write(fd)?;
         // The access mode belongs to the description: a new one, by way of /proc.
-        let own = CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+        let own = CString::new(text!("/proc/self/fd/", fd as u32)).unwrap_or_default();
         let flags = self.plan.flags as usize & !(O_TMPFILE & !0o200_000);
         match sys::openat(sys::AT_FDCWD, &own, flags | sys::O_CLOEXEC, 0) {
             Ok(new) => {
@@ -239,8 +239,7 @@ impl Opening<'_> {
         let mine = |c: &&Chunk| c.header.kind == kind::FILE && c.header.owner == self.plan.embedded;
         for chunk in image.chain.chunks.iter().filter(mine) {
             if !chunk.data_is_good(image.bytes) {
-                let object = format!("chunk at byte {}", chunk.at);
-                return Err(Fault::new("the image is damaged", object, "get a good copy of it"));
+                return Err(verify::damaged(chunk));
             }
             let (_, data) = chunk.parts(image.bytes);
             let raw = if chunk.is_packed() { self.unpack(chunk, data)? } else { data };
@@ -257,10 +256,7 @@ impl Opening<'_> {
         let at = self.setup.window.memory(len, "unpacking")?;
         // SAFETY: just mapped with this length, for good.
         let out = unsafe { core::slice::from_raw_parts_mut(at, len as usize) };
-        lz4::unpack(data, out).map_err(|_| {
-            let object = format!("chunk at byte {}", chunk.at);
-            Fault::new("the image is damaged", object, "get a good copy of it")
-        })?;
+        lz4::unpack(data, out).map_err(|_| verify::damaged(chunk))?;
         Ok(out)
     }
 }

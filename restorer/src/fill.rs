@@ -13,8 +13,7 @@ use crate::report::{Fault, Outcome};
 use crate::shared::Shared;
 use crate::sys::{self, clone, nr, Errno};
 use crate::window::Window;
-use crate::{lz4, verbose, verify};
-use alloc::format;
+use crate::{lz4, text, verbose, verify};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use image_format::container::{CHUNK_DATA_MAX, HASH_BLOCK};
@@ -80,19 +79,21 @@ pub fn fill(
     let failed = job.failed.load(Ordering::Acquire);
     if failed == 0 {
         let copied = job.copied.load(Ordering::Relaxed) >> 10;
+        let huge = if moved { "true" } else { "false" };
         verbose!(
             options,
-            "{copied} KiB of memory in place, {workers} threads, huge pages: {moved}"
+            copied,
+            " KiB of memory in place, ",
+            workers,
+            " threads, huge pages: ",
+            huge
         );
         return Ok(());
     }
-    let what = job.what.load(Ordering::Relaxed);
-    if what == trouble::DAMAGED {
-        return Err(verify::damaged(image, failed - 1));
-    }
-    let at = image.chain.chunks.get(failed as usize - 1).map_or(0, |c| c.at);
-    let object = format!("chunk at byte {at}");
-    Err(match what {
+    let chunk = &image.chain.chunks[failed as usize - 1];
+    let object = chunk.name();
+    Err(match job.what.load(Ordering::Relaxed) {
+        trouble::DAMAGED => verify::damaged(chunk),
         trouble::PLACE => {
             Fault::new("pages would overwrite the restorer", object, "dump the program again")
         }
@@ -341,10 +342,10 @@ fn available() -> Result<u64, Errno> {
     let mut text = [0u8; 512];
     let n = sys::read(fd, &mut text);
     sys::close(fd);
-    let text = core::str::from_utf8(&text[..n?]).map_err(|_| Errno::EINVAL)?;
-    text.lines()
-        .find_map(|l| l.strip_prefix("MemAvailable:"))
-        .and_then(|l| l.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+    let mut words = text::words(&text[..n?]);
+    words
+        .find(|word| *word == b"MemAvailable:")
+        .and_then(|_| text::number(words.next()?))
         .map(|kib| kib << 10)
         .ok_or(Errno::EINVAL)
 }

@@ -5,12 +5,12 @@ use crate::hash::hash_without_word;
 use crate::planfile::Plan;
 use crate::report::{Fault, Outcome};
 use crate::sys::{self, mm, nr, Errno};
+use crate::text::{number, text, Piece};
 use crate::window::Window;
 use crate::{lz4, verbose};
 use alloc::boxed::Box;
-use alloc::string::ToString;
 use core::ffi::CStr;
-use image_format::container::{kind, ContainerError, Front, FRONT_OFFSET};
+use image_format::container::{kind, ContainerError, Front, Word, FRONT_OFFSET};
 
 /// The file we run from.
 #[derive(Debug)]
@@ -28,15 +28,21 @@ const BLKGETSIZE64: usize = 0x8008_1272;
 const S_IFMT: u32 = 0o170_000;
 const S_IFBLK: u32 = 0o060_000;
 
-fn damaged(error: ContainerError) -> Box<Fault> {
-    Fault::new("cannot resume", error.to_string(), ADVICE)
+/// The fault of an image that cannot be read.
+pub fn damaged(error: ContainerError) -> Box<Fault> {
+    let words = error.words().map(|word| match word {
+        Word::Text(text) => Piece::from(text),
+        Word::Number(number) => Piece::Number(number),
+    });
+    Fault::new("cannot resume", text(&words), ADVICE)
 }
 
 /// The descriptor that a path like `/dev/fd/3` names: the kernel calls a program so that was
 /// started by descriptor (execveat(2)).
 fn named_descriptor(path: &CStr) -> Option<i32> {
-    let text = path.to_str().ok()?;
-    ["/dev/fd/", "/proc/self/fd/"].iter().find_map(|p| text.strip_prefix(p)?.parse().ok())
+    let path = path.to_bytes();
+    let rest = path.strip_prefix(b"/dev/fd/").or(path.strip_prefix(b"/proc/self/fd/"))?;
+    number(rest).and_then(|fd| i32::try_from(fd).ok())
 }
 
 fn is_this(fd: i32, front: &[u8]) -> bool {
@@ -60,10 +66,9 @@ pub fn open(name: Option<&CStr>, front: &[u8]) -> Outcome<i32> {
             Err(e) => error = e,
         }
     }
-    let name = name.map_or_else(Default::default, |n| n.to_string_lossy().into_owned());
     Err(Fault::sys(
         "cannot open the image",
-        name,
+        name.map_or(&[][..], CStr::to_bytes),
         error,
         "start it by its path, or make it readable",
     ))
@@ -123,7 +128,7 @@ impl Image {
                 return Err(damaged(chunk.damaged()));
             }
         }
-        verbose!(options, "{} chunks verified", self.chain.chunks.len());
+        verbose!(options, self.chain.chunks.len() as u64, " chunks verified");
         Ok(())
     }
 }

@@ -46,6 +46,7 @@ pub mod steps;
 pub mod supervisor;
 pub mod sys;
 pub mod terminal;
+pub mod text;
 pub mod threads;
 pub mod timers;
 pub mod topology;

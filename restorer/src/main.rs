@@ -8,7 +8,7 @@ use restorer::arch;
 /// A panic is a mistake of ours: said without the place, whose text would fill the blob.
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    restorer::report::say(format_args!("the resume failed: internal error; report this"));
+    restorer::say!("the resume failed: internal error; report this");
     arch::exit(125)
 }
 

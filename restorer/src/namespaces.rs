@@ -2,8 +2,10 @@
 
 use crate::report::{Fault, Outcome};
 use crate::sys::{self, clone, nr, Errno};
+use crate::text;
+use crate::text::{number, words};
+use alloc::vec::Vec;
 use core::ffi::CStr;
-use core::fmt::Write;
 use image_format::plan::PlanHeader;
 
 const CLOCK_MONOTONIC: usize = 1;
@@ -49,26 +51,24 @@ fn write_once(fd: i32, text: &[u8]) -> Result<(), Errno> {
 }
 
 /// Offsets that the clocks of this process already have against the machine's, nanoseconds.
-fn offsets(text: &str) -> [i64; 2] {
-    let of = |name: &str| {
-        text.lines()
-            .find_map(|line| {
-                let mut words = line.split_ascii_whitespace();
-                if words.next()? != name {
-                    return None;
-                }
-                let (s, ns) = (words.next()?.parse::<i64>(), words.next()?.parse::<i64>());
-                s.ok()?.checked_mul(1_000_000_000)?.checked_add(ns.ok()?)
-            })
-            .unwrap_or(0)
+fn offsets(text: &[u8]) -> [i64; 2] {
+    let of = |name: &[u8]| {
+        let mut words = words(text);
+        words.find(|word| *word == name)?;
+        let seconds = words.next()?;
+        let digits = seconds.strip_prefix(b"-");
+        let s = number(digits.unwrap_or(seconds))? as i64;
+        let ns = number(words.next()?)? as i64;
+        let s = if digits.is_some() { -s } else { s };
+        s.checked_mul(1_000_000_000)?.checked_add(ns)
     };
-    [of("monotonic"), of("boottime")]
+    [&b"monotonic"[..], b"boottime"].map(|name| of(name).unwrap_or(0))
 }
 
-fn line(out: &mut heapless::String<128>, name: &str, ns: i64) {
-    // Fits: two numbers of at most 20 digits.
+fn line(name: &str, ns: i64) -> Vec<u8> {
     let (s, ns) = (ns.div_euclid(1_000_000_000), ns.rem_euclid(1_000_000_000));
-    let _ = writeln!(out, "{name} {s} {ns}");
+    let sign = if s < 0 { "-" } else { "" };
+    text!(name, " ", sign, s.unsigned_abs(), " ", ns as u64, "\n")
 }
 
 /// Puts children of this process into a time namespace in which the clocks go on from where
@@ -77,17 +77,15 @@ fn set_clocks(header: &PlanHeader) -> Result<(), Errno> {
     let mut text = [0u8; 128];
     let fd = open_own(c"timens_offsets", sys::O_RDWR)?;
     // Not read(2), which would move on: the file is written at its beginning only.
-    let had = sys::pread(fd, &mut text, 0)
-        .map(|n| offsets(core::str::from_utf8(&text[..n]).unwrap_or("")))
-        .unwrap_or_default();
-    let mut out = heapless::String::<128>::new();
+    let had = sys::pread(fd, &mut text, 0).map(|n| offsets(&text[..n])).unwrap_or_default();
+    let mut out = Vec::new();
     for (name, id, was, had) in [
         ("monotonic", CLOCK_MONOTONIC, header.monotonic_ns, had[0]),
         ("boottime", CLOCK_BOOTTIME, header.boottime_ns, had[1]),
     ] {
-        line(&mut out, name, was - (sys::clock(id) - had));
+        out.extend(line(name, was - (sys::clock(id) - had)));
     }
-    let written = write_once(fd, out.as_bytes());
+    let written = write_once(fd, &out);
     sys::close(fd);
     written
 }
@@ -136,10 +134,7 @@ pub fn isolate(header: &PlanHeader) -> Outcome<Isolation> {
     };
     if user {
         let map = |file: &CStr, inside: u32, outside: usize| {
-            let mut text = heapless::String::<64>::new();
-            // Fits: three numbers.
-            let _ = writeln!(text, "{inside} {outside} 1");
-            write_own(file, text.as_bytes())
+            write_own(file, &text!(inside, " ", outside as u64, " 1\n"))
         };
         let error = |e| Fault::sys("cannot map user and group id", "user namespace", e, advice);
         write_own(c"setgroups", b"deny").map_err(error)?;
@@ -168,11 +163,9 @@ mod tests {
 
     #[test]
     fn offsets_are_read_and_written() {
-        let text = "monotonic           3        500000000\nboottime           -1         7\n";
+        let text = b"monotonic           3        500000000\nboottime           -1         7\n";
         assert_eq!(offsets(text), [3_500_000_000, -999_999_993]);
-        assert_eq!(offsets(""), [0, 0]);
-        let mut out = heapless::String::<128>::new();
-        line(&mut out, "monotonic", -1);
-        assert_eq!(out, "monotonic -1 999999999\n");
+        assert_eq!(offsets(b""), [0, 0]);
+        assert_eq!(line("monotonic", -1), b"monotonic -1 999999999\n");
     }
 }

@@ -125,7 +125,7 @@ impl Options {
 }
 
 fn number(text: &[u8]) -> Option<u32> {
-    core::str::from_utf8(text).ok()?.parse().ok()
+    crate::text::number(text).and_then(|number| u32::try_from(number).ok())
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 //! every access.
 
 use crate::report::{Fault, Outcome};
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use image_format::plan::{
@@ -155,13 +154,10 @@ impl Plan {
     }
 
     /// A text in data; empty for offset 0.
-    pub fn text(&self, off: u32) -> String {
-        if off == 0 {
-            return String::new();
-        }
+    pub fn text(&self, off: u32) -> &[u8] {
         match self.path(u64::from(off)) {
-            Ok(text) => String::from_utf8_lossy(text.to_bytes()).into_owned(),
-            Err(_) => String::new(),
+            Ok(text) if off != 0 => text.to_bytes(),
+            _ => &[],
         }
     }
 }

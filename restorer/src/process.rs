@@ -69,7 +69,7 @@ pub fn become_program(setup: &Setup<'_>) -> ! {
         Ok(()) => Fault::new("the plan has no end", "", "dump the program again"),
         Err(fault) => fault,
     };
-    report::say(format_args!("{fault}"));
+    fault.say();
     created.undo();
     shared.enter(phase::FAILED);
     crate::arch::exit(125)
@@ -194,7 +194,7 @@ impl Building<'_> {
                 let before = sys::now();
                 let owner = step.args[0] as u32;
                 fill::fill(setup.image, setup.options, setup.window, setup.shared, owner)?;
-                verbose!(setup.options, "memory: {} us", (sys::now() - before) / 1000);
+                verbose!(setup.options, "memory: ", ((sys::now() - before) / 1000) as u64, " us");
                 Ok(())
             }
             op::MAP_IMAGE => self.map_image(step),
@@ -260,7 +260,7 @@ impl Building<'_> {
                 }
             }
             let us = (sys::now() - setup.began) / 1000;
-            verbose!(setup.options, "ready after {us} us");
+            verbose!(setup.options, "ready after ", us as u64, " us");
             steps.shared.enter(phase::RUNS);
             let first = header.scratch_fd as usize;
             let _ = sys::plain(nr::CLOSE_RANGE, &[first, u32::MAX as usize, 0]);

@@ -1,9 +1,10 @@
 //! Messages on standard error, and the error that ends a resume.
 
 use crate::sys::{write_all, Errno};
+use crate::text;
+use crate::text::{each, Piece};
 use alloc::boxed::Box;
-use alloc::string::String;
-use core::fmt::{self, Write};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, Ordering};
 
 /// Why the resume failed: one line for the user.
@@ -12,7 +13,7 @@ pub struct Fault {
     /// What happened.
     pub what: &'static str,
     /// To which object.
-    pub object: String,
+    pub object: Vec<u8>,
     /// Error of the kernel, if it was one.
     pub errno: Option<Errno>,
     /// What to do.
@@ -24,35 +25,49 @@ pub type Outcome<T> = Result<T, Box<Fault>>;
 
 impl Fault {
     /// A fault without error number.
-    pub fn new(what: &'static str, object: impl Into<String>, advice: &'static str) -> Box<Self> {
-        Box::new(Self { what, object: object.into(), errno: None, advice })
+    pub fn new(what: &'static str, object: impl AsRef<[u8]>, advice: &'static str) -> Box<Self> {
+        Self::make(what, object.as_ref(), Errno(0), advice)
     }
 
     /// A fault with the kernel's error number.
     pub fn sys(
         what: &'static str,
-        object: impl Into<String>,
+        object: impl AsRef<[u8]>,
         errno: Errno,
         advice: &'static str,
     ) -> Box<Self> {
-        Box::new(Self { what, object: object.into(), errno: Some(errno), advice })
+        Self::make(what, object.as_ref(), errno, advice)
     }
-}
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.what)?;
+    #[cold]
+    #[inline(never)]
+    fn make(what: &'static str, object: &[u8], errno: Errno, advice: &'static str) -> Box<Self> {
+        let errno = Some(errno).filter(|e| e.0 != 0);
+        Box::new(Self { what, object: object.to_vec(), errno, advice })
+    }
+
+    /// The line, without its end.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = text!(self.what);
+        let mut add = |between: &str, piece: Piece<'_>| {
+            text.extend_from_slice(between.as_bytes());
+            each(&[piece], &mut |bytes| text.extend_from_slice(bytes));
+        };
         if !self.object.is_empty() {
-            write!(f, ": {}", self.object)?;
+            add(": ", Piece::Bytes(&self.object));
         }
         if let Some(errno) = self.errno {
-            f.write_str(": ")?;
-            write_errno(f, errno)?;
+            add(": ", errno.into());
         }
         if !self.advice.is_empty() {
-            write!(f, "; {}", self.advice)?;
+            add("; ", self.advice.into());
         }
-        Ok(())
+        text
+    }
+
+    /// Says it.
+    pub fn say(&self) {
+        say(&[Piece::Bytes(&self.text())]);
     }
 }
 
@@ -65,20 +80,21 @@ pub fn set_stderr(fd: i32) {
 }
 
 /// A line built in a fixed place, so that a message needs no allocation and one write.
-type Line = heapless::String<1024>;
+type Line = heapless::Vec<u8, 1024>;
 
 /// Writes `resume: ` and the text as one line.
-pub fn say(text: fmt::Arguments<'_>) {
+pub fn say(pieces: &[Piece<'_>]) {
     let mut line = Line::new();
-    // A line that is too long is cut; the beginning says most.
-    let _ = line.push_str("resume: ");
-    let _ = line.write_fmt(text);
-    if line.push('\n').is_err() {
-        line.pop();
-        let _ = line.push('\n');
-    }
+    let mut add = |bytes: &[u8]| {
+        // A line that is too long is cut; the beginning says most.
+        let room = line.capacity() - 1 - line.len();
+        let _ = line.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    };
+    add(b"resume: ");
+    each(pieces, &mut add);
+    let _ = line.push(b'\n');
     // Nowhere to say that standard error is closed.
-    let _ = write_all(STDERR.load(Ordering::Relaxed), line.as_bytes());
+    let _ = write_all(STDERR.load(Ordering::Relaxed), &line);
 }
 
 /// Writes text to standard output as it is.
@@ -86,40 +102,48 @@ pub fn print(text: &[u8]) {
     let _ = write_all(1, text);
 }
 
-/// Writes the kernel's name of an error number.
-pub fn write_errno(f: &mut impl Write, errno: Errno) -> fmt::Result {
-    match name(errno.0) {
-        Some(name) => f.write_str(name),
-        None => write!(f, "error {}", errno.0),
+/// The kernel's name of an error number, or the number.
+impl From<Errno> for Piece<'_> {
+    fn from(errno: Errno) -> Self {
+        name(errno.0).map_or(Self::Number(errno.0 as u64), Self::Bytes)
     }
 }
 
 /// The usual names, from 1 on, separated by blanks: a table of pointers would be larger and
 /// would need relocation.
-const NAMES: &str = "EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM \
+const NAMES: &[u8] =
+    b"EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM \
     EACCES EFAULT ENOTBLK EBUSY EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY \
     ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK EPIPE EDOM ERANGE EDEADLK ENAMETOOLONG ENOLCK ENOSYS \
     ENOTEMPTY ELOOP";
 
-fn name(errno: i32) -> Option<&'static str> {
+fn name(errno: i32) -> Option<&'static [u8]> {
     let at = usize::try_from(errno).ok()?.checked_sub(1)?;
     match errno {
-        75 => Some("EOVERFLOW"),
-        87 => Some("EUSERS"),
-        95 => Some("EOPNOTSUPP"),
-        110 => Some("ETIMEDOUT"),
-        116 => Some("ESTALE"),
-        122 => Some("EDQUOT"),
-        _ => NAMES.split(' ').nth(at),
+        75 => Some(b"EOVERFLOW"),
+        87 => Some(b"EUSERS"),
+        95 => Some(b"EOPNOTSUPP"),
+        110 => Some(b"ETIMEDOUT"),
+        116 => Some(b"ESTALE"),
+        122 => Some(b"EDQUOT"),
+        _ => NAMES.split(|b| *b == b' ').nth(at),
     }
 }
 
-/// Says something, when `-v` was given.
+/// Says a line of pieces ([`Piece`]).
+#[macro_export]
+macro_rules! say {
+    ($($piece:expr),+ $(,)?) => {
+        $crate::report::say(&[$($crate::text::Piece::from($piece)),+])
+    };
+}
+
+/// The same, when `-v` was given.
 #[macro_export]
 macro_rules! verbose {
-    ($options:expr, $($arg:tt)*) => {
+    ($options:expr, $($piece:expr),+ $(,)?) => {
         if $options.verbose {
-            $crate::report::say(format_args!($($arg)*));
+            $crate::say!($($piece),+);
         }
     };
 }
@@ -127,14 +151,15 @@ macro_rules! verbose {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use alloc::string::ToString;
 
     #[test]
     fn a_fault_reads_as_a_sentence() {
         let fault = Fault::sys("cannot open", "/tmp/x", Errno(2), "create it");
-        assert_eq!(fault.to_string(), "cannot open: /tmp/x: ENOENT; create it");
-        assert_eq!(name(38), Some("ENOSYS"));
-        assert_eq!(name(40), Some("ELOOP"));
+        assert_eq!(fault.text(), b"cannot open: /tmp/x: ENOENT; create it");
+        assert_eq!(Fault::sys("x", "", Errno(131), "").text(), b"x: 131");
+        assert_eq!(Fault::new("x", "", "").text(), b"x");
+        assert_eq!(name(38), Some(&b"ENOSYS"[..]));
+        assert_eq!(name(40), Some(&b"ELOOP"[..]));
         assert_eq!(name(41), None);
     }
 }

@@ -10,9 +10,8 @@ use crate::shared::Shared;
 use crate::sys;
 use crate::terminal::Terminal;
 use crate::topology;
-use crate::verbose;
 use crate::window::Window;
-use alloc::string::{String, ToString};
+use crate::{say, verbose};
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use image_format::container::{Front, FRONT_OFFSET};
@@ -71,7 +70,7 @@ pub unsafe extern "C" fn start(sp: *const usize) -> ! {
     match run(&entry) {
         Ok(status) => crate::arch::exit(status),
         Err(fault) => {
-            report::say(format_args!("{fault}"));
+            fault.say();
             crate::arch::exit(125)
         }
     }
@@ -80,9 +79,8 @@ pub unsafe extern "C" fn start(sp: *const usize) -> ! {
 fn run(entry: &Entry) -> Outcome<i32> {
     let began = sys::now();
     let arguments = entry.arguments.iter().skip(1).map(|a| a.to_bytes());
-    let options = Options::parse(arguments).map_err(|u| {
-        Fault::new(u.what, String::from_utf8_lossy(u.argument), "--help lists the options")
-    })?;
+    let options = Options::parse(arguments)
+        .map_err(|u| Fault::new(u.what, u.argument, "--help lists the options"))?;
     if options.command == Command::Help {
         report::print(HELP.as_bytes());
         return Ok(0);
@@ -91,7 +89,7 @@ fn run(entry: &Entry) -> Outcome<i32> {
     let page = crate::arch::_start as *const () as usize - PAGE_SIZE as usize;
     // SAFETY: the program headers map that page, read-only.
     let page = unsafe { core::slice::from_raw_parts(page as *const u8, PAGE_SIZE as usize) };
-    let front = Front::parse(page).map_err(|e| Fault::new("cannot resume", e.to_string(), ""))?;
+    let front = Front::parse(page).map_err(image::damaged)?;
     let window = Window::new(&front);
     let fd = image::open(entry.name, &page[FRONT_OFFSET..FRONT_OFFSET + Front::SIZE])?;
     let image = Image::map(fd, &front, &window)?;
@@ -109,15 +107,17 @@ fn run(entry: &Entry) -> Outcome<i32> {
     let mut obstacles = check::obstacles(&image, &plan, &cpu, &options)?.into_iter();
     if let Some(first) = obstacles.next() {
         for fault in obstacles {
-            report::say(format_args!("{fault}"));
+            fault.say();
         }
         return Err(alloc::boxed::Box::new(first));
     }
     verbose!(
         options,
-        "image {} KiB, checked after {} us",
+        "image ",
         image.chain.len >> 10,
-        (sys::now() - began) / 1000
+        " KiB, checked after ",
+        ((sys::now() - began) / 1000) as u64,
+        " us"
     );
     let shared = if options.new_pid {
         window.memory(PAGE_SIZE, "the workers")?
@@ -129,7 +129,7 @@ fn run(entry: &Entry) -> Outcome<i32> {
     let shared = unsafe { &*shared };
     let terminal = Terminal::find(header, !options.new_pid);
     if terminal.is_none() && header.flags & plan_flag::TERMINAL != 0 {
-        report::say(format_args!("note: the program had a terminal; here is none"));
+        say!("note: the program had a terminal; here is none");
     }
     let circumstances = if options.copy_all { when::COPY_ALL } else { when::MAP };
     let setup = Setup {

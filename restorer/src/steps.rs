@@ -2,10 +2,10 @@
 
 use crate::credentials;
 use crate::planfile::Plan;
-use crate::report::{say, write_errno, Fault, Outcome};
+use crate::report::{Fault, Outcome};
+use crate::say;
 use crate::shared::{phase, Shared};
 use crate::sys::{self, nr, Errno};
-use alloc::string::String;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 use image_format::plan::{arg, op, when, Expect, Step};
@@ -72,7 +72,7 @@ impl Steps<'_> {
             }
             op::NOTE => {
                 let args = self.arguments(step)?;
-                say(format_args!("note: {}", self.plan.text(args[0] as u32)));
+                say!("note: ", self.plan.text(args[0] as u32));
                 Ok(())
             }
             op::WRITE_ALL => {
@@ -144,13 +144,7 @@ impl Steps<'_> {
                 Ok(())
             }
             Err(errno) if expect == Expect::Note as u8 => {
-                let mut name = String::new();
-                // Writing to a string does not fail.
-                let _ = write_errno(&mut name, errno);
-                say(format_args!(
-                    "note: not brought back: {}: {name}",
-                    self.plan.text(step.object)
-                ));
+                say!("note: not brought back: ", self.plan.text(step.object), ": ", errno);
                 Ok(())
             }
             Err(_) if expect == Expect::Ignore as u8 => Ok(()),
@@ -210,7 +204,7 @@ impl Steps<'_> {
 
     /// Says why, takes back what was made outside, and ends the process.
     pub fn fail(&self, fault: &Fault) -> ! {
-        say(format_args!("{fault}"));
+        fault.say();
         self.created.undo();
         self.shared.enter(phase::FAILED);
         crate::arch::exit(125)

@@ -1,7 +1,8 @@
 //! The process that the shell started: stands for the program towards the shell.
 
 use crate::process::Setup;
-use crate::report::{say, Outcome};
+use crate::report::Outcome;
+use crate::say;
 use crate::shared::phase;
 use crate::sys::{self, nr, Errno};
 use crate::terminal::Modes;
@@ -157,9 +158,13 @@ fn end(setup: &Setup<'_>, who: Supervised, code: i32, signal: Option<i32>) -> ! 
             let step = setup.shared.step.load(core::sync::atomic::Ordering::Relaxed);
             let object = setup.plan.step(step).map(|s| setup.plan.text(s.object));
             let object = object.unwrap_or_default();
-            say(format_args!(
-                "the resume failed: killed by signal {signal}: {object}; dump the program again"
-            ));
+            say!(
+                "the resume failed: killed by signal ",
+                signal as u32,
+                ": ",
+                object,
+                "; dump the program again"
+            );
             crate::arch::exit(125);
         }
     }

@@ -5,9 +5,9 @@ use crate::planfile::Plan;
 use crate::report::{Fault, Outcome};
 use crate::steps::Steps;
 use crate::sys::{self, clone, mm, nr, Errno};
+use crate::text;
 use crate::window::Window;
 use crate::xsave::{self, Target, XsaveError};
-use alloc::format;
 use core::sync::atomic::{AtomicU32, Ordering};
 use image_format::arch::x86_64::frame;
 use image_format::plan::{when, ProcessPlan, ThreadPlan, XsavePlace};
@@ -164,7 +164,7 @@ impl<'a> Threads<'a> {
                 Errno::EAGAIN => "raise the limit of processes",
                 _ => "use --new-pid",
             };
-            Fault::sys("cannot start", format!("thread {}", thread.tid), e, advice)
+            Fault::sys("cannot start", text!("thread ", thread.tid), e, advice)
         })?;
         Ok((thread.tid, new))
     }
@@ -207,7 +207,7 @@ impl<'a> Threads<'a> {
         if transfer(PROCESS_VM_READV, &mut word) == Ok(4) && word == thread.tid {
             word = tid;
             transfer(PROCESS_VM_WRITEV, &mut word).map_err(|e| {
-                Fault::sys("cannot write the new thread id", format!("thread {tid}"), e, ADVICE)
+                Fault::sys("cannot write the new thread id", text!("thread ", tid), e, ADVICE)
             })?;
         }
         Ok(())
@@ -216,7 +216,7 @@ impl<'a> Threads<'a> {
     fn frame(&self, thread: &ThreadPlan) -> Outcome<()> {
         let at = thread.frame_address;
         let plan = self.plan();
-        let object = || format!("thread {}", thread.tid);
+        let object = || text!("thread ", thread.tid);
         // SAFETY: inside the stub (checked when it was mapped or the thread started), writable,
         // and this thread's alone; the control words at its end are left out.
         let out = unsafe { core::slice::from_raw_parts_mut(at as *mut u8, CONTROL as usize) };

@@ -15,8 +15,7 @@ use crate::process::{become_program, die_with_parent, Setup};
 use crate::report::{Fault, Outcome};
 use crate::supervisor::{self, Supervised};
 use crate::sys::{self, nr, Errno};
-use crate::{verbose, verify};
-use alloc::format;
+use crate::{text, verbose, verify};
 use core::sync::atomic::Ordering;
 use image_format::plan::{plan_flag, when};
 
@@ -52,13 +51,13 @@ pub fn resume(mut setup: Setup<'_>) -> Outcome<()> {
         }
         Err(Errno::EEXIST) if setup.options.same_pid => Err(Fault::sys(
             "the original process id is taken",
-            format!("{}", setup.plan.process(0)?.pid),
+            text!(setup.plan.process(0)?.pid),
             Errno::EEXIST,
             "end the other process, or leave --same-pid out",
         )),
         Err(Errno::EPERM) if setup.options.same_pid => Err(Fault::sys(
             "no right to choose the process id",
-            format!("{}", setup.plan.process(0)?.pid),
+            text!(setup.plan.process(0)?.pid),
             Errno::EPERM,
             "resume as root, or leave --same-pid out",
         )),
@@ -123,7 +122,7 @@ fn in_namespace(setup: &mut Setup<'_>) -> Outcome<()> {
         run_child(setup);
     }
     let how = if user { "pid, user and mount namespaces" } else { "pid and mount namespaces" };
-    verbose!(setup.options, "mode: original pid in {how} of its own");
+    verbose!(setup.options, "mode: original pid in ", how, " of its own");
     let supervised =
         Supervised { program: child as i32, init: Some(init as i32), pid_inside: pid as i32 };
     verify::work(setup.image, setup.options, setup.shared);

@@ -13,7 +13,6 @@ use crate::shared::Shared;
 use crate::sys::{self, clone, nr};
 use crate::window::Window;
 use alloc::boxed::Box;
-use alloc::format;
 use core::sync::atomic::{AtomicU32, Ordering};
 use image_format::container::kind;
 
@@ -53,11 +52,9 @@ pub fn work(image: &Image, options: &Options, shared: &Shared) {
     }
 }
 
-/// The fault of the chunk with this index.
-pub fn damaged(image: &Image, index: u32) -> Box<Fault> {
-    let at = image.chain.chunks.get(index as usize).map_or(0, |c| c.at);
-    let object = format!("chunk at byte {at}");
-    Fault::new("the image is damaged", object, "get a good copy of the file")
+/// The fault of a chunk that is not what was written.
+pub fn damaged(chunk: &Chunk) -> Box<Fault> {
+    Fault::new("the image is damaged", chunk.name(), "get a good copy of the file")
 }
 
 /// Waits until all were verified, by whomever.
@@ -73,7 +70,7 @@ pub fn finish(image: &Image, options: &Options, shared: &Shared) -> Outcome<()> 
     }
     match shared.verify_failed.load(Ordering::Relaxed) {
         0 => Ok(()),
-        failed => Err(damaged(image, failed - 1)),
+        failed => Err(damaged(&image.chain.chunks[failed as usize - 1])),
     }
 }
 
