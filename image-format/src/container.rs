@@ -4,7 +4,7 @@
 //! 0        +--------------------------------------------------+
 //!          | ELF header, program headers                      |
 //! 512      | Front: magic, version, lengths, hash             |  FRONT_OFFSET
-//! 4096     | restorer blob (text, rodata, data)               |
+//! 1024     | restorer blob                                    |  BLOB_OFFSET
 //! blob_end +--------------------------------------------------+
 //!          | chunk: header, run table | padding | data        |  each begins on a page
 //!          | ...                                              |
@@ -28,6 +28,8 @@ pub const FORMAT_VERSION: u32 = 1;
 
 /// Where [`Front`] begins in the file, bytes.
 pub const FRONT_OFFSET: usize = 512;
+/// Where the restorer begins, bytes; as much of the file lies in memory before its entry point.
+pub const BLOB_OFFSET: usize = 1024;
 /// First bytes of [`Front`].
 pub const FRONT_MAGIC: [u8; 8] = *b"RESUMELF";
 /// First word of [`ChunkHeader`] ("CHNK" in memory).

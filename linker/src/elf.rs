@@ -4,7 +4,7 @@ use crate::blob::{relocate, Relocated};
 use crate::{Layout, LinkError};
 use image_format::arch::x86_64::MACHINE;
 use image_format::container::{
-    hash_without_word, Front, FORMAT_VERSION, FRONT_MAGIC, FRONT_OFFSET,
+    hash_without_word, Front, BLOB_OFFSET, FORMAT_VERSION, FRONT_MAGIC, FRONT_OFFSET,
 };
 use image_format::{page_up, PAGE_SIZE};
 use object::elf;
@@ -18,13 +18,16 @@ use scroll::{Pwrite, LE};
 /// The file is ET_EXEC: the hole was proven free, and the kernel refuses (MAP_FIXED_NOREPLACE)
 /// rather than moves a segment that does not fit.
 pub fn front(layout: &Layout, image_id: [u8; 16], created: u64) -> Result<Vec<u8>, LinkError> {
-    let blob = relocate(layout.window_base + PAGE_SIZE)?;
+    let blob = relocate(layout.window_base)?;
     let mut out = headers(layout.window_base, &blob)?;
+    let first = blob.segments.first().map(|s| s.address);
+    if first != Some(layout.window_base + BLOB_OFFSET as u64) || first != Some(blob.entry) {
+        return Err(LinkError::Blob { what: "where it begins" });
+    }
     if out.len() > FRONT_OFFSET {
         return Err(LinkError::Blob { what: "too many segments" });
     }
-    out.resize(PAGE_SIZE as usize, 0);
-    for segment in &blob.segments {
+    for segment in blob.segments.iter().filter(|s| !s.bytes.is_empty()) {
         let at = file_offset(layout.window_base, segment.address);
         out.resize(at as usize, 0);
         out.extend_from_slice(&segment.bytes);
@@ -65,8 +68,8 @@ fn headers(window_base: u64, blob: &Relocated) -> Result<Vec<u8>, LinkError> {
     let mut bytes = Vec::new();
     let mut writer = Writer::new(Endianness::Little, true, &mut bytes);
     writer.reserve_file_header();
-    // The header's page, the segments, and the word on the stack: not executable.
-    let count = blob.segments.len() as u32 + 2;
+    // The segments, and the word on the stack: not executable.
+    let count = blob.segments.len() as u32 + 1;
     writer.reserve_program_headers(count);
     writer
         .write_file_header(&FileHeader {
@@ -79,25 +82,22 @@ fn headers(window_base: u64, blob: &Relocated) -> Result<Vec<u8>, LinkError> {
         })
         .map_err(|_| LinkError::Blob { what: "ELF header" })?;
     writer.write_align_program_headers();
-    writer.write_program_header(&ProgramHeader {
-        p_type: elf::PT_LOAD,
-        p_flags: elf::PF_R,
-        p_offset: 0,
-        p_vaddr: window_base,
-        p_paddr: window_base,
-        p_filesz: PAGE_SIZE,
-        p_memsz: PAGE_SIZE,
-        p_align: PAGE_SIZE,
-    });
     for segment in &blob.segments {
+        // The first one's mapping begins with the page that these headers share with it.
+        let before = segment.address % PAGE_SIZE;
+        let start = segment.address - before;
         writer.write_program_header(&ProgramHeader {
             p_type: elf::PT_LOAD,
             p_flags: segment.flags,
-            p_offset: file_offset(window_base, segment.address),
-            p_vaddr: segment.address,
-            p_paddr: segment.address,
-            p_filesz: segment.bytes.len() as u64,
-            p_memsz: segment.mem_len,
+            p_offset: file_offset(window_base, start),
+            p_vaddr: start,
+            p_paddr: start,
+            p_filesz: if segment.bytes.is_empty() {
+                0
+            } else {
+                before + segment.bytes.len() as u64
+            },
+            p_memsz: before + segment.mem_len,
             p_align: PAGE_SIZE,
         });
     }

@@ -1,11 +1,11 @@
 //! The chain of chunks: walked once, every head verified, the places noted.
 
 use crate::hash::{hash_data, head_hash};
+use crate::planfile::read;
 use crate::text;
 use alloc::vec::Vec;
 use image_format::container::{chunk_flag, kind, ChunkHeader, ContainerError, Run, CHUNK_DATA_MAX};
 use image_format::page_up;
-use scroll::{Pread, LE};
 
 /// A chunk whose head was found good.
 #[derive(Debug, Clone, Copy)]
@@ -55,7 +55,7 @@ pub struct Runs<'a> {
 impl Iterator for Runs<'_> {
     type Item = Run;
     fn next(&mut self) -> Option<Run> {
-        let run = self.table.pread_with(0, LE).ok()?;
+        let run = read(self.table, 0)?;
         self.table = self.table.get(Run::SIZE..).unwrap_or(&[]);
         Some(run)
     }
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
     use alloc::vec;
     use image_format::container::CHUNK_MAGIC;
-    use scroll::Pwrite;
+    use scroll::{Pwrite, LE};
 
     fn chunk(kind: u16, seq: u32, previous: u64, runs: &[Run], data: &[u8], end: u64) -> Vec<u8> {
         let mut header = ChunkHeader {

@@ -4,6 +4,7 @@
 use crate::report::{Fault, Outcome};
 use alloc::vec::Vec;
 use core::ffi::CStr;
+use image_format::container::Run;
 use image_format::plan::{
     CpuNeed, CpuPlan, FilePlan, PlanHeader, ProcessPlan, Step, ThreadPlan, TimerPlan, VdsoEntry,
     VdsoPlan, XsavePlace, PLAN_MAGIC,
@@ -39,12 +40,13 @@ macro_rules! plain {
         unsafe impl Plain for $name {}
     )*};
 }
-plain!(u32, u64, PlanHeader, ProcessPlan, ThreadPlan, Step, CpuPlan, CpuNeed, XsavePlace);
+plain!(u16, u32, u64, Run, PlanHeader, ProcessPlan, ThreadPlan, Step, CpuPlan, CpuNeed, XsavePlace);
 plain!(VdsoPlan, VdsoEntry, FilePlan, TimerPlan);
 
 const _: () = assert!(cfg!(target_endian = "little"));
 
-fn read<T: Plain>(bytes: &[u8], at: usize) -> Option<T> {
+/// Reads a structure from any place of `bytes`.
+pub fn read<T: Plain>(bytes: &[u8], at: usize) -> Option<T> {
     let bytes = bytes.get(at..)?.get(..size_of::<T>())?;
     // SAFETY: as many bytes as the structure has, and any bytes are one.
     Some(unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })

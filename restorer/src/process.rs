@@ -24,6 +24,7 @@ use crate::verify::{self, Helper};
 use crate::window::Window;
 use crate::xsave::Target;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicU64;
 use image_format::plan::{op, plan_flag, when, Step, XsavePlace};
 
 /// Everything that the process is built from.
@@ -160,7 +161,14 @@ fn run(setup: &Setup<'_>, created: &Created) -> Outcome<()> {
         live.unmap();
     }
     let layout = setup.layout;
-    let threads = Threads { steps: &steps, window: setup.window, process, layout, target };
+    let threads = Threads {
+        steps: &steps,
+        window: setup.window,
+        process,
+        layout,
+        target,
+        stacks: AtomicU64::new(0),
+    };
     let mut building = Building {
         setup,
         steps: &steps,

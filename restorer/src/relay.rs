@@ -10,8 +10,8 @@ const SIGWINCH: i32 = 28;
 const SFD_NONBLOCK_CLOEXEC: usize = 0o2_004_000;
 const POLLIN: u16 = 1;
 
-/// The descriptor on which signals arrive.
-static SIGNALS: AtomicI32 = AtomicI32::new(-1);
+/// 1 + the descriptor on which signals arrive; 0 for none.
+static SIGNALS: AtomicI32 = AtomicI32::new(0);
 /// Input of the user has ended: not read any more.
 static INPUT_ENDED: AtomicU32 = AtomicU32::new(0);
 
@@ -27,7 +27,7 @@ pub fn start(terminal: &Terminal) {
     let args = [usize::MAX, &raw const all as usize, 8, SFD_NONBLOCK_CLOEXEC];
     // SAFETY: the kernel reads eight bytes.
     let fd = unsafe { sys::call(SIGNALFD4, &args) };
-    SIGNALS.store(fd.map_or(-1, |fd| fd as i32), Ordering::Relaxed);
+    SIGNALS.store(fd.map_or(0, |fd| fd as i32 + 1), Ordering::Relaxed);
 }
 
 fn copy(from: i32, to: i32) -> Result<usize, Errno> {
@@ -40,7 +40,7 @@ fn copy(from: i32, to: i32) -> Result<usize, Errno> {
 /// Copies both ways until a signal comes, and gives it.
 pub fn next(terminal: &Terminal) -> i32 {
     let Some([master, _]) = terminal.pty else { return 0 };
-    let signals = SIGNALS.load(Ordering::Relaxed);
+    let signals = SIGNALS.load(Ordering::Relaxed) - 1;
     loop {
         let input = if INPUT_ENDED.load(Ordering::Relaxed) == 0 { terminal.fd } else { -1 };
         // struct pollfd: descriptor, events, returned events.

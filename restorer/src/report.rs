@@ -71,12 +71,13 @@ impl Fault {
     }
 }
 
-/// Where messages go: 2, until the program's own descriptors take the place of ours.
-static STDERR: AtomicI32 = AtomicI32::new(2);
+/// Where messages go: 2, until the program's own descriptors take the place of ours. Kept as the
+/// distance from it: a blob whose variables all begin as zero has no pages of them in the file.
+static STDERR: AtomicI32 = AtomicI32::new(0);
 
 /// Sends messages to `fd` from now on.
 pub fn set_stderr(fd: i32) {
-    STDERR.store(fd, Ordering::Relaxed);
+    STDERR.store(fd - 2, Ordering::Relaxed);
 }
 
 /// A line built in a fixed place, so that a message needs no allocation and one write.
@@ -94,7 +95,7 @@ pub fn say(pieces: &[Piece<'_>]) {
     each(pieces, &mut add);
     let _ = line.push(b'\n');
     // Nowhere to say that standard error is closed.
-    let _ = write_all(STDERR.load(Ordering::Relaxed), &line);
+    let _ = write_all(STDERR.load(Ordering::Relaxed) + 2, &line);
 }
 
 /// Writes text to standard output as it is.

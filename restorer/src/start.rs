@@ -14,7 +14,7 @@ use crate::window::Window;
 use crate::{say, verbose};
 use alloc::vec::Vec;
 use core::ffi::CStr;
-use image_format::container::{Front, FRONT_OFFSET};
+use image_format::container::{Front, BLOB_OFFSET, FRONT_OFFSET};
 use image_format::plan::{plan_flag, when, CpuPlan};
 use image_format::PAGE_SIZE;
 
@@ -85,13 +85,13 @@ fn run(entry: &Entry) -> Outcome<i32> {
         report::print(HELP.as_bytes());
         return Ok(0);
     }
-    // The first page of the file lies in memory right before the blob, whose first byte is `_start`.
-    let page = crate::arch::_start as *const () as usize - PAGE_SIZE as usize;
-    // SAFETY: the program headers map that page, read-only.
-    let page = unsafe { core::slice::from_raw_parts(page as *const u8, PAGE_SIZE as usize) };
-    let front = Front::parse(page).map_err(image::damaged)?;
+    // The first bytes of the file lie in memory right before the blob, whose first byte is `_start`.
+    let head = crate::arch::_start as *const () as usize - BLOB_OFFSET;
+    // SAFETY: the program headers map them together with the blob.
+    let head = unsafe { core::slice::from_raw_parts(head as *const u8, BLOB_OFFSET) };
+    let front = Front::parse(head).map_err(image::damaged)?;
     let window = Window::new(&front);
-    let fd = image::open(entry.name, &page[FRONT_OFFSET..FRONT_OFFSET + Front::SIZE])?;
+    let fd = image::open(entry.name, &head[FRONT_OFFSET..FRONT_OFFSET + Front::SIZE])?;
     let image = Image::map(fd, &front, &window)?;
     let plan = image.plan(&window)?;
     let header = &plan.header;

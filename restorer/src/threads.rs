@@ -8,7 +8,7 @@ use crate::sys::{self, clone, mm, nr, Errno};
 use crate::text;
 use crate::window::Window;
 use crate::xsave::{self, Target, XsaveError};
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use image_format::arch::x86_64::frame;
 use image_format::plan::{when, ProcessPlan, ThreadPlan, XsavePlace};
 use image_format::stub::{StubHeader, CODE_OFFSET, CODE_ROOM, CONTROL_OFFSET, FRAME_STRIDE};
@@ -22,6 +22,8 @@ const FPSTATE: usize = 448;
 /// The control words lie at the end of the leader's frame: its page is writable to the last.
 const CONTROL: u64 = CONTROL_OFFSET;
 const STACK: u64 = 32 << 10;
+/// Room for a [`Start`] at the end of a stack.
+const START: u64 = 64;
 const UC_FLAGS: u64 = 7;
 const USER_CS: u64 = 0x33;
 const USER_SS: u64 = 0x2b;
@@ -32,6 +34,7 @@ const PROCESS_VM_WRITEV: usize = 311;
 /// How long a tid may stay taken by a worker thread that has just ended, in tries.
 const TRIES: u32 = 20_000;
 
+const _: () = assert!(size_of::<Start<'_>>() as u64 <= START);
 const _: () = assert!(UCONTEXT + frame::SIZE + 128 <= FPSTATE && FPSTATE.is_multiple_of(64));
 
 /// Everything about the threads of one process.
@@ -47,6 +50,8 @@ pub struct Threads<'a> {
     pub layout: &'a [XsavePlace],
     /// XSAVE layout here.
     pub target: Target,
+    /// Address of the stacks, once they are mapped.
+    pub stacks: AtomicU64,
 }
 
 /// What a new thread is told.
@@ -103,7 +108,8 @@ impl<'a> Threads<'a> {
         {
             return Err(Fault::new("the stub has no room for its code", "", ADVICE));
         }
-        let flags = mm::PRIVATE | mm::ANONYMOUS | mm::FIXED_NOREPLACE;
+        // Every page of it will be written, and a fault for each costs more.
+        let flags = mm::PRIVATE | mm::ANONYMOUS | mm::FIXED_NOREPLACE | mm::POPULATE;
         // SAFETY: a new mapping in a place that is free in the program.
         let memory =
             unsafe { sys::mmap(at, len, mm::READ | mm::WRITE, flags, -1, 0) }.map_err(error)?;
@@ -132,20 +138,37 @@ impl<'a> Threads<'a> {
         Ok(())
     }
 
+    /// The stack of a thread other than the leader; all are one mapping, made for the first.
+    fn stack(&self, index: u32) -> Outcome<*mut u8> {
+        let first = self.process.first_thread;
+        let others = u64::from(self.process.thread_count.saturating_sub(1));
+        let place = u64::from(index.wrapping_sub(first)).wrapping_sub(1);
+        if place >= others {
+            return self.window.memory(STACK, "a thread's stack");
+        }
+        let mut stacks = self.stacks.load(Ordering::Relaxed);
+        if stacks == 0 {
+            stacks = self.window.memory(others * STACK, "the threads' stacks")? as u64;
+            self.stacks.store(stacks, Ordering::Relaxed);
+        }
+        Ok((stacks + place * STACK) as *mut u8)
+    }
+
     /// Starts the thread with plan index `index`; gives its old and its new tid.
     pub fn start(&self, index: u32) -> Outcome<(u32, u32)> {
         let thread = self.plan().thread(index)?;
         self.frame_is_inside(&thread)?;
-        let memory = self.window.memory(STACK, "a thread's stack")?;
-        let start = memory.cast::<Start<'a>>();
-        // SAFETY: the lowest bytes of the fresh stack, aligned to a page; the stack grows towards
-        // them from above and is far larger than its use.
+        let memory = self.stack(index)?;
+        let room = STACK - START;
+        let start = memory.wrapping_add(room as usize).cast::<Start<'a>>();
+        // SAFETY: the highest bytes of the thread's own stack, aligned; what it uses begins below
+        // them, in the same page.
         unsafe { start.write(Start { threads: &raw const *self, index }) };
         let flags = clone::VM | clone::FS | clone::FILES | clone::SIGHAND | clone::THREAD;
         let tid = [thread.tid];
         let same = self.steps.circumstances & when::OLD_PID != 0;
         let (set, count) = if same { (tid.as_ptr() as u64, 1) } else { (0, 0) };
-        let args = [flags | clone::SYSVSEM, 0, 0, 0, 0, memory as u64, STACK, 0, set, count, 0];
+        let args = [flags | clone::SYSVSEM, 0, 0, 0, 0, memory as u64, room, 0, set, count, 0];
         let mut tries = 0;
         let new = loop {
             // SAFETY: the stack is the thread's alone; `self` lives until the leader has waited
@@ -307,7 +330,7 @@ fn go(thread: &ThreadPlan, entry: usize, jump: &Jump) -> ! {
 }
 
 extern "C" fn thread_main(start: usize) -> ! {
-    // SAFETY: `Threads::start` wrote it at the end of this thread's stack.
+    // SAFETY: `Threads::start` wrote it above this thread's stack.
     let start = unsafe { &*(start as *const Start<'_>) };
     // SAFETY: the leader keeps it until this thread has arrived in the stub.
     let threads = unsafe { &*start.threads };

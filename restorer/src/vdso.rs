@@ -7,13 +7,12 @@
 //! ```
 
 use crate::arch;
-use crate::planfile::Plan;
+use crate::planfile::{read, Plan};
 use crate::report::{Fault, Outcome};
 use crate::sys::{self, mm, nr, Errno};
 use crate::window::Window;
 use image_format::plan::{VdsoEntry, VdsoPlan, VDSO_ROOM};
 use image_format::PAGE_SIZE;
-use scroll::{Pread, LE};
 
 const ARCH_MAP_VDSO_64: usize = 0x2003;
 const ADVICE: &str = "report this kernel";
@@ -49,14 +48,14 @@ fn is_mapped(page: u64) -> bool {
 
 /// Bytes of an ELF image as the kernel maps it: up to the end of its headers and segments.
 fn image_size(bytes: &[u8]) -> Option<u64> {
-    let shoff: u64 = bytes.pread_with(40, LE).ok()?;
-    let shentsize: u16 = bytes.pread_with(58, LE).ok()?;
-    let shnum: u16 = bytes.pread_with(60, LE).ok()?;
+    let shoff: u64 = read(bytes, 40)?;
+    let shentsize: u16 = read(bytes, 58)?;
+    let shnum: u16 = read(bytes, 60)?;
     let sections = shoff.checked_add(u64::from(shentsize) * u64::from(shnum))?;
     let mut end = sections;
     for (kind, at) in program_headers(bytes) {
-        let memsz: u64 = bytes.pread_with(at + 40, LE).ok()?;
-        let vaddr: u64 = bytes.pread_with(at + 16, LE).ok()?;
+        let memsz: u64 = read(bytes, at + 40)?;
+        let vaddr: u64 = read(bytes, at + 16)?;
         if kind == 1 {
             end = end.max(vaddr.checked_add(memsz)?);
         }
@@ -65,22 +64,22 @@ fn image_size(bytes: &[u8]) -> Option<u64> {
 }
 
 fn program_headers(bytes: &[u8]) -> impl Iterator<Item = (u32, usize)> + '_ {
-    let phoff: u64 = bytes.pread_with(32, LE).unwrap_or(0);
-    let phnum: u16 = bytes.pread_with(56, LE).unwrap_or(0);
+    let phoff: u64 = read(bytes, 32).unwrap_or(0);
+    let phnum: u16 = read(bytes, 56).unwrap_or(0);
     (0..usize::from(phnum)).map_while(move |i| {
         let at = phoff as usize + i * 56;
-        Some((bytes.pread_with(at, LE).ok()?, at))
+        Some((read(bytes, at)?, at))
     })
 }
 
 /// Offset in bytes of the function `name` in the vdso.
 pub fn function(bytes: &[u8], name: &[u8]) -> Option<u64> {
     let (_, dynamic) = program_headers(bytes).find(|(kind, _)| *kind == 2)?;
-    let at: u64 = bytes.pread_with(dynamic + 16, LE).ok()?;
+    let at: u64 = read(bytes, dynamic + 16)?;
     let (mut symbols, mut strings, mut hash) = (0u64, 0u64, 0u64);
     for i in 0..64 {
-        let tag: u64 = bytes.pread_with(at as usize + i * 16, LE).ok()?;
-        let value: u64 = bytes.pread_with(at as usize + i * 16 + 8, LE).ok()?;
+        let tag: u64 = read(bytes, at as usize + i * 16)?;
+        let value: u64 = read(bytes, at as usize + i * 16 + 8)?;
         match tag {
             0 => break,
             4 => hash = value,
@@ -91,15 +90,15 @@ pub fn function(bytes: &[u8], name: &[u8]) -> Option<u64> {
     }
     // DT_HASH tells the number; without it the names follow the symbols.
     let count = if hash != 0 {
-        u64::from(bytes.pread_with::<u32>(hash as usize + 4, LE).ok()?)
+        u64::from(read::<u32>(bytes, hash as usize + 4)?)
     } else {
         strings.checked_sub(symbols)? / 24
     };
     (0..count.min(256)).find_map(|i| {
         let symbol = symbols as usize + i as usize * 24;
-        let text = strings as usize + bytes.pread_with::<u32>(symbol, LE).ok()? as usize;
-        let section: u16 = bytes.pread_with(symbol + 6, LE).ok()?;
-        let value: u64 = bytes.pread_with(symbol + 8, LE).ok()?;
+        let text = strings as usize + read::<u32>(bytes, symbol)? as usize;
+        let section: u16 = read(bytes, symbol + 6)?;
+        let value: u64 = read(bytes, symbol + 8)?;
         let rest = bytes.get(text..)?;
         let found = rest.get(..name.len())? == name && rest.get(name.len()) == Some(&0);
         (found && section != 0 && value < bytes.len() as u64).then_some(value)
@@ -249,7 +248,7 @@ mod tests {
 
     /// A hand-made image: one dynamic segment, two symbols.
     fn tiny() -> alloc::vec::Vec<u8> {
-        use scroll::Pwrite;
+        use scroll::{Pwrite, LE};
         let mut b = alloc::vec![0u8; 4096];
         b.pwrite_with(64u64, 32, LE).unwrap(); // phoff
         b.pwrite_with(1u16, 56, LE).unwrap(); // phnum
