@@ -34,20 +34,10 @@ static void make(const char *what)
 		MUST(listen(s, 1));
 	} else if (!strcmp(what, "pidfd")) {
 		MUST(syscall(SYS_pidfd_open, getpid(), 0));
-	} else if (!strcmp(what, "shared")) {
-		char *p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-		CHECK(p != MAP_FAILED, "mmap");
-		*p = 1;
 	} else if (!strcmp(what, "sysv")) {
 		int id = MUST(shmget(IPC_PRIVATE, 4096, 0600));
 		CHECK(shmat(id, NULL, 0) != (void *)-1, "shmat");
 		MUST(shmctl(id, IPC_RMID, NULL));
-	} else if (!strcmp(what, "memfd")) {
-		int fd = MUST(memfd_create("shared", 0));
-		MUST(ftruncate(fd, 4096));
-		char *p = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		CHECK(p != MAP_FAILED, "mmap");
-		close(fd);
 	} else if (!strcmp(what, "outside-pipe")) {
 		/* One end here, the other in a process that is not part of the tree. */
 		int ends[2];

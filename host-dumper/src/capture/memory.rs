@@ -1,6 +1,7 @@
 //! The address space: mappings, boundaries, what an image cannot carry.
 
 use super::error::{Refusal, Result};
+use super::files::shared;
 use super::proc::maps::{self, Area, Detail};
 use super::proc::stat::Stat;
 use super::proc::Proc;
@@ -74,8 +75,11 @@ pub(super) fn refusals(table: &Table) -> Vec<Refusal> {
             refuse("uses hugetlb pages", "let the program use transparent huge pages instead");
         } else if area.name.starts_with(b"/SYSV") {
             refuse("is shared System V memory", "other processes may use it; detach it first");
-        } else if area.shared && !is_shared_read_only(area, *detail) {
-            refuse("is writable shared memory", "it would have to be shared again; unmap it first");
+        } else if area.shared
+            && !is_shared_read_only(area, *detail)
+            && shared::nature(area, *detail).is_none()
+        {
+            refuse("is shared memory of an unknown kind", "let the program unmap it");
         } else if detail.has(b"um") || detail.has(b"uw") || detail.has(b"ui") {
             refuse("is watched by a userfaultfd", "end the program that watches it");
         } else if detail.has(b"io") || detail.has(b"pf") {
@@ -94,8 +98,21 @@ fn is_shared_read_only(area: &Area, detail: Detail) -> bool {
     is_file && !detail.has(b"mw") && !area.name.starts_with(b"/dev/zero")
 }
 
-/// The mappings of the model. `is_ours` tells mappings that a resume left behind.
-pub(super) fn mappings(table: &Table, is_ours: impl Fn(&Area) -> bool) -> Vec<Mapping> {
+fn read_only(area: &Area, detail: Detail) -> u32 {
+    if area.shared && area.prot & 2 == 0 && !detail.has(b"mw") {
+        vma::SHARED_READONLY
+    } else {
+        0
+    }
+}
+
+/// The mappings of the model. `is_ours` tells mappings that a resume left behind, `shared` the
+/// memory that one shares.
+pub(super) fn mappings(
+    table: &Table,
+    is_ours: impl Fn(&Area) -> bool,
+    shared: impl Fn(&Area) -> Option<u32>,
+) -> Vec<Mapping> {
     table
         .iter()
         .filter(|(area, _)| !is_special(area) && !is_ours(area))
@@ -103,8 +120,11 @@ pub(super) fn mappings(table: &Table, is_ours: impl Fn(&Area) -> bool) -> Vec<Ma
             start: area.start,
             end: area.end,
             prot: area.prot,
-            flags: flags(*detail) | if area.shared { vma::SHARED_READONLY } else { 0 },
-            backing: backing(area, *detail),
+            flags: flags(*detail) | read_only(area, *detail),
+            backing: match shared(area) {
+                Some(shared) => Backing::Shared { shared, offset: area.offset },
+                None => backing(area, *detail),
+            },
         })
         .collect()
 }
@@ -194,7 +214,7 @@ mod tests {
     #[test]
     fn what_stands_in_the_way() {
         let t = table(
-            "1000-2000 rw-s 00000000 00:01 7 /dev/zero (deleted)\nVmFlags: rd wr sh\n\
+            "1000-2000 rw-s 00000000 00:01 7 /SYSV00000000 (deleted)\nVmFlags: rd wr sh\n\
              2000-3000 r--s 00000000 fe:01 8 /usr/lib/gconv.cache\nVmFlags: rd sh\n\
              3000-4000 rw-p 00000000 00:00 0 \nVmFlags: rd wr ss\n\
              4000-5000 rw-p 00000000 00:00 0 [vvar]\nVmFlags: rd pf io\n\
@@ -215,7 +235,7 @@ mod tests {
              7000-9000 rw-p 00000000 00:00 0 [stack]\nVmFlags: rd wr gd\n\
              9000-a000 r-xp 00000000 00:00 0 [vdso]\nVmFlags: rd ex\n",
         );
-        let all = mappings(&t, |_| false);
+        let all = mappings(&t, |_| false, |_| None);
         assert_eq!(all.len(), 3);
         let Backing::File { path, from_image, .. } = &all[0].backing else { panic!("file") };
         assert_eq!((path.0.as_slice(), *from_image), (&b"/bin/a"[..], true));

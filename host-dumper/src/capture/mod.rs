@@ -35,7 +35,7 @@ mod thread;
 mod vdso;
 
 pub use error::{CaptureError, Refusal};
-pub use files::Embed;
+pub use files::{Embed, Part, Source};
 pub use session::Session;
 
 use image_format::model::Tree;

@@ -1,10 +1,11 @@
 //! From what was found to the model's process.
 
 use super::error::{CaptureError, Result};
-use super::files::Files;
+use super::files::{shared, Files, Settings};
 use super::inside::{ProcessAnswers, ThreadAnswers};
 use super::memory;
 use super::outside::Outside;
+use super::proc::maps::Area;
 use super::proc::status::Status;
 use super::proc::{limits, number, Proc};
 use super::stub::Stub;
@@ -103,11 +104,23 @@ pub(super) struct Parts<'a> {
     pub pending: Vec<SigInfo>,
     pub stopped: u32,
     pub lock_future: u8,
+    /// Files up to this size travel along.
+    pub embed_limit: u64,
 }
 
 /// Puts the process together.
-pub(super) fn process(parts: Parts<'_>, files: &Files) -> Result<Process> {
-    let Parts { proc, survey, stub, threads, mut answers, pending, stopped, lock_future } = parts;
+pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
+    let Parts {
+        proc,
+        survey,
+        stub,
+        threads,
+        mut answers,
+        pending,
+        stopped,
+        lock_future,
+        embed_limit,
+    } = parts;
     let (status, stat) = (&survey.status, &survey.stat);
     let inner = |ids: &[u32]| ids.last().copied().unwrap_or(0);
     let limits = limits::parse(&proc.read("limits")?)
@@ -118,7 +131,11 @@ pub(super) fn process(parts: Parts<'_>, files: &Files) -> Result<Process> {
         timer.thread = named.map_or(timer.thread, |t| t.tid);
     }
     let exe = proc.link("exe")?;
-    let mut mappings = memory::mappings(&survey.table, |a| stub.is_some_and(|s| s.owns(a)));
+    let settings = Settings { embed_limit, pid: proc.pid() };
+    let known = shared::mappings(proc, &survey.table, settings, files)?;
+    let ours = |a: &Area| stub.is_some_and(|s| s.owns(a));
+    let shared = |a: &Area| shared::index_of(&known, a);
+    let mut mappings = memory::mappings(&survey.table, ours, shared);
     mappings.extend(stub.and_then(|s| s.kept(status.caught)));
     mappings.sort_by_key(|m| m.start);
     Ok(Process {

@@ -185,8 +185,9 @@ impl Session {
             pending,
             stopped,
             lock_future,
+            embed_limit: self.options.embed_limit,
         };
-        let process = model::process(parts, &files)?;
+        let process = model::process(parts, &mut files)?;
         let embeds = std::mem::take(&mut files.embeds);
         warnings.append(&mut files.notes);
         let tree = model::tree(source::source(proc, generation), process, files);

@@ -1,5 +1,6 @@
 //! The image of a stopped process, written front to back.
 
+use super::embeds::EmbedReader;
 use crate::capture::Captured;
 use crate::pages::{copy_pages, Buffer, CleanFiles, CopyOptions, PageError, Part, Progress};
 use crate::sink::Sink;
@@ -8,8 +9,6 @@ use image_format::container::{hash_data, kind, HASH_BLOCK};
 use image_format::model::{Contents, FileObject, Tree};
 use linker::{ChainWriter, ChunkHead, ImageMap, Layout, LinkError, PlanOptions};
 use std::collections::BTreeSet;
-use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
 use std::sync::{Mutex, PoisonError};
 
 /// Bytes of an embedded file that become a chunk; whole blocks, so that the hash of the file can
@@ -97,36 +96,22 @@ impl<'a> Composer<'a> {
     pub fn files(&mut self, captured: &Captured, progress: &dyn Progress) -> Result<(), PageError> {
         let mut buffer = Vec::new();
         for embed in &captured.embeds {
-            let error = |source| PageError::File { what: embed.what.clone(), source };
-            let file = std::fs::File::open(&embed.open).map_err(error)?;
-            // Holes need not be stored; a hash is of all bytes, though.
-            let sparse = embed.hash.is_none();
+            let error = |source: std::io::Error| match source.kind() {
+                std::io::ErrorKind::UnexpectedEof => {
+                    PageError::FileChanged { what: embed.what.clone() }
+                }
+                _ => PageError::File { what: embed.what.clone(), source },
+            };
+            let mut contents = EmbedReader::open(embed).map_err(error)?;
             buffer.resize(PIECE, 0);
             let mut whole = 0;
-            let mut offset = 0;
-            let mut end = if sparse { 0 } else { embed.size };
-            while offset < embed.size {
-                if offset >= end {
-                    let found = seek(&file, offset, libc::SEEK_DATA).map_err(error)?;
-                    let Some(start) = found.filter(|&at| at < embed.size) else { break };
-                    offset = start;
-                    end = seek(&file, start, libc::SEEK_HOLE).map_err(error)?.unwrap_or(embed.size);
-                    end = end.clamp(start + 1, embed.size);
-                }
-                let want = (end - offset).min(buffer.len() as u64) as usize;
-                let piece = &mut buffer[..want];
-                file.read_exact_at(piece, offset).map_err(|source| match source.kind() {
-                    std::io::ErrorKind::UnexpectedEof => {
-                        PageError::FileChanged { what: embed.what.clone() }
-                    }
-                    _ => error(source),
-                })?;
+            while let Some((offset, len)) = contents.next(&mut buffer).map_err(error)? {
+                let piece = &buffer[..len];
                 let hash = hash_data(piece, 0);
                 whole = hash_data(piece, whole);
-                let head = self.chain().file(embed.number, offset, want as u64, hash)?;
-                self.put(&head, &buffer[..want])?;
-                offset += want as u64;
-                if !progress.advance(want as u64) {
+                let head = self.chain().file(embed.number, offset, len as u64, hash)?;
+                self.put(&head, piece)?;
+                if !progress.advance(len as u64) {
                     return Err(PageError::Aborted);
                 }
             }
@@ -158,19 +143,6 @@ impl<'a> Composer<'a> {
         let padding = vec![0; head.tail_padding];
         self.sink.write_at(head.offset, &[&head.bytes, data, &padding])?;
         Ok(())
-    }
-}
-
-/// Where the next data or hole of a file begins, at or after `offset`, in bytes; none when no data
-/// follows. A file system that does not know holes has data everywhere.
-fn seek(file: &std::fs::File, offset: u64, whence: libc::c_int) -> std::io::Result<Option<u64>> {
-    // SAFETY: takes numbers only. Nothing else uses the position of this descriptor.
-    let at = unsafe { libc::lseek(file.as_raw_fd(), offset as libc::off_t, whence) };
-    match nix::errno::Errno::result(at) {
-        Ok(at) => Ok(Some(at as u64)),
-        Err(nix::errno::Errno::EINVAL) if whence == libc::SEEK_DATA => Ok(Some(offset)),
-        Err(nix::errno::Errno::ENXIO | nix::errno::Errno::EINVAL) => Ok(None),
-        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -16,6 +16,7 @@
 //! * `wire`: what they tell each other.
 
 mod compose;
+mod embeds;
 mod front;
 mod meter;
 mod notes;

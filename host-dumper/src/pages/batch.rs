@@ -122,6 +122,7 @@ impl<'a> Batches<'a> {
         if from_image != (self.kind == kind::PAGES_MAPPED)
             || clean != (self.part == Part::Clean)
             || mapping.flags & vma::DROPPABLE != 0
+            || matches!(mapping.backing, Backing::Shared { .. })
         {
             return Ok(true);
         }

@@ -216,8 +216,6 @@ variant! {
         2 => File {
             /// Absolute path.
             path: Bytes,
-            /// Some mapping of it is, or may become, writable.
-            writable: bool,
             /// What is known of its contents.
             contents: Contents,
         },

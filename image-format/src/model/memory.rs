@@ -108,7 +108,8 @@ pub mod vma {
     pub const SEALED: u32 = 1 << 12;
     /// MAP_DROPPABLE (dp): comes back zero.
     pub const DROPPABLE: u32 = 1 << 13;
-    /// Was MAP_SHARED of a file and read-only; comes back private.
+    /// Was MAP_SHARED through a description opened read-only: can never become writable. Of a file
+    /// it comes back private.
     pub const SHARED_READONLY: u32 = 1 << 14;
 }
 

@@ -108,28 +108,7 @@ impl ProcessCompiler<'_> {
         let flags = file.flags & !ONCE;
         match &file.object {
             FileObject::Regular { path, size, mode, contents } => {
-                let (hash_kind, hash, embedded) = match *contents {
-                    Contents::Whole { hash, embedded } => (hash_kind::WHOLE, hash, embedded),
-                    Contents::Sampled { hash } => (hash_kind::SAMPLED, hash, None),
-                    Contents::Unread => (hash_kind::NONE, 0, None),
-                };
-                let file_flags = match self.options.on_changed {
-                    OnChanged::Refuse => 0,
-                    OnChanged::Accept => file_flag::ACCEPT,
-                    OnChanged::Embed => file_flag::EMBED,
-                };
-                let plan = FilePlan {
-                    path_off: self.b.path(&path.0),
-                    flags,
-                    offset: file.offset,
-                    size: *size,
-                    hash,
-                    hash_kind,
-                    embedded: embedded.unwrap_or(u32::MAX),
-                    mode: *mode,
-                    file_flags,
-                    reserved: [0; 2],
-                };
+                let plan = self.regular(&path.0, flags, file.offset, *size, *mode, contents);
                 self.open_file(plan, temporary, what);
             }
             FileObject::Unlinked { path, size, mode, embedded } => {
@@ -191,7 +170,41 @@ impl ProcessCompiler<'_> {
         Ok(())
     }
 
-    fn open_file(&mut self, plan: FilePlan, temporary: u32, what: &str) {
+    /// How to open a file that is found under its path.
+    pub(super) fn regular(
+        &mut self,
+        path: &[u8],
+        flags: u32,
+        offset: u64,
+        size: u64,
+        mode: u32,
+        contents: &Contents,
+    ) -> FilePlan {
+        let (hash_kind, hash, embedded) = match *contents {
+            Contents::Whole { hash, embedded } => (hash_kind::WHOLE, hash, embedded),
+            Contents::Sampled { hash } => (hash_kind::SAMPLED, hash, None),
+            Contents::Unread => (hash_kind::NONE, 0, None),
+        };
+        let file_flags = match self.options.on_changed {
+            OnChanged::Refuse => 0,
+            OnChanged::Accept => file_flag::ACCEPT,
+            OnChanged::Embed => file_flag::EMBED,
+        };
+        FilePlan {
+            path_off: self.b.path(path),
+            flags,
+            offset,
+            size,
+            hash,
+            hash_kind,
+            embedded: embedded.unwrap_or(u32::MAX),
+            mode,
+            file_flags,
+            reserved: [0; 2],
+        }
+    }
+
+    pub(super) fn open_file(&mut self, plan: FilePlan, temporary: u32, what: &str) {
         let embedded = plan.embedded;
         let at = self.b.record(plan);
         if embedded != u32::MAX {

@@ -15,10 +15,10 @@ const PROT_READ: u32 = 1;
 const PROT_WRITE: u32 = 2;
 const MAP_PRIVATE: u64 = 0x02;
 const MAP_DROPPABLE: u64 = 0x08;
-const MAP_FIXED: u64 = 0x10;
+pub(super) const MAP_FIXED: u64 = 0x10;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_GROWSDOWN: u64 = 0x100;
-const MAP_NORESERVE: u64 = 0x4000;
+pub(super) const MAP_NORESERVE: u64 = 0x4000;
 
 /// madvise(2) advice that a flag of a mapping stands for.
 const ADVICE: [(u32, u64, &str); 8] = [
@@ -110,6 +110,11 @@ impl ProcessCompiler<'_> {
                 at += 1;
                 continue;
             }
+            if let Backing::Shared { shared, offset } = first.backing {
+                self.map_shared(first, shared, offset)?;
+                at += 1;
+                continue;
+            }
             // Neighbours of one kind are one mapping for the kernel; made in one call.
             let (prot, kind) = (self.first_protection(first), first.flags & KIND);
             let mut end = first.end;
@@ -117,6 +122,7 @@ impl ProcessCompiler<'_> {
             while let Some(m) = mappings.get(next) {
                 let alike = m.start == end
                     && !Self::from_image(m)
+                    && !matches!(m.backing, Backing::Shared { .. })
                     && kind & vma::GROWSDOWN == 0
                     && self.first_protection(m) == prot
                     && m.flags & KIND == kind;

@@ -3,12 +3,16 @@
 use super::arch::nr;
 use super::builder::Arg;
 use super::descriptors::{Uses, F_SETFL, ONCE, O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDWR};
+use super::memory::{MAP_FIXED, MAP_NORESERVE};
 use super::ProcessCompiler;
 use crate::LinkError;
-use image_format::model::{FileObject, SharedMemory, SharedOrigin};
+use image_format::model::{vma, FileObject, Mapping, SharedMemory, SharedOrigin};
 use image_format::plan::{op, Expect};
 
 const MFD_ALLOW_SEALING: u64 = 2;
+const MAP_SHARED: u64 = 1;
+/// F_SEAL_WRITE and F_SEAL_FUTURE_WRITE.
+const WRITE_SEALS: u32 = 8 | 16;
 const F_ADD_SEALS: u64 = 1033;
 /// Permission bits that memfd_create(2) gives.
 const MEMFD_MODE: u32 = 0o777;
@@ -29,7 +33,15 @@ impl ProcessCompiler<'_> {
         let tree = self.tree;
         for (index, memory) in tree.shared.iter().enumerate() {
             let fd = self.shared_fd(index as u32);
-            let SharedOrigin::Memory { name, embedded, .. } = &memory.origin else { continue };
+            let (name, embedded) = match &memory.origin {
+                SharedOrigin::Memory { name, embedded, .. } => (name, embedded),
+                SharedOrigin::File { path, contents } => {
+                    let what = format!("shared file {path}");
+                    let plan = self.regular(&path.0, O_RDWR, 0, memory.size, memory.mode, contents);
+                    self.open_file(plan, fd, &what);
+                    continue;
+                }
+            };
             let what = format!("shared memory {name}");
             let name = self.b.path(&name.0);
             let args = [Arg::data(name), Arg::value(MFD_ALLOW_SEALING)];
@@ -42,6 +54,36 @@ impl ProcessCompiler<'_> {
             let args = [u64::from(fd), u64::from(*embedded), memory.size, 0, 0, 0];
             self.b.verb(op::WRITE_EMBEDDED, &what, args);
         }
+    }
+
+    /// Maps shared memory.
+    pub(super) fn map_shared(
+        &mut self,
+        m: &Mapping,
+        shared: u32,
+        offset: u64,
+    ) -> Result<(), LinkError> {
+        let sealed = match &self.shared_at(shared)?.origin {
+            SharedOrigin::Memory { seals, .. } => seals & WRITE_SEALS != 0,
+            SharedOrigin::File { .. } => false,
+        };
+        let (held, temporary) = (self.shared_fd(shared), self.first_temporary);
+        let what = format!("shared memory {:x}-{:x}", m.start, m.end);
+        let noreserve = if m.flags & vma::NORESERVE != 0 { MAP_NORESERVE } else { 0 };
+        let flags = MAP_SHARED | MAP_FIXED | noreserve;
+        let prot = u64::from(m.prot);
+        let map = |fd: u32| [m.start, m.end - m.start, prot, flags, u64::from(fd), offset];
+        if sealed && m.flags & vma::SHARED_READONLY != 0 {
+            // A mapping that could become writable keeps the kernel from sealing.
+            let path = self.b.path(format!("/proc/self/fd/{held}").as_bytes());
+            let made = self.make(&what, nr::OPEN, &[Arg::data(path), Arg::value(0), Arg::value(0)]);
+            self.move_to(Arg::load(made), temporary, &what);
+            self.b.syscall(&what, nr::MMAP, map(temporary), Expect::Place);
+            self.must(&what, nr::CLOSE, [u64::from(temporary), 0, 0, 0, 0, 0]);
+        } else {
+            self.b.syscall(&what, nr::MMAP, map(held), Expect::Place);
+        }
+        Ok(())
     }
 
     /// Seals come after every mapping: some of them forbid to make writable ones.

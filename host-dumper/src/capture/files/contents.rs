@@ -8,13 +8,38 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+/// Where the contents of an embedded file are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// A path, such as /proc/PID/fd/N.
+    File(PathBuf),
+    /// Mappings of a stopped process; what none of them shows is zero.
+    Memory {
+        /// The process.
+        pid: u32,
+        /// What they show; they may overlap.
+        parts: Vec<Part>,
+    },
+}
+
+/// A stretch of a file that is mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// Offset in the file in bytes.
+    pub offset: u64,
+    /// Address.
+    pub address: u64,
+    /// Length in bytes.
+    pub len: u64,
+}
+
 /// A file whose contents travel along.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Embed {
     /// Number in the image.
     pub number: u32,
-    /// Where to open it, such as /proc/PID/fd/N.
-    pub open: PathBuf,
+    /// Where the bytes are.
+    pub source: Source,
     /// Size in bytes.
     pub size: u64,
     /// Hash of all its bytes (`hash_data`, seed 0), where it was computed.

@@ -1,9 +1,9 @@
 //! From descriptors to the model's open file descriptions.
 
 use super::borrow::{borrow, pidfd};
-use super::contents::{recognise, Embed};
+use super::contents::{recognise, Embed, Source};
 use super::descriptor::{Descriptor, Kind};
-use super::{anonymous, locks, memfd, pipe, sharing, terminal};
+use super::{anonymous, locks, pipe, shared, sharing, terminal};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
 use crate::capture::proc::Proc;
@@ -120,14 +120,20 @@ fn object(
             let contents = recognise(&open, size, embedded)?;
             if let model::Contents::Whole { hash, embedded: Some(number) } = contents {
                 let what = String::from_utf8_lossy(d.path()).into_owned();
-                out.embeds.push(Embed { number, open, size, hash: Some(hash), what });
+                out.embeds.push(Embed {
+                    number,
+                    source: Source::File(open),
+                    size,
+                    hash: Some(hash),
+                    what,
+                });
             }
             FileObject::Regular { path: path(), size, mode, contents }
         }
         Kind::Unlinked => {
             let number = out.embeds.len() as u32;
             let what = format!("{} (unlinked)", String::from_utf8_lossy(d.path()));
-            out.embeds.push(Embed { number, open, size, hash: None, what });
+            out.embeds.push(Embed { number, source: Source::File(open), size, hash: None, what });
             FileObject::Unlinked { path: path(), size, mode, embedded: number }
         }
         Kind::Directory => FileObject::Directory { path: path() },
@@ -151,7 +157,7 @@ fn object(
             }
             anonymous::inotify(proc, d, all)?
         }
-        Kind::Memfd => FileObject::Shared { shared: memfd::index(proc, d, borrowed, out) },
+        Kind::Memfd => FileObject::Shared { shared: shared::index(proc, d, borrowed, out) },
         Kind::Fifo => {
             FileObject::Fifo { path: path(), mode, pipe: fifo_index(proc, d, borrowed, out)? }
         }

@@ -6,13 +6,13 @@ mod contents;
 mod describe;
 mod descriptor;
 mod locks;
-mod memfd;
 mod pipe;
+pub(super) mod shared;
 mod sharing;
 mod terminal;
 mod watches;
 
-pub use contents::Embed;
+pub use contents::{Embed, Part, Source};
 pub(super) use describe::{capture, Files, Settings};
 pub(super) use descriptor::{scan, Descriptor, Kind};
 pub(super) use pipe::foreign_holders;

@@ -1,0 +1,189 @@
+//! Memory that is shared: memfds, anonymous memory mapped MAP_SHARED, files mapped MAP_SHARED.
+
+use super::contents::{recognise, Embed, Part, Source};
+use super::describe::{Files, Settings};
+use super::descriptor::Descriptor;
+use crate::capture::error::{CaptureError, Refusal, Result};
+use crate::capture::memory::Table;
+use crate::capture::proc::maps::{Area, Detail};
+use crate::capture::proc::Proc;
+use image_format::model::{SharedMemory, SharedOrigin};
+use nix::sys::statfs::statfs;
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// Seals that a memfd has that was made without the wish to be sealed.
+const F_SEAL_SEAL: u32 = 1;
+/// statfs(2) type of tmpfs.
+const TMPFS_MAGIC: i64 = 0x0102_1994;
+/// Bytes that are read through the mapping itself: a read makes memory of what was a hole.
+const BLIND_READ: u64 = 1 << 30;
+
+/// What a shared mapping shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::capture) enum Nature {
+    /// Memory without a path.
+    Memory,
+    /// A file under its path.
+    File,
+}
+
+/// What a mapping shows that has to be shared again; none for private ones and for files that can
+/// only be read through it, which are as good as private.
+pub(in crate::capture) fn nature(area: &Area, detail: Detail) -> Option<Nature> {
+    let (path, deleted) = area.path();
+    if !area.shared || area.inode == 0 || !path.starts_with(b"/") || path.starts_with(b"/SYSV") {
+        return None;
+    }
+    if path.starts_with(b"/memfd:") || deleted {
+        return Some(Nature::Memory);
+    }
+    // Without VM_MAYWRITE the description was opened read-only: it can never become writable.
+    (area.prot & 2 != 0 || detail.has(b"mw")).then_some(Nature::File)
+}
+
+fn key(area: &Area) -> [u64; 2] {
+    [libc::makedev(area.device.0, area.device.1), area.inode]
+}
+
+/// The index of the memory behind a memfd; an entry is made for what was not met before.
+pub(super) fn index(
+    proc: &Proc,
+    d: &Descriptor,
+    borrowed: Option<&OwnedFd>,
+    out: &mut Files,
+) -> u32 {
+    let inode = [d.stat.st_dev, d.stat.st_ino];
+    if let Some(known) = out.shared.iter().position(|m| m.inode == inode) {
+        return known as u32;
+    }
+    let size = d.stat.st_size.max(0) as u64;
+    let name = d.path().strip_prefix(b"/memfd:").unwrap_or_default();
+    let source = Source::File(proc.path(&format!("fd/{}", d.fd)));
+    let mode = d.stat.st_mode & 0o7777;
+    memory(out, inode, size, mode, name, borrowed.map(AsRawFd::as_raw_fd), source)
+}
+
+fn memory(
+    out: &mut Files,
+    inode: [u64; 2],
+    size: u64,
+    mode: u32,
+    name: &[u8],
+    file: Option<i32>,
+    source: Source,
+) -> u32 {
+    let embedded = out.embeds.len() as u32;
+    let what = format!("shared memory {}", String::from_utf8_lossy(name));
+    out.embeds.push(Embed { number: embedded, source, size, hash: None, what });
+    // SAFETY: F_GET_SEALS takes no argument.
+    let seals = file.map(|fd| unsafe { libc::fcntl(fd, libc::F_GET_SEALS) });
+    let seals = seals.filter(|&s| s >= 0).map_or(F_SEAL_SEAL, |s| s as u32);
+    let origin = SharedOrigin::Memory { name: name.to_vec().into(), seals, embedded };
+    out.shared.push(SharedMemory { inode, size, mode, origin });
+    out.shared.len() as u32 - 1
+}
+
+/// Finds what the mappings share. The result tells the index of a mapping's memory.
+pub(in crate::capture) fn mappings(
+    proc: &Proc,
+    table: &Table,
+    settings: Settings,
+    out: &mut Files,
+) -> Result<BTreeMap<[u64; 2], u32>> {
+    let mut groups: BTreeMap<[u64; 2], Vec<&Area>> = BTreeMap::new();
+    for (area, _) in table.iter().filter(|(area, detail)| nature(area, *detail).is_some()) {
+        groups.entry(key(area)).or_default();
+    }
+    // A mapping that only reads belongs to them all the same, if another one writes.
+    for (area, _) in table.iter().filter(|(area, _)| area.shared) {
+        if let Some(group) = groups.get_mut(&key(area)) {
+            group.push(area);
+        }
+    }
+    let mut known = BTreeMap::new();
+    for (inode, areas) in groups {
+        let index = match out.shared.iter().position(|m| m.inode == inode) {
+            Some(index) => index as u32,
+            None => register(proc, inode, &areas, settings, out)?,
+        };
+        known.insert(inode, index);
+    }
+    Ok(known)
+}
+
+/// The index of what a mapping shares, if it does.
+pub(in crate::capture) fn index_of(known: &BTreeMap<[u64; 2], u32>, area: &Area) -> Option<u32> {
+    if area.shared {
+        known.get(&key(area)).copied()
+    } else {
+        None
+    }
+}
+
+fn register(
+    proc: &Proc,
+    inode: [u64; 2],
+    areas: &[&Area],
+    settings: Settings,
+    out: &mut Files,
+) -> Result<u32> {
+    let Some(first) = areas.first() else { return Ok(0) };
+    let (path, deleted) = first.path();
+    if deleted || path.starts_with(b"/memfd:") {
+        let name = path.strip_prefix(b"/memfd:").unwrap_or(path);
+        // The kernel opens what is mapped, to the privileged (CAP_CHECKPOINT_RESTORE).
+        let link = proc.path(&format!("map_files/{:x}-{:x}", first.start, first.end));
+        if let Ok(file) = File::open(&link) {
+            let (size, mode) = file.metadata().map_or((0, 0o777), |m| (m.len(), m.mode() & 0o7777));
+            let fd = Some(file.as_raw_fd());
+            return Ok(memory(out, inode, size, mode, name, fd, Source::File(link)));
+        }
+        let size = areas.iter().map(|a| a.offset + a.size()).max().unwrap_or(0);
+        if size > BLIND_READ {
+            return Err(refused(
+                first,
+                format!("shares {} MiB, of which only root can tell what is in use", size >> 20),
+                "run dumper as root",
+            ));
+        }
+        let part = |a: &&Area| Part { offset: a.offset, address: a.start, len: a.size() };
+        let parts = areas.iter().map(part).collect();
+        let source = Source::Memory { pid: proc.pid(), parts };
+        return Ok(memory(out, inode, size, 0o777, name, None, source));
+    }
+    let place = Path::new(OsStr::from_bytes(path));
+    let found = std::fs::metadata(place).ok().filter(|m| m.ino() == first.inode);
+    let Some(found) = found else {
+        let reason = "is shared memory of a file that is no longer found under its path";
+        return Err(refused(first, reason.into(), "let the program unmap it"));
+    };
+    let size = found.len();
+    // What lies in memory only is gone with the next boot: it travels along whatever its size.
+    let in_memory = statfs(place).is_ok_and(|s| s.filesystem_type().0 == TMPFS_MAGIC);
+    let embedded = (in_memory || size <= settings.embed_limit).then_some(out.embeds.len() as u32);
+    let contents = recognise(place, size, embedded)?;
+    if let image_format::model::Contents::Whole { hash, embedded: Some(number) } = contents {
+        let what = String::from_utf8_lossy(path).into_owned();
+        let source = Source::File(PathBuf::from(place));
+        out.embeds.push(Embed { number, source, size, hash: Some(hash), what });
+    }
+    out.shared.push(SharedMemory {
+        inode,
+        size,
+        mode: found.mode() & 0o7777,
+        origin: SharedOrigin::File { path: path.to_vec().into(), contents },
+    });
+    Ok(out.shared.len() as u32 - 1)
+}
+
+fn refused(area: &Area, reason: String, remedy: &'static str) -> CaptureError {
+    let name = String::from_utf8_lossy(&area.name);
+    let object = format!("memory {:x}-{:x} ({name})", area.start, area.end);
+    CaptureError::Refused(vec![Refusal::new(object, reason, remedy)])
+}
