@@ -22,7 +22,7 @@ use crate::arch::x86_64 as arch;
 use crate::info::info_text;
 use crate::{Layout, LinkError};
 use builder::Builder;
-use image_format::arch::x86_64::{needed, XSAVE_CARRIED};
+use image_format::arch::x86_64::{needed, needed_state};
 use image_format::model::{Cpu, FileObject, Process, Tree};
 use image_format::plan::{
     op, plan_flag, CpuNeed, CpuPlan, Expect, PlanHeader, ProcessPlan, XsavePlace,
@@ -210,8 +210,7 @@ fn processor(b: &mut Builder, cpu: &Cpu) -> u32 {
     let places = cpu.xsave.iter().map(|c| XsavePlace { id: c.id, offset: c.offset, size: c.size });
     let (needs_off, needs_count) = b.records(needs);
     let (places_off, places_count) = b.records(places);
-    let xcr0 = cpu.xcr0 & XSAVE_CARRIED;
-    b.record(CpuPlan { xcr0, needs_off, needs_count, places_off, places_count })
+    b.record(CpuPlan { xcr0: needed_state(cpu), needs_off, needs_count, places_off, places_count })
 }
 
 fn flags(tree: &Tree) -> u32 {
