@@ -88,18 +88,23 @@ impl Front {
     pub fn parse(first_page: &[u8]) -> Result<Self, ContainerError> {
         let front: Self =
             first_page.pread_with(FRONT_OFFSET, LE).map_err(|_| ContainerError::NotAnImage)?;
-        if front.magic != FRONT_MAGIC {
+        front.check()
+    }
+
+    /// Checks a header as it was read.
+    pub fn check(self) -> Result<Self, ContainerError> {
+        if self.magic != FRONT_MAGIC {
             return Err(ContainerError::NotAnImage);
         }
-        if front.version != FORMAT_VERSION {
-            return Err(ContainerError::Version { found: front.version });
+        if self.version != FORMAT_VERSION {
+            return Err(ContainerError::Version { found: self.version });
         }
-        let sane = front.blob_end.is_multiple_of(PAGE_SIZE)
-            && front.blob_end >= PAGE_SIZE
-            && front.blob_end < (1 << 30)
-            && front.window_base.is_multiple_of(PAGE_SIZE);
+        let sane = self.blob_end.is_multiple_of(PAGE_SIZE)
+            && self.blob_end >= PAGE_SIZE
+            && self.blob_end < (1 << 30)
+            && self.window_base.is_multiple_of(PAGE_SIZE);
         if sane {
-            Ok(front)
+            Ok(self)
         } else {
             Err(ContainerError::Damaged { offset: FRONT_OFFSET as u64, what: "image header" })
         }
@@ -209,9 +214,15 @@ impl ChunkHeader {
         seq: u32,
         previous: u64,
     ) -> Result<Self, ContainerError> {
-        let damaged = |what| ContainerError::Damaged { offset, what };
         let header: Self =
             head.pread_with(0, LE).map_err(|_| ContainerError::Truncated { offset })?;
+        header.check(offset, seq, previous)
+    }
+
+    /// Checks a header as it was read; see [`ChunkHeader::parse`].
+    pub fn check(self, offset: u64, seq: u32, previous: u64) -> Result<Self, ContainerError> {
+        let damaged = |what| ContainerError::Damaged { offset, what };
+        let header = self;
         if header.magic != CHUNK_MAGIC {
             return Err(damaged("chunk header"));
         }

@@ -80,7 +80,8 @@ pub fn walk(image: &[u8], blob_end: u64) -> Result<Chain, ContainerError> {
     for seq in 0.. {
         let truncated = ContainerError::Truncated { offset: at };
         let rest = usize::try_from(at).ok().and_then(|at| image.get(at..)).ok_or(truncated)?;
-        let header = ChunkHeader::parse(rest, at, seq, previous)?;
+        let header: ChunkHeader = read(rest, 0).ok_or(truncated)?;
+        let header = header.check(at, seq, previous)?;
         let data_start = header.data_start as usize;
         let data_end = data_start + header.data_len as usize;
         let stride = header.stride() as usize;

@@ -61,7 +61,7 @@ pub fn capabilities() -> [u64; 3] {
 /// each as far as the rights at hand go.
 pub fn set_capabilities(wanted: &[u64; 6]) -> Result<usize, Errno> {
     let [inheritable, permitted, effective, bounding, ambient, securebits] = *wanted;
-    let [_, held, held_inheritable] = capabilities();
+    let [held_effective, held, held_inheritable] = capabilities();
     for cap in (0..64).filter(|cap| bounding >> cap & 1 == 0) {
         // EPERM: without CAP_SETPCAP the set stays wider, which gives nobody a right he had not.
         // EINVAL: beyond the last capability that there is.
@@ -72,13 +72,18 @@ pub fn set_capabilities(wanted: &[u64; 6]) -> Result<usize, Errno> {
     if sys::prctl(PR_GET_SECUREBITS, &[]) != Ok(securebits as usize) {
         let _ = sys::prctl(PR_SET_SECUREBITS, &[securebits as usize]);
     }
-    let _ = sys::prctl(PR_CAP_AMBIENT, &[AMBIENT_CLEAR_ALL]);
+    // The ambient set is a part of the inheritable one.
+    if held_inheritable != 0 {
+        let _ = sys::prctl(PR_CAP_AMBIENT, &[AMBIENT_CLEAR_ALL]);
+    }
     let p = permitted & held;
     let e = effective & p;
     let i = inheritable & (held_inheritable | held);
     let low = |n: u64| n as u32;
     let high = |n: u64| (n >> 32) as u32;
-    set_words(&[low(e), low(p), low(i), high(e), high(p), high(i)])?;
+    if [e, p, i] != [held_effective, held, held_inheritable] {
+        set_words(&[low(e), low(p), low(i), high(e), high(p), high(i)])?;
+    }
     for cap in (0..64).filter(|cap| ambient & p & i & 1 << cap != 0) {
         let _ = sys::prctl(PR_CAP_AMBIENT, &[AMBIENT_RAISE, cap]);
     }

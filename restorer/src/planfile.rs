@@ -4,7 +4,7 @@
 use crate::report::{Fault, Outcome};
 use alloc::vec::Vec;
 use core::ffi::CStr;
-use image_format::container::Run;
+use image_format::container::{ChunkHeader, Front, Run};
 use image_format::plan::{
     CpuNeed, CpuPlan, FilePlan, PlanHeader, ProcessPlan, Step, ThreadPlan, TimerPlan, VdsoEntry,
     VdsoPlan, XsavePlace, PLAN_MAGIC,
@@ -40,7 +40,21 @@ macro_rules! plain {
         unsafe impl Plain for $name {}
     )*};
 }
-plain!(u16, u32, u64, Run, PlanHeader, ProcessPlan, ThreadPlan, Step, CpuPlan, CpuNeed, XsavePlace);
+plain!(
+    u16,
+    u32,
+    u64,
+    Front,
+    ChunkHeader,
+    Run,
+    PlanHeader,
+    ProcessPlan,
+    ThreadPlan,
+    Step,
+    CpuPlan,
+    CpuNeed,
+    XsavePlace
+);
 plain!(VdsoPlan, VdsoEntry, FilePlan, TimerPlan);
 
 const _: () = assert!(cfg!(target_endian = "little"));

@@ -4,6 +4,7 @@ use crate::check;
 use crate::credentials;
 use crate::image::{self, Image};
 use crate::options::{Command, Options, HELP};
+use crate::planfile::read;
 use crate::process::Setup;
 use crate::report::{self, Fault, Outcome};
 use crate::shared::Shared;
@@ -14,7 +15,7 @@ use crate::window::Window;
 use crate::{say, verbose};
 use alloc::vec::Vec;
 use core::ffi::CStr;
-use image_format::container::{Front, BLOB_OFFSET, FRONT_OFFSET};
+use image_format::container::{ContainerError, Front, BLOB_OFFSET, FRONT_OFFSET};
 use image_format::plan::{plan_flag, when, CpuPlan};
 use image_format::PAGE_SIZE;
 
@@ -89,7 +90,8 @@ fn run(entry: &Entry) -> Outcome<i32> {
     let head = crate::arch::_start as *const () as usize - BLOB_OFFSET;
     // SAFETY: the program headers map them together with the blob.
     let head = unsafe { core::slice::from_raw_parts(head as *const u8, BLOB_OFFSET) };
-    let front = Front::parse(head).map_err(image::damaged)?;
+    let front = read::<Front>(head, FRONT_OFFSET).ok_or(ContainerError::NotAnImage);
+    let front = front.and_then(Front::check).map_err(image::damaged)?;
     let window = Window::new(&front);
     let fd = image::open(entry.name, &head[FRONT_OFFSET..FRONT_OFFSET + Front::SIZE])?;
     let image = Image::map(fd, &front, &window)?;
