@@ -9,7 +9,7 @@ use std::io::Write;
 
 /// Prints the verdict; returns the exit status.
 pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
-    let options = Options { embed_limit: args.embed_files };
+    let options = Options { embed_limit: args.embed_files, ..Options::default() };
     let verdict = capture::check(args.pid, &options).map_err(|error| capture_failure(&error))?;
     let possible = verdict.refusals.is_empty();
     let mut out = std::io::stdout().lock();

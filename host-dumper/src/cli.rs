@@ -55,6 +55,17 @@ pub enum OnChanged {
     Embed,
 }
 
+/// What becomes of Unix sockets that are connected with a process outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExternalSockets {
+    /// The dump is refused, and names the other process
+    Refuse,
+    /// They connect anew, to the same name, when the image is resumed
+    Reconnect,
+    /// The program sees that the other end was closed
+    Close,
+}
+
 /// Arguments of the dump.
 #[derive(Debug, Args)]
 pub struct DumpArgs {
@@ -77,6 +88,9 @@ pub struct DumpArgs {
     /// What the resume does about an open file that has changed since
     #[arg(long, value_enum, default_value = "refuse")]
     pub on_changed: OnChanged,
+    /// What becomes of Unix sockets that are connected with another process
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "refuse")]
+    pub external_sockets: ExternalSockets,
     /// Replace FILE if it exists
     #[arg(long)]
     pub force: bool,

@@ -257,6 +257,10 @@ pub mod op {
     pub const PROC_WRITE: u16 = 16;
     /// Write the embedded file `args[1]` to descriptor `args[0]` and make it `args[2]` bytes long.
     pub const WRITE_EMBEDDED: u16 = 17;
+    /// Make room for a Unix socket at the path of the address at `args[0]` (`args[1]` bytes): a
+    /// socket file to which nobody listens any more is removed, anything else is an error.
+    /// args\[2\] is the socket's type. The path is removed again should the resume fail.
+    pub const SOCKET_PATH: u16 = 40;
 }
 
 /// In which circumstances a step runs ([`Step::when`]): all given bits must hold; 0 is always.

@@ -20,7 +20,7 @@ mod layout;
 mod transcript;
 
 pub use chain::{ChainWriter, ChunkHead};
-pub use compile::{compile, ImageMap, MappedRun, OnChanged, PlanOptions};
+pub use compile::{address_text, compile, ImageMap, MappedRun, OnChanged, PlanOptions};
 pub use elf::front;
 pub use error::LinkError;
 pub use layout::{layout, Layout};

@@ -129,6 +129,7 @@ fn step_name(step: &Step) -> String {
         op::GROUPS => "GROUPS",
         op::PROC_WRITE => "PROC_WRITE",
         op::WRITE_EMBEDDED => "WRITE_EMBEDDED",
+        op::SOCKET_PATH => "SOCKET_PATH",
         _ => "unknown verb",
     };
     verb.to_owned()

@@ -43,6 +43,11 @@ pub struct Created(RefCell<Vec<CString>>);
 unsafe impl Sync for Created {}
 
 impl Created {
+    /// Notes what is about to be made.
+    pub fn note(&self, path: CString) {
+        self.0.borrow_mut().push(path);
+    }
+
     /// Removes what was made.
     pub fn undo(&self) {
         for path in self.0.borrow().iter() {

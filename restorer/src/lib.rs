@@ -40,6 +40,7 @@ pub mod process;
 pub mod relay;
 pub mod report;
 pub mod shared;
+pub mod sockets;
 #[cfg(feature = "freestanding")]
 pub mod start;
 pub mod steps;

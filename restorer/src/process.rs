@@ -13,6 +13,7 @@ use crate::options::Options;
 use crate::planfile::Plan;
 use crate::report::{self, Fault, Outcome};
 use crate::shared::{phase, Shared};
+use crate::sockets;
 use crate::steps::{Descriptors, Steps};
 use crate::sys::{self, mm, nr, Errno};
 use crate::terminal::Terminal;
@@ -214,6 +215,7 @@ impl Building<'_> {
             }
             op::OPEN_FILE => files::open(setup, steps, step),
             op::WRITE_EMBEDDED => files::write_embedded(setup, steps.plan, step),
+            op::SOCKET_PATH => sockets::make_room(steps, steps.created, step),
             op::THREAD => {
                 let ids = self.threads.start(step.args[0] as u32)?;
                 self.tids.push(ids);

@@ -46,6 +46,7 @@ fn advice(errno: Errno) -> &'static str {
         1 | 13 => "more rights are needed: try as root",
         2 => "bring it here, then resume again",
         12 => "free memory, then resume again",
+        98 => "end the program that uses this address, then resume again",
         38 => "a newer kernel is needed",
         _ => "dump the program again, or resume it on a machine like its own",
     }

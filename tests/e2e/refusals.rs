@@ -22,8 +22,8 @@ const NO_PROCESS: i32 = 4;
 const STATES: [(&str, &[&str]); 8] = [
     ("child", &["child"]),
     ("zombie-child", &["child"]),
-    ("socket", &["socket"]),
-    ("inet", &["socket"]),
+    ("socket", &["outsider"]),
+    ("netlink", &["netlink"]),
     ("sysv", &["sysv"]),
     ("outside-pipe", &["pipe"]),
     ("seccomp", &["seccomp"]),

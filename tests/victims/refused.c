@@ -2,6 +2,7 @@
 // States that a dump refuses, chosen by the arguments; the process must not notice any of it.
 #include "victim.h"
 #include <linux/filter.h>
+#include <linux/netlink.h>
 #include <linux/seccomp.h>
 #include <sys/ptrace.h>
 #include <sys/shm.h>
@@ -10,6 +11,23 @@
 #include <sys/wait.h>
 
 static pid_t child, zombie;
+
+/* A process that is no descendant and holds everything but one descriptor. */
+static void outsider(int not)
+{
+	if (!fork()) {
+		if (fork())
+			_exit(0);
+		close(not);
+		close(0);
+		close(1);
+		close(2);
+		prctl(PR_SET_NAME, "outsider");
+		sleep(100);
+		_exit(0);
+	}
+	wait(NULL);
+}
 
 static void make(const char *what)
 {
@@ -27,11 +45,13 @@ static void make(const char *what)
 		siginfo_t info;
 		MUST(waitid(P_PID, zombie, &info, WEXITED | WNOWAIT));
 	} else if (!strcmp(what, "socket")) {
+		/* The other end in a process that is not part of the tree. */
 		int ends[2];
 		MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
-	} else if (!strcmp(what, "inet")) {
-		int s = MUST(socket(AF_INET, SOCK_STREAM, 0));
-		MUST(listen(s, 1));
+		outsider(ends[0]);
+		close(ends[1]);
+	} else if (!strcmp(what, "netlink")) {
+		MUST(socket(AF_NETLINK, SOCK_RAW, NETLINK_XFRM));
 	} else if (!strcmp(what, "pidfd")) {
 		MUST(syscall(SYS_pidfd_open, getpid(), 0));
 	} else if (!strcmp(what, "sysv")) {
@@ -42,18 +62,7 @@ static void make(const char *what)
 		/* One end here, the other in a process that is not part of the tree. */
 		int ends[2];
 		MUST(pipe(ends));
-		if (!fork()) {
-			if (fork())
-				_exit(0);
-			close(ends[0]);
-			close(0);
-			close(1);
-			close(2);
-			prctl(PR_SET_NAME, "outsider");
-			sleep(100);
-			_exit(0);
-		}
-		wait(NULL);
+		outsider(ends[0]);
 		close(ends[1]);
 	} else if (!strcmp(what, "seccomp")) {
 		struct sock_filter allow[] = { BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW) };

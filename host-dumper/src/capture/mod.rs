@@ -40,17 +40,32 @@ pub use session::Session;
 
 use image_format::model::Tree;
 use serde::Serialize;
+use std::os::fd::OwnedFd;
+
+/// What becomes of Unix sockets that are connected with a process outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExternalSockets {
+    /// The dump is refused.
+    #[default]
+    Refuse,
+    /// They connect anew, by name, at the resume.
+    Reconnect,
+    /// The program sees that the other end was closed.
+    Close,
+}
 
 /// Choices that concern capture.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Open regular files up to this size in bytes travel along.
     pub embed_limit: u64,
+    /// `--external-sockets`.
+    pub external_sockets: ExternalSockets,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { embed_limit: 1 << 20 }
+        Self { embed_limit: 1 << 20, external_sockets: ExternalSockets::Refuse }
     }
 }
 
@@ -63,6 +78,8 @@ pub struct Captured {
     pub embeds: Vec<Embed>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// Descriptors kept open until the image is complete: those that were found in flight.
+    pub held: Vec<OwnedFd>,
 }
 
 /// What is visible without stopping a process.
@@ -95,7 +112,7 @@ pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
         mappings: survey.table.len(),
         estimate: memory::estimate(&survey.table)
             + files::estimate(&survey.descriptors, options.embed_limit),
-        refusals: survey::refusals(&target, &survey)?,
+        refusals: survey::refusals(&target, &survey, options)?,
         notes: survey::notes(&target, &survey),
     })
 }

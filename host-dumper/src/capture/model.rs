@@ -12,6 +12,7 @@ use super::stub::Stub;
 use super::survey::Survey;
 use super::syscalls::Verdict;
 use super::vdso;
+use super::ExternalSockets;
 use image_format::model::{AltStack, Credentials, Memory, Process, Reissue, SigInfo, Thread, Tree};
 
 /// Everything about one thread.
@@ -131,7 +132,7 @@ pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
         timer.thread = named.map_or(timer.thread, |t| t.tid);
     }
     let exe = proc.link("exe")?;
-    let settings = Settings { embed_limit, pid: proc.pid() };
+    let settings = Settings { embed_limit, external: ExternalSockets::Refuse, pid: proc.pid() };
     let known = shared::mappings(proc, &survey.table, settings, files)?;
     let ours = |a: &Area| stub.is_some_and(|s| s.owns(a));
     let shared = |a: &Area| shared::index_of(&known, a);
@@ -184,6 +185,7 @@ pub(super) fn tree(source: image_format::model::Source, process: Process, files:
         pipes: files.pipes,
         terminals: files.terminals,
         shared: files.shared,
+        sockets: files.sockets,
     }
 }
 

@@ -22,6 +22,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// How long a thread may take to leave the vdso or the stub.
@@ -43,6 +44,8 @@ pub struct Session {
     judged: bool,
     /// A mapping of ours in the process: address and length.
     room: Option<(u64, u64)>,
+    /// TCP connections inside: closed without a word once the process has ended.
+    quiet: Vec<OwnedFd>,
 }
 
 impl Session {
@@ -50,7 +53,7 @@ impl Session {
     pub fn seize(pid: u32, options: &Options) -> Result<Self> {
         let target = target::open(pid)?;
         let survey = survey::look(&target, None)?;
-        let mut refusals = survey::refusals(&target, &survey)?;
+        let mut refusals = survey::refusals(&target, &survey, options)?;
         refusals.extend(model::directories(&target.proc)?);
         if !refusals.is_empty() {
             return Err(CaptureError::Refused(refusals));
@@ -71,6 +74,7 @@ impl Session {
             stopped_at: Instant::now(),
             judged: false,
             room: None,
+            quiet: Vec::new(),
         };
         session.stop()?;
         Ok(session)
@@ -133,7 +137,7 @@ impl Session {
         let pid = self.pid();
         let stub = stub::find(pid, &survey.table);
         self.leave_code_of_ours(&survey, stub.as_ref())?;
-        let mut refusals = survey::refusals(&self.target, &survey)?;
+        let mut refusals = survey::refusals(&self.target, &survey, &self.options)?;
         refusals.extend(model::directories(&self.target.proc)?);
         let xsave = self.xsave(&mut refusals)?;
         if !refusals.is_empty() {
@@ -155,9 +159,15 @@ impl Session {
         let (answers, each, lock_future) =
             self.ask(&survey, &verdicts, &xsave, &outside, &timers)?;
         let proc = &self.target.proc;
-        let settings = Settings { embed_limit: self.options.embed_limit, pid };
+        let settings = Settings {
+            embed_limit: self.options.embed_limit,
+            external: self.options.external_sockets,
+            pid,
+        };
         let mut files = files::capture(proc, &survey.descriptors, &survey.stat, settings)?;
         let mut warnings = survey::notes(&self.target, &survey);
+        let held = std::mem::take(&mut files.held);
+        self.quiet = std::mem::take(&mut files.quiet);
         let mut threads = Vec::new();
         let all = self.threads.iter().zip(verdicts).zip(xsave).zip(outside).zip(each);
         for ((((t, verdict), xsave), outside), answers) in all {
@@ -192,7 +202,7 @@ impl Session {
         warnings.append(&mut files.notes);
         let tree = model::tree(source::source(proc, generation), process, files);
         self.survey = Some(survey);
-        Ok(Captured { tree, embeds, warnings })
+        Ok(Captured { tree, embeds, warnings, held })
     }
 
     /// Threads in the vdso, or in a few instructions of the stub, run on until they are out:
@@ -491,6 +501,7 @@ impl Session {
         for thread in self.threads.drain(..).rev() {
             thread.wait_end();
         }
+        files::close_quietly(std::mem::take(&mut self.quiet));
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use super::proc::status::{self, Status};
 use super::proc::Proc;
 use super::stub;
 use super::target::{self, Target};
+use super::Options;
 
 /// Namespaces that must be the dumper's own, and what they are called.
 const NAMESPACES: [(&str, &str); 7] = [
@@ -53,9 +54,13 @@ pub(super) fn thread_status(proc: &Proc, tid: u32) -> Result<Status> {
 }
 
 /// Everything that stands in the way, of what can change while the process runs.
-pub(super) fn refusals(target: &Target, survey: &Survey) -> Result<Vec<Refusal>> {
+pub(super) fn refusals(
+    target: &Target,
+    survey: &Survey,
+    options: &Options,
+) -> Result<Vec<Refusal>> {
     let mut all = memory::refusals(&survey.table);
-    all.extend(files::refusals(&survey.descriptors));
+    all.extend(files::refusals(&survey.descriptors, options.external_sockets));
     all.extend(files::foreign_holders(target.proc.pid(), &survey.descriptors));
     for child in target::children(&target.proc)? {
         all.push(Refusal::new(
@@ -148,13 +153,19 @@ pub(super) fn notes(target: &Target, survey: &Survey) -> Vec<String> {
         }
     }
     for d in &survey.descriptors {
-        if let files::Kind::Outside { stdio } = d.kind {
-            notes.push(format!(
-                "descriptor {} ({}) leads outside: it becomes the resuming command's descriptor \
-                 {stdio}",
-                d.fd,
-                String::from_utf8_lossy(&d.link)
-            ));
+        let link = String::from_utf8_lossy(&d.link);
+        match &d.kind {
+            files::Kind::Outside { stdio } => notes.push(format!(
+                "descriptor {} ({link}) leads outside: it becomes the resuming command's \
+                 descriptor {stdio}",
+                d.fd
+            )),
+            files::Kind::SocketReset { peer } => notes.push(format!(
+                "descriptor {} ({link}) is connected with {peer}: the program will see that the \
+                 connection was reset",
+                d.fd
+            )),
+            _ => {}
         }
     }
     notes

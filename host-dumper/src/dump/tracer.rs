@@ -8,7 +8,7 @@ use super::meter::{estimate, Meter};
 use super::wire::{tell, Message, Summary};
 use crate::abort;
 use crate::capture::{self, CaptureError, Session};
-use crate::cli::{DumpArgs, OnChanged};
+use crate::cli::{DumpArgs, ExternalSockets, OnChanged};
 use crate::failure::{status, Failure, Reason};
 use crate::pages::{find_guards, Buffer, PageError, Part};
 use crate::sink::{Sink, SinkError};
@@ -91,6 +91,11 @@ pub fn run(
             // Whatever may have changed has to travel along.
             OnChanged::Embed => u64::MAX,
             OnChanged::Refuse | OnChanged::Accept => args.embed_files,
+        },
+        external_sockets: match args.external_sockets {
+            ExternalSockets::Refuse => capture::ExternalSockets::Refuse,
+            ExternalSockets::Reconnect => capture::ExternalSockets::Reconnect,
+            ExternalSockets::Close => capture::ExternalSockets::Close,
         },
     };
     let kill = !args.leave_running && (sink.durable() || args.kill);

@@ -1,6 +1,7 @@
 //! `dumper inspect`: shows what an image holds. The image is not trusted.
 
 mod read;
+mod sockets;
 mod text;
 
 pub use read::{read, Image, InspectError, StoredRun};

@@ -1,6 +1,7 @@
 //! An image in words.
 
 use super::read::Image;
+use super::sockets;
 use crate::words::size;
 use image_format::arch::x86_64::missing;
 use image_format::model::{
@@ -270,6 +271,7 @@ fn open_file(tree: &Tree, file: &OpenFile) -> String {
         FileObject::Inherited { stdio, was } => {
             format!("the resuming command's descriptor {stdio} (was {was})")
         }
+        FileObject::Socket { socket } => sockets::line(tree, *socket),
     };
     format!("{access:2}  {object}")
 }

@@ -157,6 +157,11 @@ variant! {
             /// Index of the pipe with its contents.
             pipe: u32,
         },
+        /// A socket of [`super::Tree::sockets`].
+        16 => Socket {
+            /// Index of the socket.
+            socket: u32,
+        },
     }
 }
 

@@ -7,12 +7,14 @@
 mod files;
 mod memory;
 mod process;
+mod sockets;
 mod source;
 mod thread;
 
 pub use files::*;
 pub use memory::*;
 pub use process::*;
+pub use sockets::*;
 pub use source::*;
 pub use thread::*;
 
@@ -34,6 +36,8 @@ record! {
         pub terminals: Vec<Terminal>,
         /// Memory that is shared or open as a file, each once.
         pub shared: Vec<SharedMemory>,
+        /// Sockets, those in flight between others among them.
+        pub sockets: Vec<Socket>,
     }
 }
 

@@ -150,5 +150,6 @@ pub fn tree() -> Tree {
         pipes: vec![],
         terminals: vec![],
         shared: vec![],
+        sockets: vec![],
     }
 }

@@ -38,11 +38,22 @@ pub(super) type Uses = BTreeMap<u32, Vec<(u32, bool)>>;
 
 impl ProcessCompiler<'_> {
     pub(super) fn descriptors(&mut self) -> Result<(), LinkError> {
-        let last = u64::from(self.first_temporary + super::TEMPORARIES - 1);
-        self.must("inherited descriptors", nr::CLOSE_RANGE, [0, last, 0, 0, 0, 0]);
+        // Shared memory is open already, between the two ranges.
+        let last = self.first_temporary + super::TEMPORARIES - 1;
+        for range in [0..=last, self.places.numbers()] {
+            let (first, last) = (u64::from(*range.start()), u64::from(*range.end()));
+            if first <= last {
+                let args = [first, last, 0, 0, 0, 0];
+                self.must("inherited descriptors", nr::CLOSE_RANGE, args);
+            }
+        }
         let mut uses = Uses::new();
         for d in &self.process.descriptors {
             uses.entry(d.file).or_default().push((d.fd, d.cloexec));
+        }
+        // What travels in messages between sockets is at a number of its own meanwhile.
+        for (file, number) in self.places.flights() {
+            uses.entry(file).or_default().push((number, false));
         }
         // Descriptions of one object are made together.
         let [mut pipes, mut fifos, mut shared] = [const { BTreeMap::<u32, Vec<u32>>::new() }; 3];
@@ -52,6 +63,7 @@ impl ProcessCompiler<'_> {
                 FileObject::PipeEnd { pipe } => pipes.entry(pipe),
                 FileObject::Fifo { pipe, .. } => fifos.entry(pipe),
                 FileObject::Shared { shared: memory } => shared.entry(memory),
+                FileObject::Socket { .. } => continue,
                 _ => {
                     let temporary = self.first_temporary;
                     self.open(file, temporary, &name(file, &uses[&index]))?;
@@ -70,6 +82,7 @@ impl ProcessCompiler<'_> {
         for (memory, files) in &shared {
             self.shared_files(*memory, files, &uses)?;
         }
+        self.sockets(&uses)?;
         self.memory_seals();
         self.interests(&uses)?;
         self.process_locks();
@@ -371,5 +384,6 @@ fn name(file: &OpenFile, uses: &[(u32, bool)]) -> String {
         FileObject::Inotify { .. } => format!("inotify (descriptor {fd})"),
         FileObject::Shared { .. } => format!("shared memory (descriptor {fd})"),
         FileObject::Fifo { path, .. } => format!("named pipe {path} (descriptor {fd})"),
+        FileObject::Socket { .. } => format!("socket (descriptor {fd})"),
     }
 }

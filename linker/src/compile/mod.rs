@@ -16,6 +16,7 @@ mod memory;
 mod objects;
 mod process;
 mod shared;
+mod sockets;
 mod threads;
 
 use crate::arch::x86_64 as arch;
@@ -28,7 +29,9 @@ use image_format::plan::{
     op, plan_flag, CpuNeed, CpuPlan, Expect, PlanHeader, ProcessPlan, XsavePlace,
 };
 use image_format::PAGE_SIZE;
-use std::collections::BTreeSet;
+pub use sockets::address_text;
+use sockets::Places;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What to do at resume with a file whose contents changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,8 +88,9 @@ pub fn compile(
     let max_fd = tree.processes.iter().flat_map(|p| &p.descriptors).map(|d| d.fd).max();
     let first_temporary = max_fd.map_or(3, |fd| fd + 1).max(3);
 
+    let places = Places::new(tree, first_temporary + TEMPORARIES + tree.shared.len() as u32);
     let mut header = PlanHeader {
-        scratch_fd: first_temporary + TEMPORARIES + tree.shared.len() as u32,
+        scratch_fd: places.end(),
         max_pid: tree.processes.iter().flat_map(|p| &p.threads).map(|t| t.tid).max().unwrap_or(0),
         monotonic_ns: tree.source.monotonic_ns,
         boottime_ns: tree.source.boottime_ns,
@@ -123,6 +127,10 @@ pub fn compile(
             map,
             options,
             first_temporary,
+            places: places.clone(),
+            patient: BTreeSet::new(),
+            reused: BTreeSet::new(),
+            unlink: BTreeMap::new(),
         };
         let plan = c.compile()?;
         b.processes.push(plan);
@@ -141,6 +149,14 @@ struct ProcessCompiler<'a> {
     map: &'a ImageMap,
     options: &'a PlanOptions,
     first_temporary: u32,
+    /// Where sockets are while the plan runs.
+    places: Places,
+    /// Descriptors that wait only a while for room to send.
+    patient: BTreeSet<u32>,
+    /// Descriptors that were given SO_REUSEADDR.
+    reused: BTreeSet<u32>,
+    /// Sockets whose name is to be removed, and the word that tells whether it was given.
+    unlink: BTreeMap<u32, u32>,
 }
 
 impl ProcessCompiler<'_> {

@@ -3,14 +3,17 @@
 use super::borrow::{borrow, pidfd};
 use super::contents::{recognise, Embed, Source};
 use super::descriptor::{Descriptor, Kind};
+use super::inflight;
+use super::sockets::Gatherer;
 use super::{anonymous, locks, pipe, shared, sharing, terminal};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
 use crate::capture::proc::Proc;
+use crate::capture::ExternalSockets;
 use image_format::model::{
-    self, lock, FileLock, FileObject, OpenFile, Pipe, SharedMemory, Terminal,
+    self, lock, FileLock, FileObject, OpenFile, Pipe, SharedMemory, Socket, Terminal,
 };
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 /// What of the descriptors goes into the model.
 #[derive(Debug, Default)]
@@ -20,9 +23,14 @@ pub(in crate::capture) struct Files {
     pub pipes: Vec<Pipe>,
     pub terminals: Vec<Terminal>,
     pub shared: Vec<SharedMemory>,
+    pub sockets: Vec<Socket>,
     pub embeds: Vec<Embed>,
     /// What is lost, in words.
     pub notes: Vec<String>,
+    /// Descriptors that must stay open until the image is complete.
+    pub held: Vec<OwnedFd>,
+    /// TCP connections with both ends in the tree.
+    pub quiet: Vec<OwnedFd>,
 }
 
 /// How files are to be treated.
@@ -30,19 +38,21 @@ pub(in crate::capture) struct Files {
 pub(in crate::capture) struct Settings {
     /// Files up to this size travel along.
     pub embed_limit: u64,
+    /// What becomes of Unix sockets that are connected with another process.
+    pub external: ExternalSockets,
     /// Translates an id of this program's pid namespace into the process's.
     pub pid: u32,
 }
 
 /// Flags that open(2) acts on once and that fcntl shows all the same.
-const ONCE: u32 = (libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY | libc::O_TRUNC) as u32;
+pub(super) const ONCE: u32 = (libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY | libc::O_TRUNC) as u32;
 
 /// fcntl(2) commands that the libc crate does not name.
 const F_GETOWN_EX: libc::c_int = 16;
 const F_GETSIG: libc::c_int = 11;
 
 /// F_GETOWN_EX and F_GETSIG.
-fn owner(file: &OwnedFd) -> ([i32; 2], i32) {
+pub(super) fn owner(file: &OwnedFd) -> ([i32; 2], i32) {
     let mut owner = [0i32; 2];
     // SAFETY: F_GETOWN_EX writes struct f_owner_ex, two ints.
     let got = unsafe { libc::fcntl(file.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) };
@@ -70,13 +80,22 @@ pub(in crate::capture) fn capture(
         .map_err(|errno| CaptureError::Ptrace { request: "kcmp", tid: proc.pid(), errno })?;
     let pidfd = pidfd(proc.pid())?;
     let mut out = Files::default();
+    let mut sockets = Gatherer::default();
+    let mut heads = Vec::new();
     let mut index = vec![0u32; all.len()];
     for (i, d) in all.iter().enumerate() {
         if groups[i] == i {
             let borrowed = if d.kind == Kind::PathOnly { None } else { borrow(&pidfd, d.fd) };
-            let object = object(proc, d, borrowed.as_ref(), stat, settings, all, &mut out)?;
+            let object =
+                object(proc, d, borrowed.as_ref(), stat, settings, all, &mut sockets, &mut out)?;
             let (owner, signal) = borrowed.as_ref().map_or(([0; 2], 0), owner);
             index[i] = out.open.len() as u32;
+            heads.push(inflight::Head {
+                pid: proc.pid(),
+                fd: d.fd,
+                place: (d.stat.st_dev, d.stat.st_ino),
+                file: index[i],
+            });
             let flags = d.flags() & !ONCE;
             let locks = locks_of(d, |kind| kind != lock::POSIX);
             out.open.push(OpenFile { flags, offset: d.info.pos, object, owner, signal, locks });
@@ -91,22 +110,25 @@ pub(in crate::capture) fn capture(
             locks: if groups[i] == i { locks_of(d, |kind| kind == lock::POSIX) } else { vec![] },
         });
     }
+    inflight::gather(proc, sockets, heads, stat, settings, &mut out)?;
     anonymous::resolve(proc.pid(), all, &index, &mut out.open)?;
     Ok(out)
 }
 
 /// The locks of some kinds that fdinfo shows.
-fn locks_of(d: &Descriptor, wanted: impl Fn(u32) -> bool) -> Vec<FileLock> {
+pub(super) fn locks_of(d: &Descriptor, wanted: impl Fn(u32) -> bool) -> Vec<FileLock> {
     d.info.locks.iter().filter_map(|text| locks::parse(text)).filter(|l| wanted(l.kind)).collect()
 }
 
-fn object(
+#[expect(clippy::too_many_arguments, reason = "what is asked about, and where answers go")]
+pub(super) fn object(
     proc: &Proc,
     d: &Descriptor,
     borrowed: Option<&OwnedFd>,
     stat: &Stat,
     settings: Settings,
     all: &[Descriptor],
+    sockets: &mut Gatherer,
     out: &mut Files,
 ) -> Result<FileObject> {
     let path = || d.path().to_vec().into();
@@ -173,23 +195,27 @@ fn object(
                 // Hung up: whoever resumes has a terminal of their own.
                 (None, 0..=2) => FileObject::Inherited { stdio: d.fd, was: was() },
                 (None, _) => {
-                    return Err(CaptureError::Refused(vec![Refusal::new(
-                        format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link)),
-                        "is a terminal that does not answer (it was hung up)",
-                        "let the program close it",
-                    )]))
+                    let reason = "is a terminal that does not answer (it was hung up)";
+                    return Err(refused(d, reason, "let the program close it"));
                 }
             }
         }
+        Kind::Socket | Kind::SocketOutside { .. } | Kind::SocketReset { .. } => {
+            let Some(borrowed) = borrowed else {
+                return Err(refused(d, "is a socket that may not be looked at", "try as root"));
+            };
+            FileObject::Socket { socket: sockets.add(d.stat.st_ino, borrowed.as_fd())? }
+        }
         Kind::Outside { stdio } => FileObject::Inherited { stdio: *stdio, was: was() },
         Kind::Refused { reason, remedy } => {
-            return Err(CaptureError::Refused(vec![Refusal::new(
-                format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link)),
-                reason.clone(),
-                *remedy,
-            )]))
+            return Err(refused(d, reason, remedy));
         }
     })
+}
+
+fn refused(d: &Descriptor, reason: &str, remedy: &str) -> CaptureError {
+    let object = format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link));
+    CaptureError::Refused(vec![Refusal::new(object, reason, remedy)])
 }
 
 fn pipe_index(proc: &Proc, d: &Descriptor, out: &mut Files) -> Result<u32> {

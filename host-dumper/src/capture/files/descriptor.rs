@@ -1,11 +1,13 @@
 //! One descriptor as /proc shows it, and what kind of thing it leads to.
 
 use super::pipe::{self, Ends};
+use super::sockets;
 use crate::capture::error::{CaptureError, Result};
 use crate::capture::proc::fdinfo::{self, FdInfo};
 use crate::capture::proc::{number, Proc};
 use nix::sys::stat::{stat, FileStat};
 use nix::sys::statfs::statfs;
+use std::collections::BTreeMap;
 
 /// Device numbers of character devices without state: null, zero, full, random, urandom.
 const STATELESS: [(u64, u64); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
@@ -49,6 +51,18 @@ pub(in crate::capture) enum Kind {
     Fifo,
     /// A terminal.
     Tty,
+    /// A socket.
+    Socket,
+    /// A Unix socket that is connected with another process.
+    SocketOutside {
+        /// Which, in words.
+        peer: String,
+    },
+    /// A TCP connection that leads outside.
+    SocketReset {
+        /// The address at its other end.
+        peer: String,
+    },
     /// One of standard input, output and error, leading outside.
     Outside {
         /// 0, 1 or 2.
@@ -89,6 +103,11 @@ impl Descriptor {
         self.info.flags & !(libc::O_CLOEXEC as u32)
     }
 
+    /// A socket, of whatever kind.
+    pub fn is_socket(&self) -> bool {
+        self.stat.st_mode & libc::S_IFMT == libc::S_IFSOCK
+    }
+
     /// Open for writing.
     pub fn writes(&self) -> bool {
         self.flags() & libc::O_ACCMODE as u32 != libc::O_RDONLY as u32
@@ -115,14 +134,15 @@ pub(in crate::capture) fn scan(proc: &Proc) -> Result<Vec<Descriptor>> {
             ends.abandoned(d.stat.st_ino);
         }
     }
-    let kinds: Vec<Kind> = all.iter().map(|d| classify(proc, d, &ends)).collect();
+    let sockets = sockets::kinds(proc, &all)?;
+    let kinds: Vec<Kind> = all.iter().map(|d| classify(proc, d, &ends, &sockets)).collect();
     for (d, kind) in all.iter_mut().zip(kinds) {
         d.kind = kind;
     }
     Ok(all)
 }
 
-fn read(proc: &Proc, fd: u32) -> Result<Descriptor> {
+pub(super) fn read(proc: &Proc, fd: u32) -> Result<Descriptor> {
     let name = format!("fd/{fd}");
     let link = proc.link(&name)?;
     let info_name = format!("fdinfo/{fd}");
@@ -138,7 +158,12 @@ fn refused(reason: impl Into<String>, remedy: &'static str) -> Kind {
     Kind::Refused { reason: reason.into(), remedy }
 }
 
-fn classify(proc: &Proc, d: &Descriptor, ends: &Ends) -> Kind {
+pub(super) fn classify(
+    proc: &Proc,
+    d: &Descriptor,
+    ends: &Ends,
+    sockets: &BTreeMap<u64, Kind>,
+) -> Kind {
     if d.info.flags & libc::O_PATH as u32 != 0 {
         return if d.link.ends_with(b" (deleted)") {
             refused("leads to a path that is gone (O_PATH)", "close it first")
@@ -154,13 +179,7 @@ fn classify(proc: &Proc, d: &Descriptor, ends: &Ends) -> Kind {
         libc::S_IFDIR => Kind::Directory,
         libc::S_IFCHR => character(d),
         libc::S_IFIFO => fifo(d, ends),
-        libc::S_IFSOCK => match d.fd {
-            0..=2 => Kind::Outside { stdio: d.fd },
-            _ => refused(
-                "is a socket; sockets cannot be carried yet",
-                "let the program close it, or dump it before it connects",
-            ),
-        },
+        libc::S_IFSOCK => sockets.get(&d.stat.st_ino).cloned().unwrap_or(Kind::Socket),
         libc::S_IFBLK => refused("is a block device", "close it first"),
         _ => anonymous(d),
     }

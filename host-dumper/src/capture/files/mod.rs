@@ -5,10 +5,12 @@ mod borrow;
 mod contents;
 mod describe;
 mod descriptor;
+mod inflight;
 mod locks;
 mod pipe;
 pub(super) mod shared;
 mod sharing;
+mod sockets;
 mod terminal;
 mod watches;
 
@@ -16,16 +18,25 @@ pub use contents::{Embed, Part, Source};
 pub(super) use describe::{capture, Files, Settings};
 pub(super) use descriptor::{scan, Descriptor, Kind};
 pub(super) use pipe::foreign_holders;
+pub(super) use sockets::close_quietly;
 
 use super::error::Refusal;
+use super::ExternalSockets;
 
 /// What of the descriptors stands in the way.
-pub(super) fn refusals(all: &[Descriptor]) -> Vec<Refusal> {
+pub(super) fn refusals(all: &[Descriptor], external: ExternalSockets) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     for d in all {
         let object = format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link));
         if let Kind::Refused { reason, remedy } = &d.kind {
             refusals.push(Refusal::new(object, reason.clone(), *remedy));
+        } else if let (Kind::SocketOutside { peer }, ExternalSockets::Refuse) = (&d.kind, external)
+        {
+            refusals.push(Refusal::new(
+                object,
+                format!("is connected with {peer}"),
+                "use --external-sockets reconnect or close, or let the program close it",
+            ));
         } else if let Some(lock) = d.info.locks.iter().find(|l| locks::parse(l).is_none()) {
             let lock = String::from_utf8_lossy(lock);
             refusals.push(Refusal::new(

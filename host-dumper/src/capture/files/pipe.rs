@@ -79,11 +79,11 @@ pub(super) fn is_abandoned(pid: u32, d: &Descriptor) -> Result<bool> {
     Ok(asked[0].revents().is_some_and(|r| r.intersects(hung_up)))
 }
 
-/// Pipes that look wholly inside, but of which another process holds an end as well. Processes
+/// Pipes and sockets that look wholly inside, but of which another process holds an end as well. Processes
 /// that this user may not look at are passed over.
 pub(in crate::capture) fn foreign_holders(pid: u32, all: &[Descriptor]) -> Vec<Refusal> {
     let mut inside: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
-    for d in all.iter().filter(|d| d.kind == Kind::Pipe) {
+    for d in all.iter().filter(|d| matches!(d.kind, Kind::Pipe | Kind::Socket)) {
         inside.entry(d.link.clone()).or_insert(d.fd);
     }
     let mut refusals = Vec::new();
@@ -94,7 +94,7 @@ pub(in crate::capture) fn foreign_holders(pid: u32, all: &[Descriptor]) -> Vec<R
         if let Some(ours) = inside.remove(link) {
             refusals.push(Refusal::new(
                 format!("descriptor {ours} ({})", String::from_utf8_lossy(link)),
-                format!("is a pipe shared with process {other} ({})", name_of(other)),
+                format!("is shared with process {other} ({})", name_of(other)),
                 "let that process close it, or end",
             ));
         }

@@ -6,15 +6,24 @@ use std::cmp::Ordering;
 const KCMP_FILE: libc::c_int = 0;
 
 fn kcmp(pid: u32, a: u32, b: u32) -> Result<Ordering, Errno> {
+    compare((pid, a), (pid, b))
+}
+
+/// Whether two descriptors, each of a process, lead to one description.
+pub(super) fn same(a: (u32, u32), b: (u32, u32)) -> Result<bool, Errno> {
+    Ok(compare(a, b)? == Ordering::Equal)
+}
+
+fn compare(a: (u32, u32), b: (u32, u32)) -> Result<Ordering, Errno> {
     // SAFETY: kcmp takes numbers only.
     let result = unsafe {
         libc::syscall(
             libc::SYS_kcmp,
-            pid,
-            pid,
+            a.0,
+            b.0,
             KCMP_FILE,
-            libc::c_ulong::from(a),
-            libc::c_ulong::from(b),
+            libc::c_ulong::from(a.1),
+            libc::c_ulong::from(b.1),
         )
     };
     match Errno::result(result)? {

@@ -1,0 +1,77 @@
+//! Descriptors that are on their way in messages between sockets: descriptions that processes hold
+//! as well, or that nobody holds any more.
+
+use super::describe::{locks_of, object, owner, Files, Settings, ONCE};
+use super::descriptor::{classify, read};
+use super::pipe::Ends;
+use super::sharing::same;
+use super::sockets::{Gathered, Gatherer};
+use crate::capture::error::{CaptureError, Result};
+use crate::capture::proc::stat::Stat;
+use crate::capture::proc::Proc;
+use image_format::model::{lock, FileObject, OpenFile};
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// One descriptor of each description that is known.
+#[derive(Debug)]
+pub(super) struct Head {
+    /// The process that has it.
+    pub pid: u32,
+    /// Its number there.
+    pub fd: u32,
+    /// Device and inode.
+    pub place: (u64, u64),
+    /// Index in the model's files.
+    pub file: u32,
+}
+
+/// Reads the queues of all sockets and describes what is in flight in them.
+pub(super) fn gather(
+    proc: &Proc,
+    mut sockets: Gatherer,
+    mut heads: Vec<Head>,
+    stat: &Stat,
+    settings: Settings,
+    out: &mut Files,
+) -> Result<()> {
+    if sockets.is_empty() {
+        return Ok(());
+    }
+    let own = std::process::id();
+    let here = Proc::open(own)
+        .map_err(|source| CaptureError::Proc { path: "/proc/self".into(), source })?;
+    sockets.read_queues(&mut |sockets, fd: OwnedFd| {
+        let number = fd.as_raw_fd() as u32;
+        let mut d = read(&here, number)?;
+        let place = (d.stat.st_dev, d.stat.st_ino);
+        for head in heads.iter().filter(|head| head.place == place) {
+            let equal = same((own, number), (head.pid, head.fd));
+            if equal.map_err(|errno| CaptureError::Ptrace { request: "kcmp", tid: own, errno })? {
+                return Ok(head.file);
+            }
+        }
+        // Of a pipe, the other end may be anywhere.
+        let ends = Ends::of(std::slice::from_ref(&d));
+        d.kind = classify(&here, &d, &ends, &BTreeMap::new());
+        let object =
+            object(&here, &d, Some(&fd), stat, settings, std::slice::from_ref(&d), sockets, out)?;
+        let file = out.open.len() as u32;
+        let (owner, signal) = owner(&fd);
+        let flags = d.flags() & !ONCE;
+        let locks = locks_of(&d, |kind| kind != lock::POSIX);
+        out.open.push(OpenFile { flags, offset: d.info.pos, object, owner, signal, locks });
+        heads.push(Head { pid: own, fd: number, place, file });
+        out.held.push(fd);
+        Ok(file)
+    })?;
+    let Gathered { sockets, warnings, quiet } = sockets.finish(proc, settings.external)?;
+    out.sockets = sockets;
+    out.notes.extend(warnings);
+    out.quiet = quiet;
+    debug_assert!(out.open.iter().all(|f| match f.object {
+        FileObject::Socket { socket } => (socket as usize) < out.sockets.len(),
+        _ => true,
+    }));
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! From sockets to the model: their links, their queues, and what is in flight in them.
+
+use super::diag::Diag;
+use super::link::{Facts, Known, Link};
+use super::{failed, options, queue, raw, show};
+use crate::capture::error::{CaptureError, Refusal, Result};
+use crate::capture::proc::Proc;
+use crate::capture::ExternalSockets;
+use image_format::model::{Message, Socket, SocketFile, SocketLink};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::stat::stat;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long what was sent over TCP may take to be acknowledged.
+const ACKNOWLEDGED: Duration = Duration::from_millis(400);
+
+/// One socket on its way into the model.
+#[derive(Debug)]
+struct Entry {
+    inode: u64,
+    fd: OwnedFd,
+    queue: Vec<Message>,
+}
+
+/// The sockets of the model under construction.
+#[derive(Debug, Default)]
+pub struct Gatherer {
+    diag: Option<Diag>,
+    known: Known,
+    entries: Vec<Entry>,
+    index: BTreeMap<u64, u32>,
+}
+
+/// What became of the sockets.
+#[derive(Debug, Default)]
+pub struct Gathered {
+    pub sockets: Vec<Socket>,
+    /// What the user should know.
+    pub warnings: Vec<String>,
+    /// Connections whose two ends are in the tree, to be closed without a word on the wire once
+    /// the process has ended.
+    pub quiet: Vec<OwnedFd>,
+}
+
+/// Makes the index in the model's files of a descriptor that was found in a message.
+pub type Resolve<'a> = dyn FnMut(&mut Gatherer, OwnedFd) -> Result<u32> + 'a;
+
+impl Gatherer {
+    /// No socket was met.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Index of the socket with this inode, if it was met.
+    pub fn find(&self, inode: u64) -> Option<u32> {
+        self.index.get(&inode).copied()
+    }
+
+    /// Takes a socket in and gives its index.
+    pub fn add(&mut self, inode: u64, fd: BorrowedFd<'_>) -> Result<u32> {
+        if let Some(index) = self.find(inode) {
+            return Ok(index);
+        }
+        let cannot = |e: &std::io::Error| failed("ask about", e);
+        if self.diag.is_none() {
+            self.diag = Some(Diag::open().map_err(|e| cannot(&e))?);
+        }
+        if let Some(diag) = &self.diag {
+            let facts = Facts::of(diag, fd, inode).map_err(|e| cannot(&e))?;
+            self.known.0.insert(inode, facts);
+        }
+        let index = self.entries.len() as u32;
+        let fd = fd.try_clone_to_owned().map_err(|e| cannot(&e))?;
+        self.entries.push(Entry { inode, fd, queue: Vec::new() });
+        self.index.insert(inode, index);
+        Ok(index)
+    }
+
+    /// Reads all queues; sockets found in flight are taken in, and read as well.
+    pub fn read_queues(&mut self, resolve: &mut Resolve<'_>) -> Result<()> {
+        let mut next = 0;
+        while let Some(entry) = self.entries.get(next) {
+            let Some(facts) = self.known.0.get(&entry.inode).cloned() else { break };
+            if facts.has_queue() {
+                let found = queue::read(entry.fd.as_fd(), &facts)
+                    .map_err(|e| failed("look into the queues of", &e))?;
+                let mut messages = Vec::with_capacity(found.len());
+                for peeked in found {
+                    let mut files = Vec::with_capacity(peeked.files.len());
+                    for fd in peeked.files {
+                        files.push(resolve(self, fd)?);
+                    }
+                    let from = if peeked.from.len() > 2 { peeked.from } else { Vec::new() };
+                    messages.push(Message { data: peeked.data.into(), files, from: from.into() });
+                }
+                self.entries[next].queue = messages;
+            }
+            next += 1;
+        }
+        Ok(())
+    }
+
+    /// The model's sockets.
+    pub fn finish(self, proc: &Proc, external: ExternalSockets) -> Result<Gathered> {
+        let mut out = Gathered::default();
+        let mut refusals = Vec::new();
+        let all: Vec<(Link, u64)> = self.entries.iter().map(|e| (self.link(e), e.inode)).collect();
+        for (entry, (link, _)) in self.entries.iter().zip(&all) {
+            let Some(facts) = self.known.0.get(&entry.inode) else { continue };
+            let link = match self.model_link(facts, link, external) {
+                Ok(link) => link,
+                Err((reason, remedy)) => {
+                    let object = format!("socket:[{}]", entry.inode);
+                    refusals.push(Refusal::new(object, reason, remedy));
+                    continue;
+                }
+            };
+            let is_peer = matches!(link, SocketLink::Peer { .. });
+            if facts.is_tcp() && is_peer && !acknowledged(entry.fd.as_fd()) {
+                refusals.push(Refusal::new(
+                    format!("socket:[{}]", entry.inode),
+                    "has sent data for which the other end has no room",
+                    "let the program read it",
+                ));
+                continue;
+            }
+            let file = socket_file(proc, facts);
+            out.sockets.push(Socket {
+                inode: entry.inode,
+                family: facts.family,
+                kind: facts.kind,
+                protocol: facts.protocol,
+                name: facts.name.clone().into(),
+                file,
+                options: options::read(entry.fd.as_fd(), facts),
+                link,
+                shutdown: facts.unix.shutdown,
+                peek_offset: if facts.has_queue() {
+                    queue::peek_offset(entry.fd.as_fd())
+                } else {
+                    -1
+                },
+                queue: entry.queue.clone(),
+            });
+        }
+        if !refusals.is_empty() {
+            return Err(CaptureError::Refused(refusals));
+        }
+        for (entry, (link, _)) in self.entries.into_iter().zip(all) {
+            let tcp = self.known.0.get(&entry.inode).is_some_and(Facts::is_tcp);
+            if tcp && matches!(link, Link::Peer(_)) {
+                out.quiet.push(entry.fd);
+            }
+        }
+        Ok(out)
+    }
+
+    fn link(&self, entry: &Entry) -> Link {
+        let link = self.known.link(entry.inode);
+        let tcp = self.known.0.get(&entry.inode).is_some_and(Facts::is_tcp);
+        if tcp && link == Link::None {
+            return closed_connection(entry.fd.as_fd());
+        }
+        link
+    }
+
+    fn model_link(
+        &self,
+        facts: &Facts,
+        link: &Link,
+        external: ExternalSockets,
+    ) -> std::result::Result<SocketLink, (&'static str, &'static str)> {
+        let known = |inode: &u64| self.find(*inode);
+        let missing = ("is connected with a socket that cannot be seen", "try as root");
+        Ok(match link {
+            Link::None => SocketLink::None,
+            Link::Gone => SocketLink::Gone,
+            Link::Reset => SocketLink::Reset,
+            Link::Address(address) => SocketLink::Address { address: address.clone().into() },
+            Link::Peer(peer) => SocketLink::Peer { socket: known(peer).ok_or(missing)? },
+            Link::OneWay(peer) => SocketLink::OneWay { socket: known(peer).ok_or(missing)? },
+            Link::Pending(listener) => {
+                SocketLink::Pending { listener: known(listener).ok_or(missing)? }
+            }
+            Link::Listening { backlog, pending } => SocketLink::Listening {
+                backlog: *backlog,
+                // Those of others are closed with the dump, which the policy allowed.
+                pending: pending.iter().filter_map(known).collect(),
+            },
+            Link::Outside(_) => match (external, &facts.peer) {
+                (ExternalSockets::Refuse, _) => return Err(missing),
+                (ExternalSockets::Close, _) => SocketLink::Gone,
+                (ExternalSockets::Reconnect, Some(name)) if name.len() > 2 => {
+                    SocketLink::Address { address: name.clone().into() }
+                }
+                (ExternalSockets::Reconnect, _) => {
+                    return Err((
+                        "is connected with a socket outside that has no name to connect to",
+                        "use --external-sockets close",
+                    ))
+                }
+            },
+        })
+    }
+}
+
+impl Facts {
+    /// What waits in it is carried.
+    fn has_queue(&self) -> bool {
+        !self.is_listening() && (self.is_unix() || self.is_tcp() || self.is_inet())
+    }
+}
+
+/// A TCP socket in the closed state: never connected, at its end, or reset.
+fn closed_connection(fd: BorrowedFd<'_>) -> Link {
+    let mut asked = [PollFd::new(fd, PollFlags::empty())];
+    let polled = poll(&mut asked, PollTimeout::ZERO);
+    let events = asked[0].revents().unwrap_or(PollFlags::empty());
+    if polled.is_ok() && events.contains(PollFlags::POLLERR) {
+        // The error is reported once, so nobody may ask for it.
+        return Link::Reset;
+    }
+    match raw::peek(fd, 1) {
+        Ok(Some(_)) => Link::Gone,
+        _ => Link::None,
+    }
+}
+
+/// Whether the other end has taken everything; acknowledgements may be delayed.
+fn acknowledged(fd: BorrowedFd<'_>) -> bool {
+    let deadline = Instant::now() + ACKNOWLEDGED;
+    while raw::outgoing(fd).is_ok_and(|n| n > 0) {
+        if Instant::now() > deadline {
+            return false;
+        }
+        // No event tells; the kernel's timer acknowledges within 40 ms.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    true
+}
+
+/// The file of a socket that is bound to a path.
+fn socket_file(proc: &Proc, facts: &Facts) -> Option<SocketFile> {
+    if !facts.is_unix() || facts.name.get(2).is_none_or(|b| *b == 0) {
+        return None;
+    }
+    let path = show(&facts.name);
+    let directory = if path.starts_with('/') { Vec::new() } else { proc.link("cwd").ok()? };
+    let mut at = PathBuf::from(String::from_utf8_lossy(&directory).into_owned());
+    at.push(&path);
+    // struct unix_diag_vfs has the kernel's own, short form of the numbers.
+    let found = stat(&at).ok().filter(|found| {
+        let device = libc::major(found.st_dev) << 20 | libc::minor(found.st_dev);
+        facts.unix.file == Some((found.st_ino as u32, device))
+    });
+    Some(SocketFile {
+        directory: directory.into(),
+        unlinked: found.is_none(),
+        mode: found.map_or(0o777, |f| f.st_mode & 0o7777),
+        owner: found.map_or([u32::MAX; 2], |f| [f.st_uid, f.st_gid]),
+    })
+}

@@ -1,0 +1,212 @@
+//! Sockets: what each is connected with, whether it can be carried, and what is in it.
+//!
+//! Sockets are known by their inodes; the kernel tells which inode is whose peer. The other end of
+//! a socket may be held by no process at all: in the queue of a listening socket, or in flight in
+//! a message, which shows only when the queues are read.
+
+mod diag;
+mod gather;
+mod link;
+mod options;
+mod queue;
+mod raw;
+
+pub(super) use gather::{Gathered, Gatherer};
+
+use super::borrow::{borrow, pidfd};
+use super::descriptor::{Descriptor, Kind};
+use crate::capture::error::{CaptureError, Result};
+use crate::capture::proc::{number, Proc};
+use crate::capture::target::name_of;
+use diag::Diag;
+use link::{Facts, Known, Link};
+use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Netlink protocols that keep no state but their groups: routes, socket information, events of
+/// devices, generic.
+const NETLINK_PLAIN: [u32; 4] = [0, 4, 15, 16];
+
+/// Closes connections whose program has ended, so that their addresses are free at once.
+pub(in crate::capture) fn close_quietly(connections: Vec<OwnedFd>) {
+    connections.into_iter().for_each(raw::reset);
+}
+
+/// What the sockets among `all` are, by inode.
+pub(super) fn kinds(proc: &Proc, all: &[Descriptor]) -> Result<BTreeMap<u64, Kind>> {
+    let mut held: BTreeMap<u64, (u32, Option<OwnedFd>)> = BTreeMap::new();
+    let sockets = all.iter().filter(|d| d.is_socket());
+    let mut owner = None;
+    for d in sockets {
+        if owner.is_none() {
+            owner = Some(pidfd(proc.pid())?);
+        }
+        let Some(owner) = &owner else { continue };
+        held.entry(d.stat.st_ino).or_insert_with(|| (d.fd, borrow(owner, d.fd)));
+    }
+    if held.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let diag = Diag::open().map_err(|e| failed("ask about", &e))?;
+    let mut known = Known::default();
+    let mut kinds = BTreeMap::new();
+    for (inode, (_, fd)) in &held {
+        match fd.as_ref().map(|fd| Facts::of(&diag, fd.as_fd(), *inode)) {
+            Some(Ok(facts)) => {
+                known.0.insert(*inode, facts);
+            }
+            Some(Err(e)) => {
+                kinds.insert(
+                    *inode,
+                    refused(format!("is a socket that does not tell what it is ({e})"), CLOSE_IT),
+                );
+            }
+            None => {
+                kinds.insert(
+                    *inode,
+                    refused("is a socket that may not be looked at", "try as root"),
+                );
+            }
+        }
+    }
+    for (inode, (first, fd)) in &held {
+        let (Some(fd), Some(facts)) = (fd, known.0.get(inode)) else { continue };
+        let kind = judge(proc, &known, *inode, facts, fd.as_fd());
+        let kind = match kind {
+            // One of standard input, output and error that leads outside.
+            Kind::SocketOutside { .. } | Kind::SocketReset { .. } | Kind::Refused { .. }
+                if *first <= 2 =>
+            {
+                Kind::Outside { stdio: *first }
+            }
+            other => other,
+        };
+        kinds.insert(*inode, kind);
+    }
+    Ok(kinds)
+}
+
+const CLOSE_IT: &str = "let the program close it, or dump it before it opens it";
+
+fn refused(reason: impl Into<String>, remedy: &'static str) -> Kind {
+    Kind::Refused { reason: reason.into(), remedy }
+}
+
+fn failed(what: &'static str, error: &std::io::Error) -> CaptureError {
+    CaptureError::File {
+        path: "sockets of the process".into(),
+        what,
+        source: std::io::Error::new(error.kind(), error.to_string()),
+    }
+}
+
+fn judge(proc: &Proc, known: &Known, inode: u64, facts: &Facts, fd: BorrowedFd<'_>) -> Kind {
+    match facts.family as i32 {
+        libc::AF_UNIX => unix(proc, known, inode, facts, fd),
+        libc::AF_INET | libc::AF_INET6 => {
+            let plain = facts.is_tcp() && facts.kind == libc::SOCK_STREAM as u32
+                || facts.protocol == libc::IPPROTO_UDP as u32;
+            if !plain {
+                let what = if facts.kind == libc::SOCK_RAW as u32 { "raw " } else { "" };
+                let number = facts.protocol;
+                return refused(
+                    format!("is a {what}socket of internet protocol {number}"),
+                    "only TCP and UDP can be carried: let the program close it",
+                );
+            }
+            match known.link(inode) {
+                Link::Reset => Kind::SocketReset {
+                    peer: facts.peer.as_deref().map_or_else(|| "its peer".into(), show),
+                },
+                _ => Kind::Socket,
+            }
+        }
+        libc::AF_NETLINK if !NETLINK_PLAIN.contains(&facts.protocol) => refused(
+            format!("is a netlink socket of protocol {}", facts.protocol),
+            "it may hold state in the kernel that cannot be seen: let the program close it",
+        ),
+        libc::AF_NETLINK if readable(fd) => refused(
+            "is a netlink socket with messages that wait",
+            "they can only be read by taking them: let the program read them",
+        ),
+        libc::AF_NETLINK => Kind::Socket,
+        libc::AF_PACKET => refused("is a packet socket", CLOSE_IT),
+        other => refused(format!("is a socket of address family {other}"), CLOSE_IT),
+    }
+}
+
+fn readable(fd: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::new(fd, PollFlags::POLLIN)];
+    poll(&mut asked, PollTimeout::ZERO).is_ok_and(|n| n > 0)
+}
+
+fn unix(proc: &Proc, known: &Known, inode: u64, facts: &Facts, fd: BorrowedFd<'_>) -> Kind {
+    let is_path = facts.name.get(2).is_some_and(|b| *b != 0);
+    if is_path && proc.link("root").is_ok_and(|root| root != b"/") {
+        return refused(
+            format!("is bound to {} inside of a root directory of its own", show(&facts.name)),
+            "this cannot be carried: run the program without chroot",
+        );
+    }
+    match known.link(inode) {
+        Link::Listening { pending, .. } => {
+            let outsider = pending.iter().find(|client| !known.0.contains_key(client));
+            match outsider {
+                None => Kind::Socket,
+                Some(0) => refused(
+                    "has a connection waiting whose client is gone; what it sent cannot be read",
+                    "let the program accept it",
+                ),
+                Some(client) => Kind::SocketOutside {
+                    peer: format!(
+                        "{}, which waits to be accepted",
+                        holder(*client).unwrap_or_default()
+                    ),
+                },
+            }
+        }
+        Link::Pending(_) if raw::outgoing(fd).is_ok_and(|n| n > 0) => refused(
+            "waits to be accepted and has sent data already, which cannot be read yet",
+            "let the program accept the connection",
+        ),
+        Link::Outside(None) => Kind::SocketOutside {
+            peer: format!(
+                "a socket outside that has not accepted it yet ({})",
+                facts.peer.as_deref().map_or_else(String::new, show)
+            ),
+        },
+        Link::Outside(Some(peer)) => match holder(peer) {
+            Some(who) => {
+                let name = facts.peer.as_deref().filter(|name| name.len() > 2);
+                let at = name.map_or_else(String::new, |name| format!(" at {}", show(name)));
+                Kind::SocketOutside { peer: format!("{who}{at}") }
+            }
+            // Perhaps in flight in a message of the process's own.
+            None => Kind::Socket,
+        },
+        _ => Kind::Socket,
+    }
+}
+
+/// Which process holds the socket with this inode, in words; none that can be seen may.
+fn holder(inode: u64) -> Option<String> {
+    let wanted = format!("socket:[{inode}]").into_bytes();
+    let own = std::process::id();
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = pids.filter_map(|e| number::decimal(e.file_name().as_encoded_bytes()));
+    for pid in pids.map(|pid| pid as u32).filter(|pid| *pid != own) {
+        let Ok(proc) = Proc::open(pid) else { continue };
+        for fd in proc.numbers("fd").unwrap_or_default() {
+            if proc.try_link(&format!("fd/{fd}")).is_ok_and(|link| link == wanted) {
+                return Some(format!("process {pid} ({})", name_of(pid)));
+            }
+        }
+    }
+    None
+}
+
+/// A socket address for people.
+fn show(address: &[u8]) -> String {
+    Some(linker::address_text(address)).filter(|t| !t.is_empty()).unwrap_or("no address".into())
+}

@@ -1,0 +1,301 @@
+//! Making sockets, giving them their addresses, connecting and closing them.
+
+use super::super::arch::nr;
+use super::super::builder::Arg;
+use super::super::ProcessCompiler;
+use super::options::is_v6_only;
+use super::{address, is_tcp, name, AF_NETLINK, AF_UNIX, ROOMY, SOCK_DGRAM};
+use crate::LinkError;
+use image_format::model::{Socket, SocketLink};
+use image_format::plan::{op, Expect};
+
+const AT_FDCWD: u64 = -100i64 as u64;
+const SHUT_RDWR: u64 = 2;
+/// A value that unlinkat(2) does not take for flags; a bind(2) that succeeds makes it zero.
+const NOT_BOUND: u64 = 0xffff_ffff;
+
+impl ProcessCompiler<'_> {
+    /// Step 1: the socket alone, or with its other end.
+    pub(super) fn create(&mut self, i: u32) -> Result<(), LinkError> {
+        let socket = self.socket_at(i)?;
+        let (home, other) = (self.places.home(i), self.places.other(i));
+        match socket.link {
+            SocketLink::Peer { socket: j } => {
+                let through = self.through(i, j)?;
+                if self.is_accepted(i)? {
+                    return Ok(());
+                }
+                if through.is_some() || is_tcp(socket) {
+                    self.single(socket, home);
+                } else if i < j {
+                    self.pair(socket, home, self.places.home(j));
+                }
+            }
+            SocketLink::Gone if !is_tcp(socket) => self.pair(socket, home, other),
+            _ => self.single(socket, home),
+        }
+        Ok(())
+    }
+
+    fn single(&mut self, socket: &Socket, home: u32) {
+        let what = name(socket);
+        let args = [socket.family, socket.kind, socket.protocol].map(|n| Arg::value(u64::from(n)));
+        let made = self.make(&what, nr::SOCKET, &args);
+        self.move_to(Arg::load(made), home, &what);
+    }
+
+    fn pair(&mut self, socket: &Socket, one: u32, two: u32) {
+        let what = name(socket);
+        let both = self.b.words(&[0]);
+        let mut args = [socket.family, socket.kind, socket.protocol]
+            .map(|n| Arg::value(u64::from(n)))
+            .to_vec();
+        args.push(Arg::data(both));
+        self.b.call(&what, nr::SOCKETPAIR, &args, Expect::Success);
+        self.move_to(Arg::load(both), one, &what);
+        self.move_to(Arg::load(both + 4), two, &what);
+    }
+
+    /// Step 2: own address, and listening.
+    pub(super) fn bind(&mut self, i: u32) -> Result<(), LinkError> {
+        let socket = self.socket_at(i)?;
+        let home = self.places.home(i);
+        if !socket.name.0.is_empty() && !matches!(socket.link, SocketLink::Reset) {
+            match socket.family {
+                AF_UNIX => self.bind_unix(i, socket, home),
+                AF_NETLINK => self.bind_netlink(socket, home),
+                _ => self.bind_inet(socket, home),
+            }
+        }
+        if let SocketLink::Listening { backlog, pending } = &socket.link {
+            let backlog = if pending.is_empty() { u64::from(*backlog) } else { ROOMY };
+            self.must(&name(socket), nr::LISTEN, [u64::from(home), backlog, 0, 0, 0, 0]);
+        }
+        Ok(())
+    }
+
+    fn bind_unix(&mut self, i: u32, socket: &Socket, home: u32) {
+        let what = name(socket);
+        let connected = socket.kind != SOCK_DGRAM
+            && matches!(socket.link, SocketLink::Peer { .. } | SocketLink::Gone);
+        let at = self.b.data(&socket.name.0);
+        let args = [Arg::fd(home), Arg::data(at), Arg::value(socket.name.0.len() as u64)];
+        let Some(file) = &socket.file else {
+            // An abstract name; nobody can reach a connected socket by it.
+            let expect = if connected { Expect::Note } else { Expect::Success };
+            self.b.call(&what, nr::BIND, &args, expect);
+            return;
+        };
+        if !file.directory.0.is_empty() {
+            let directory = self.b.path(&file.directory.0);
+            self.b.call(&what, nr::CHDIR, &[Arg::data(directory)], Expect::Note);
+        }
+        if file.unlinked {
+            let expect = if connected { Expect::Note } else { Expect::Success };
+            let bound = self.b.words(&[NOT_BOUND]);
+            self.b.call(&what, nr::BIND, &args, expect);
+            self.b.keep_result(bound);
+            self.unlink.insert(i, bound);
+            return;
+        }
+        let length = socket.name.0.len() as u64;
+        let place = [Arg::data(at), Arg::value(length), Arg::value(u64::from(socket.kind))];
+        self.b.step(op::SOCKET_PATH, &what, 0, &place, Expect::Success);
+        self.b.call(&what, nr::BIND, &args, Expect::Success);
+        let path = self.b.path(address::path(&socket.name.0).unwrap_or_default());
+        let args = [Arg::data(path), Arg::value(u64::from(file.mode))];
+        self.b.call(&format!("mode of {what}"), nr::CHMOD, &args, Expect::Note);
+        let ids = &self.process.credentials;
+        if file.owner != [ids.uids[1], ids.gids[1]] {
+            let owner = file.owner.map(|id| Arg::value(u64::from(id)));
+            let args = [Arg::data(path), owner[0], owner[1]];
+            self.b.call(&format!("owner of {what}"), nr::LCHOWN, &args, Expect::Note);
+        }
+    }
+
+    fn bind_netlink(&mut self, socket: &Socket, home: u32) {
+        // Its number may be taken, and then any other will do.
+        let mut any = socket.name.0.clone();
+        if let Some(number) = any.get_mut(4..8) {
+            number.fill(0);
+        }
+        for address in [&socket.name.0, &any] {
+            let at = self.b.data(address);
+            let args = [Arg::fd(home), Arg::data(at), Arg::value(address.len() as u64)];
+            self.b.call(&name(socket), nr::BIND, &args, Expect::Ignore);
+        }
+    }
+
+    fn bind_inet(&mut self, socket: &Socket, home: u32) {
+        // The kernel chose the address for the one that it sends to.
+        let chosen = matches!(socket.link, SocketLink::Address { .. });
+        let expect = if chosen { Expect::Note } else { Expect::Success };
+        if matches!(socket.link, SocketLink::Peer { .. }) {
+            self.reuse_address(socket, home);
+        }
+        let at = self.b.data(&socket.name.0);
+        let args = [Arg::fd(home), Arg::data(at), Arg::value(socket.name.0.len() as u64)];
+        self.b.call(&name(socket), nr::BIND, &args, expect);
+    }
+
+    /// Step 3: connections that are complete.
+    pub(super) fn connections(&mut self) -> Result<(), LinkError> {
+        for i in 0..self.tree.sockets.len() as u32 {
+            let socket = self.socket_at(i)?;
+            match socket.link {
+                SocketLink::Peer { socket: j } if self.is_accepted(i)? => self.accepted(i, j)?,
+                SocketLink::Reset => self.over_loopback(i, true)?,
+                SocketLink::Gone if is_tcp(socket) => self.over_loopback(i, false)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Connects `client` and accepts `server`.
+    fn accepted(&mut self, server: u32, client: u32) -> Result<(), LinkError> {
+        let socket = self.socket_at(server)?;
+        let what = name(socket);
+        let through = self.through(server, client)?.map(|(listener, _)| listener);
+        let listening = if let Some(listener) = through {
+            self.places.home(listener)
+        } else {
+            self.helping_listener(socket, &what)
+        };
+        let address = &socket.name.0;
+        self.connect(self.places.home(client), address, &what, Expect::Success);
+        self.accept(Arg::fd(listening), self.places.home(server), &what);
+        if let Some(listener) = through {
+            self.options_not_inherited(server, listener)?;
+        } else {
+            self.reused.insert(self.places.home(server));
+            self.must(&what, nr::CLOSE, [u64::from(listening), 0, 0, 0, 0, 0]);
+        }
+        self.early_options(server)
+    }
+
+    /// A listening socket at the address of an accepted one whose own is closed.
+    fn helping_listener(&mut self, socket: &Socket, what: &str) -> u32 {
+        let temporary = self.first_temporary;
+        self.single(socket, temporary);
+        self.reuse_address(socket, temporary);
+        self.reused.remove(&temporary);
+        let at = self.b.data(&socket.name.0);
+        let length = Arg::value(socket.name.0.len() as u64);
+        let args = [Arg::fd(temporary), Arg::data(at), length];
+        self.b.call(what, nr::BIND, &args, Expect::Success);
+        self.must(what, nr::LISTEN, [u64::from(temporary), 1, 0, 0, 0, 0]);
+        temporary
+    }
+
+    fn connect(&mut self, fd: u32, address: &[u8], what: &str, expect: Expect) {
+        let at = self.b.data(address);
+        let args = [Arg::fd(fd), Arg::data(at), Arg::value(address.len() as u64)];
+        self.b.call(what, nr::CONNECT, &args, expect);
+    }
+
+    fn accept(&mut self, listening: Arg, to: u32, what: &str) {
+        let args = [listening, Arg::value(0), Arg::value(0), Arg::value(0)];
+        let made = self.make(what, nr::ACCEPT4, &args);
+        self.move_to(Arg::load(made), to, what);
+    }
+
+    /// A connection whose other end is ours: reset at once, or closed when all was sent.
+    fn over_loopback(&mut self, i: u32, reset: bool) -> Result<(), LinkError> {
+        const SOL_SOCKET: u64 = 1;
+        const SO_LINGER: u64 = 13;
+        let socket = self.socket_at(i)?;
+        let what = name(socket);
+        let temporary = self.first_temporary;
+        self.single(socket, temporary);
+        let place = address::loopback(socket.family, is_v6_only(socket));
+        if is_v6_only(socket) {
+            self.v6_only(socket, temporary);
+        }
+        let at = self.b.data(&place);
+        let length = self.b.words(&[place.len() as u64]);
+        let bytes = Arg::value(place.len() as u64);
+        let args = [Arg::fd(temporary), Arg::data(at), bytes];
+        self.b.call(&what, nr::BIND, &args, Expect::Success);
+        self.must(&what, nr::LISTEN, [u64::from(temporary), 1, 0, 0, 0, 0]);
+        let args = [Arg::fd(temporary), Arg::data(at), Arg::data(length)];
+        self.b.call(&what, nr::GETSOCKNAME, &args, Expect::Success);
+        let args = [Arg::fd(self.places.home(i)), Arg::data(at), bytes];
+        self.b.call(&what, nr::CONNECT, &args, Expect::Success);
+        let other = self.places.other(i);
+        self.accept(Arg::fd(temporary), other, &what);
+        self.must(&what, nr::CLOSE, [u64::from(temporary), 0, 0, 0, 0, 0]);
+        if reset {
+            let at = self.b.words(&[1]);
+            let numbers = [SOL_SOCKET, SO_LINGER].map(Arg::value);
+            let args = [Arg::fd(other), numbers[0], numbers[1], Arg::data(at), Arg::value(8)];
+            self.b.call(&what, nr::SETSOCKOPT, &args, Expect::Success);
+            self.must(&what, nr::CLOSE, [u64::from(other), 0, 0, 0, 0, 0]);
+        }
+        Ok(())
+    }
+
+    /// Step 5: connections that wait to be accepted, and those that go one way.
+    pub(super) fn late_connections(&mut self) -> Result<(), LinkError> {
+        for i in 0..self.tree.sockets.len() as u32 {
+            let socket = self.socket_at(i)?;
+            let home = self.places.home(i);
+            let what = name(socket);
+            match &socket.link {
+                SocketLink::Listening { backlog, pending } if !pending.is_empty() => {
+                    for client in pending {
+                        self.socket_at(*client)?;
+                        let from = self.places.home(*client);
+                        self.connect(from, &socket.name.0, &what, Expect::Success);
+                    }
+                    let args = [u64::from(home), u64::from(*backlog), 0, 0, 0, 0];
+                    self.must(&what, nr::LISTEN, args);
+                }
+                SocketLink::OneWay { socket: to } => {
+                    let to = self.socket_at(*to)?;
+                    let expect = if to.name.0.is_empty() { Expect::Note } else { Expect::Success };
+                    self.connect(home, &to.name.0, &what, expect);
+                }
+                SocketLink::Address { address } => {
+                    let expect =
+                        if socket.family == AF_UNIX { Expect::Success } else { Expect::Note };
+                    let what = format!("{what}, connected with {}", address::show(&address.0));
+                    self.connect(home, &address.0, &what, expect);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Step 6: closes the other end of what has none, and shuts halves down.
+    pub(super) fn end_of_other(&mut self, i: u32) -> Result<(), LinkError> {
+        let socket = self.socket_at(i)?;
+        let what = name(socket);
+        let gone = matches!(socket.link, SocketLink::Gone);
+        if gone {
+            let other = u64::from(self.places.other(i));
+            self.patient.remove(&self.places.other(i));
+            self.must(&what, nr::CLOSE, [other, 0, 0, 0, 0, 0]);
+        }
+        let how = match socket.shutdown {
+            _ if gone && is_tcp(socket) => SHUT_RDWR,
+            _ if gone && socket.kind != SOCK_DGRAM => return Ok(()),
+            bits @ 1..=3 => u64::from(bits) - 1,
+            _ => return Ok(()),
+        };
+        let args = [u64::from(self.places.home(i)), how, 0, 0, 0, 0];
+        self.b.syscall(&what, nr::SHUTDOWN, args, Expect::Note);
+        Ok(())
+    }
+
+    /// Removes a name that was removed at the dump, if it is ours.
+    pub(super) fn remove_name(&mut self, i: u32) -> Result<(), LinkError> {
+        let Some(bound) = self.unlink.remove(&i) else { return Ok(()) };
+        let socket = self.socket_at(i)?;
+        let path = self.b.path(address::path(&socket.name.0).unwrap_or_default());
+        let args = [Arg::value(AT_FDCWD), Arg::data(path), Arg::load(bound)];
+        self.b.call(&name(socket), nr::UNLINKAT, &args, Expect::Ignore);
+        Ok(())
+    }
+}
