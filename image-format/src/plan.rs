@@ -259,7 +259,8 @@ pub mod op {
     pub const WRITE_EMBEDDED: u16 = 17;
     /// Make room for a Unix socket at the path of the address at `args[0]` (`args[1]` bytes): a
     /// socket file to which nobody listens any more is removed, anything else is an error.
-    /// args\[2\] is the socket's type. The path is removed again should the resume fail.
+    /// args\[2\] is a socket type other than its own: whoever listens cannot be connected with it,
+    /// and is not disturbed. The path is removed again should the resume fail.
     pub const SOCKET_PATH: u16 = 40;
 }
 

@@ -39,6 +39,7 @@ pub fn make_room(steps: &Steps<'_>, created: &Created, step: &Step) -> Outcome<(
             }
             let probe = sys::plain(nr::SOCKET, &[AF_UNIX, step.args[2] as usize | FLAGS, 0]);
             let probe = probe.map_err(failed)?;
+            // With a socket of another type: EPROTOTYPE where somebody listens.
             // SAFETY: the kernel reads the address.
             let answer = unsafe {
                 sys::call(nr::CONNECT, &[probe, address.as_ptr() as usize, address.len()])

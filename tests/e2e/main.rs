@@ -13,6 +13,7 @@ mod random;
 mod reaper;
 mod refusals;
 mod scratch;
+mod sockets;
 mod sudden;
 mod terminal;
 mod victims;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         terminal::cases(),
         programs::cases(),
         cli::cases(),
+        sockets::cases(),
     ];
     for case in cases.into_iter().flatten() {
         let trial = Trial::test(case.name, move || (case.body)().map_err(Failed::from));

@@ -113,6 +113,16 @@ int main(void)
 	MUST(write(rights[0], " after", 6));
 	close(flying);
 	close(inner[0]);
+	/* Pipes: one end in flight, and both. */
+	int one_end[2], both_ends[2];
+	MUST(pipe(one_end));
+	MUST(pipe(both_ends));
+	MUST(write(one_end[1], "in the pipe", 11));
+	MUST(write(both_ends[1], "nobody's", 8));
+	give(rights[0], "pipes", 3, (int[]){ one_end[0], both_ends[0], both_ends[1] });
+	close(one_end[0]);
+	close(both_ends[0]);
+	close(both_ends[1]);
 	give(packets[0], "packet", 1, (int[]){ held });
 	ready();
 	await_verify();
@@ -183,7 +193,17 @@ int main(void)
 	reads(fds[2], "from inside");
 	MUST(write(fds[2], "reply", 5));
 	reads(inner[1], "reply");
-	reads(rights[1], " after");
+	SAME(take(rights[1], text, 7, fds), 0);
+	CHECK(!strcmp(text, " after"), "read '%s' after the descriptors", text);
+	SAME(take(rights[1], text, 6, fds), 3);
+	CHECK(!strcmp(text, "pipes"), "read '%s' with the pipes", text);
+	SAME(read(fds[0], text, sizeof text), 11);
+	SAME(read(fds[1], text, sizeof text), 8);
+	CHECK(!memcmp(text, "nobody's", 8), "the pipe in flight differs");
+	MUST(write(one_end[1], "more", 4));
+	SAME(read(fds[0], text, sizeof text), 4);
+	MUST(write(fds[2], "x", 1));
+	SAME(read(fds[1], text, sizeof text), 1);
 	SAME(take(packets[1], text, sizeof text, fds), 1);
 	SAME(lseek(fds[0], 0, SEEK_CUR), 1);
 	int waiting = 1;

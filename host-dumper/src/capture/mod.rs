@@ -78,6 +78,8 @@ pub struct Captured {
     pub embeds: Vec<Embed>,
     /// What the user should know.
     pub warnings: Vec<String>,
+    /// What a resumed program will find broken.
+    pub losses: Vec<String>,
     /// Descriptors kept open until the image is complete: those that were found in flight.
     pub held: Vec<OwnedFd>,
 }
@@ -113,6 +115,6 @@ pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
         estimate: memory::estimate(&survey.table)
             + files::estimate(&survey.descriptors, options.embed_limit),
         refusals: survey::refusals(&target, &survey, options)?,
-        notes: survey::notes(&target, &survey),
+        notes: [survey::notes(&target, &survey), survey::losses(&survey)].concat(),
     })
 }

@@ -201,8 +201,9 @@ impl Session {
         let embeds = std::mem::take(&mut files.embeds);
         warnings.append(&mut files.notes);
         let tree = model::tree(source::source(proc, generation), process, files);
+        let losses = survey::losses(&survey);
         self.survey = Some(survey);
-        Ok(Captured { tree, embeds, warnings, held })
+        Ok(Captured { tree, embeds, warnings, losses, held })
     }
 
     /// Threads in the vdso, or in a few instructions of the stub, run on until they are out:

@@ -154,19 +154,31 @@ pub(super) fn notes(target: &Target, survey: &Survey) -> Vec<String> {
     }
     for d in &survey.descriptors {
         let link = String::from_utf8_lossy(&d.link);
-        match &d.kind {
-            files::Kind::Outside { stdio } => notes.push(format!(
+        if let files::Kind::Outside { stdio } = &d.kind {
+            notes.push(format!(
                 "descriptor {} ({link}) leads outside: it becomes the resuming command's \
                  descriptor {stdio}",
                 d.fd
-            )),
-            files::Kind::SocketReset { peer } => notes.push(format!(
-                "descriptor {} ({link}) is connected with {peer}: the program will see that the \
-                 connection was reset",
-                d.fd
-            )),
-            _ => {}
+            ));
         }
     }
     notes
+}
+
+/// Connections that a dump breaks.
+pub(super) fn losses(survey: &Survey) -> Vec<String> {
+    let mut losses = Vec::new();
+    for d in &survey.descriptors {
+        let link = String::from_utf8_lossy(&d.link);
+        let (fate, peer) = match &d.kind {
+            files::Kind::SocketReset { peer } => ("the connection was reset", peer),
+            files::Kind::SocketOutside { peer } => ("its other end was closed or changed", peer),
+            _ => continue,
+        };
+        losses.push(format!(
+            "descriptor {} ({link}) is connected with {peer}: a resumed program sees that {fate}",
+            d.fd
+        ));
+    }
+    losses
 }

@@ -127,7 +127,8 @@ pub fn run(
     if !kill {
         composer.open_clean(&captured, &pids);
     }
-    let mut warnings = composer.pages(&captured, &pids, workers, Part::Stopped, &meter)?;
+    let mut warnings = std::mem::take(&mut captured.losses);
+    warnings.extend(composer.pages(&captured, &pids, workers, Part::Stopped, &meter)?);
     composer.files(&captured, &meter)?;
 
     let mut session = Some(session);

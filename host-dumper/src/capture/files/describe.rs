@@ -110,7 +110,7 @@ pub(in crate::capture) fn capture(
             locks: if groups[i] == i { locks_of(d, |kind| kind == lock::POSIX) } else { vec![] },
         });
     }
-    inflight::gather(proc, sockets, heads, stat, settings, &mut out)?;
+    inflight::gather(proc, all, sockets, heads, stat, settings, &mut out)?;
     anonymous::resolve(proc.pid(), all, &index, &mut out.open)?;
     Ok(out)
 }

@@ -128,13 +128,17 @@ pub(in crate::capture) fn scan(proc: &Proc) -> Result<Vec<Descriptor>> {
     }
     let mut ends = Ends::of(&all);
     let lone: Vec<_> = all.iter().filter(|d| d.fd > 2 && ends.one_sided(d)).collect();
+    let with_sockets = all.iter().any(Descriptor::is_socket);
     for d in lone {
         // Nobody at the other end any more: it will never matter to anyone else.
         if pipe::is_abandoned(proc.pid(), d)? {
             ends.abandoned(d.stat.st_ino);
+        } else if with_sockets && !pipe::is_held_elsewhere(proc.pid(), &d.link) {
+            // It must be in flight; whether it is shows when the queues are read.
+            ends.abandoned(d.stat.st_ino);
         }
     }
-    let sockets = sockets::kinds(proc, &all)?;
+    let sockets = sockets::kinds(&[(proc, &all)])?;
     let kinds: Vec<Kind> = all.iter().map(|d| classify(proc, d, &ends, &sockets)).collect();
     for (d, kind) in all.iter_mut().zip(kinds) {
         d.kind = kind;

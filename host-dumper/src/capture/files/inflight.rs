@@ -2,11 +2,11 @@
 //! as well, or that nobody holds any more.
 
 use super::describe::{locks_of, object, owner, Files, Settings, ONCE};
-use super::descriptor::{classify, read};
-use super::pipe::Ends;
+use super::descriptor::{classify, read, Descriptor, Kind};
+use super::pipe::{is_abandoned, Ends};
 use super::sharing::same;
 use super::sockets::{Gathered, Gatherer};
-use crate::capture::error::{CaptureError, Result};
+use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
 use crate::capture::proc::Proc;
 use image_format::model::{lock, FileObject, OpenFile};
@@ -29,6 +29,7 @@ pub(super) struct Head {
 /// Reads the queues of all sockets and describes what is in flight in them.
 pub(super) fn gather(
     proc: &Proc,
+    all: &[Descriptor],
     mut sockets: Gatherer,
     mut heads: Vec<Head>,
     stat: &Stat,
@@ -52,8 +53,12 @@ pub(super) fn gather(
             }
         }
         // Of a pipe, the other end may be anywhere.
-        let ends = Ends::of(std::slice::from_ref(&d));
-        d.kind = classify(&here, &d, &ends, &BTreeMap::new());
+        d.kind = if d.link.starts_with(b"pipe:") {
+            Kind::Pipe
+        } else {
+            let ends = Ends::of(std::slice::from_ref(&d));
+            classify(&here, &d, &ends, &BTreeMap::new())
+        };
         let object =
             object(&here, &d, Some(&fd), stat, settings, std::slice::from_ref(&d), sockets, out)?;
         let file = out.open.len() as u32;
@@ -65,6 +70,7 @@ pub(super) fn gather(
         out.held.push(fd);
         Ok(file)
     })?;
+    whole_pipes(proc, all, out)?;
     let Gathered { sockets, warnings, quiet } = sockets.finish(proc, settings.external)?;
     out.sockets = sockets;
     out.notes.extend(warnings);
@@ -74,4 +80,37 @@ pub(super) fn gather(
         _ => true,
     }));
     Ok(())
+}
+
+/// A pipe of which one end was nowhere to be seen must have it in a message, or nowhere.
+fn whole_pipes(proc: &Proc, all: &[Descriptor], out: &Files) -> Result<()> {
+    let mut refusals = Vec::new();
+    for (index, pipe) in out.pipes.iter().enumerate() {
+        let mut ends = [false; 2];
+        for file in &out.open {
+            if matches!(file.object, FileObject::PipeEnd { pipe } if pipe as usize == index) {
+                match file.flags as i32 & libc::O_ACCMODE {
+                    libc::O_RDONLY => ends[0] = true,
+                    libc::O_WRONLY => ends[1] = true,
+                    _ => ends = [true; 2],
+                }
+            }
+        }
+        let Some(d) = all.iter().find(|d| d.kind == Kind::Pipe && d.stat.st_ino == pipe.inode)
+        else {
+            continue;
+        };
+        if ends != [true; 2] && !is_abandoned(proc.pid(), d)? {
+            refusals.push(Refusal::new(
+                format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link)),
+                "is a pipe whose other end no process that can be seen holds",
+                "let the program close it, or try as root",
+            ));
+        }
+    }
+    if refusals.is_empty() {
+        Ok(())
+    } else {
+        Err(CaptureError::Refused(refusals))
+    }
 }

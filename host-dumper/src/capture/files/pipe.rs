@@ -49,7 +49,7 @@ impl Ends {
         d.link.starts_with(b"pipe:") && !self.both(d.stat.st_ino)
     }
 
-    /// The other end of this one is closed everywhere.
+    /// The other end of this one is closed everywhere, or nowhere but in a message.
     pub fn abandoned(&mut self, inode: u64) {
         self.abandoned.insert(inode);
     }
@@ -101,6 +101,16 @@ pub(in crate::capture) fn foreign_holders(pid: u32, all: &[Descriptor]) -> Vec<R
         !inside.is_empty()
     });
     refusals
+}
+
+/// Whether a process that can be seen, other than this one, has a descriptor that leads there.
+pub(super) fn is_held_elsewhere(pid: u32, link: &[u8]) -> bool {
+    let mut held = false;
+    others(pid, |_, found| {
+        held = found == link;
+        !held
+    });
+    held
 }
 
 /// Shows what the descriptors of all other processes lead to, until there is no interest.

@@ -4,7 +4,7 @@ use super::super::arch::nr;
 use super::super::builder::Arg;
 use super::super::ProcessCompiler;
 use super::options::is_v6_only;
-use super::{address, is_tcp, name, AF_NETLINK, AF_UNIX, ROOMY, SOCK_DGRAM};
+use super::{address, is_tcp, name, AF_NETLINK, AF_UNIX, ROOMY, SOCK_DGRAM, SOCK_STREAM};
 use crate::LinkError;
 use image_format::model::{Socket, SocketLink};
 use image_format::plan::{op, Expect};
@@ -99,7 +99,8 @@ impl ProcessCompiler<'_> {
             return;
         }
         let length = socket.name.0.len() as u64;
-        let place = [Arg::data(at), Arg::value(length), Arg::value(u64::from(socket.kind))];
+        let other = if socket.kind == SOCK_DGRAM { SOCK_STREAM } else { SOCK_DGRAM };
+        let place = [Arg::data(at), Arg::value(length), Arg::value(u64::from(other))];
         self.b.step(op::SOCKET_PATH, &what, 0, &place, Expect::Success);
         self.b.call(&what, nr::BIND, &args, Expect::Success);
         let path = self.b.path(address::path(&socket.name.0).unwrap_or_default());

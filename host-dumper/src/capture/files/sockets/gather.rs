@@ -107,6 +107,7 @@ impl Gatherer {
     pub fn finish(self, proc: &Proc, external: ExternalSockets) -> Result<Gathered> {
         let mut out = Gathered::default();
         let mut refusals = Vec::new();
+        let mut usual = options::Usual::default();
         let all: Vec<(Link, u64)> = self.entries.iter().map(|e| (self.link(e), e.inode)).collect();
         for (entry, (link, _)) in self.entries.iter().zip(&all) {
             let Some(facts) = self.known.0.get(&entry.inode) else { continue };
@@ -135,7 +136,7 @@ impl Gatherer {
                 protocol: facts.protocol,
                 name: facts.name.clone().into(),
                 file,
-                options: options::read(entry.fd.as_fd(), facts),
+                options: options::read(&mut usual, entry.fd.as_fd(), facts),
                 link,
                 shutdown: facts.unix.shutdown,
                 peek_offset: if facts.has_queue() {

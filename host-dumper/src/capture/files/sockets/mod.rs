@@ -33,17 +33,26 @@ pub(in crate::capture) fn close_quietly(connections: Vec<OwnedFd>) {
     connections.into_iter().for_each(raw::reset);
 }
 
-/// What the sockets among `all` are, by inode.
-pub(super) fn kinds(proc: &Proc, all: &[Descriptor]) -> Result<BTreeMap<u64, Kind>> {
-    let mut held: BTreeMap<u64, (u32, Option<OwnedFd>)> = BTreeMap::new();
-    let sockets = all.iter().filter(|d| d.is_socket());
-    let mut owner = None;
-    for d in sockets {
-        if owner.is_none() {
-            owner = Some(pidfd(proc.pid())?);
+/// One descriptor that leads to a socket, and a duplicate of it.
+struct Holder<'a> {
+    proc: &'a Proc,
+    fd: u32,
+    socket: Option<OwnedFd>,
+}
+
+/// What the sockets of some processes are, by inode: those of all of them together, since one may
+/// hold another's peer.
+pub(super) fn kinds(processes: &[(&Proc, &[Descriptor])]) -> Result<BTreeMap<u64, Kind>> {
+    let mut held: BTreeMap<u64, Holder<'_>> = BTreeMap::new();
+    for &(proc, all) in processes {
+        if !all.iter().any(Descriptor::is_socket) {
+            continue;
         }
-        let Some(owner) = &owner else { continue };
-        held.entry(d.stat.st_ino).or_insert_with(|| (d.fd, borrow(owner, d.fd)));
+        let owner = pidfd(proc.pid())?;
+        for d in all.iter().filter(|d| d.is_socket()) {
+            let holder = || Holder { proc, fd: d.fd, socket: borrow(&owner, d.fd) };
+            held.entry(d.stat.st_ino).or_insert_with(holder);
+        }
     }
     if held.is_empty() {
         return Ok(BTreeMap::new());
@@ -51,8 +60,8 @@ pub(super) fn kinds(proc: &Proc, all: &[Descriptor]) -> Result<BTreeMap<u64, Kin
     let diag = Diag::open().map_err(|e| failed("ask about", &e))?;
     let mut known = Known::default();
     let mut kinds = BTreeMap::new();
-    for (inode, (_, fd)) in &held {
-        match fd.as_ref().map(|fd| Facts::of(&diag, fd.as_fd(), *inode)) {
+    for (inode, holder) in &held {
+        match holder.socket.as_ref().map(|fd| Facts::of(&diag, fd.as_fd(), *inode)) {
             Some(Ok(facts)) => {
                 known.0.insert(*inode, facts);
             }
@@ -70,8 +79,8 @@ pub(super) fn kinds(proc: &Proc, all: &[Descriptor]) -> Result<BTreeMap<u64, Kin
             }
         }
     }
-    for (inode, (first, fd)) in &held {
-        let (Some(fd), Some(facts)) = (fd, known.0.get(inode)) else { continue };
+    for (inode, Holder { proc, fd: first, socket }) in &held {
+        let (Some(fd), Some(facts)) = (socket, known.0.get(inode)) else { continue };
         let kind = judge(proc, &known, *inode, facts, fd.as_fd());
         let kind = match kind {
             // One of standard input, output and error that leads outside.

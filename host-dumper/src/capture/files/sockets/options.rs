@@ -3,6 +3,7 @@
 use super::link::Facts;
 use super::raw;
 use image_format::model::SocketOption;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 const SOL_SOCKET: i32 = libc::SOL_SOCKET;
@@ -114,9 +115,30 @@ fn names(facts: &Facts) -> Vec<(i32, i32)> {
     all
 }
 
+/// Options of new sockets, asked for once for each sort: family, type, protocol.
+#[derive(Debug, Default)]
+pub struct Usual(BTreeMap<[u32; 3], Values>);
+
+type Values = BTreeMap<(i32, i32), Vec<u8>>;
+
+impl Usual {
+    fn of(&mut self, facts: &Facts) -> &Values {
+        let sort = [facts.family, facts.kind, facts.protocol];
+        self.0.entry(sort).or_insert_with(|| {
+            let Ok(fresh) = raw::socket(facts.family, facts.kind, facts.protocol) else {
+                return Values::new();
+            };
+            let value = |(level, name)| {
+                Some(((level, name), raw::option(fresh.as_fd(), level, name).ok()?))
+            };
+            names(facts).into_iter().filter_map(value).collect()
+        })
+    }
+}
+
 /// The options of a socket that a new one of its sort would not have.
-pub fn read(fd: BorrowedFd<'_>, facts: &Facts) -> Vec<SocketOption> {
-    let fresh = raw::socket(facts.family, facts.kind, facts.protocol).ok();
+pub fn read(usual: &mut Usual, fd: BorrowedFd<'_>, facts: &Facts) -> Vec<SocketOption> {
+    let usual = usual.of(facts);
     let mut all = Vec::new();
     let mut push = |level: i32, name: i32, value: Vec<u8>| {
         all.push(SocketOption { level: level as u32, name: name as u32, value: value.into() });
@@ -124,9 +146,8 @@ pub fn read(fd: BorrowedFd<'_>, facts: &Facts) -> Vec<SocketOption> {
     for (level, name) in names(facts) {
         // A kernel that does not know an option has no value to be kept.
         let Ok(value) = raw::option(fd, level, name) else { continue };
-        let usual = fresh.as_ref().and_then(|f| raw::option(f.as_fd(), level, name).ok());
-        let differs = match usual {
-            Some(usual) => usual != value,
+        let differs = match usual.get(&(level, name)) {
+            Some(usual) => *usual != value,
             None => value.iter().any(|b| *b != 0),
         };
         if differs {

@@ -1,0 +1,54 @@
+//! Sockets whose address is taken at the resume, and what a dump says of connections that it breaks.
+
+use std::process::Command;
+
+use crate::command;
+use crate::process::Outcome;
+use crate::scratch;
+use crate::victims::{Mode, Victim};
+use crate::Case;
+
+/// Exit status of an image that cannot bring its program back.
+const FAILED: i32 = 125;
+
+/// All cases.
+pub fn cases() -> Vec<Case> {
+    let taken = |victim: &'static str, word: &'static str| {
+        Case::new(format!("sockets::taken_{victim}"), false, move || taken(victim, word))
+    };
+    vec![
+        taken("socket_names", "Unix socket that listens at"),
+        taken("socket_inet", "TCP socket that listens at"),
+        Case::new("sockets::reset_is_said", false, reset_is_said),
+    ]
+}
+
+/// The program runs on while its image is tried: the image fails, and disturbs nothing.
+fn taken(victim: &str, word: &str) -> Outcome {
+    let uid = Mode::User.uid();
+    let dir = scratch::directory("taken", uid).map_err(|e| e.to_string())?;
+    let mut process = Victim::named(victim)?.start(Mode::User, &dir)?;
+    let image = dir.join("resume.elf");
+    command::dump(process.pid, &image, uid, &["--leave-running"])?;
+    for options in [&["--new-pid"][..], &[]] {
+        let mut command = Command::new(&image);
+        command::as_user(&mut command, uid);
+        command.current_dir(&dir).args(options);
+        let done = command::run(&mut command, &dir)?.expect(FAILED, "resume")?;
+        done.says(word)?;
+        done.says("EADDRINUSE")?;
+        process.ping()?;
+    }
+    process.verify()
+}
+
+fn reset_is_said() -> Outcome {
+    let uid = Mode::User.uid();
+    let dir = scratch::directory("reset", uid).map_err(|e| e.to_string())?;
+    let process = Victim::named("socket_outside")?.start(Mode::User, &dir)?;
+    let options = ["--external-sockets", "close"];
+    let done = command::dump(process.pid, &dir.join("resume.elf"), uid, &options)?;
+    done.says("connected with 127.0.0.1:")?;
+    done.says("connected with process")?;
+    done.says("(outsider)")
+}
