@@ -1,7 +1,7 @@
 //! The restorer's ELF, built by this crate's build script, and its relocation.
 
 use crate::LinkError;
-use object::elf::{self, FileHeader64, R_X86_64_RELATIVE};
+use object::elf::{self, FileHeader64, ProgramHeader64, R_X86_64_RELATIVE};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader, Rela};
 use object::{Endianness, LittleEndian as LE};
 
@@ -33,6 +33,43 @@ pub struct Relocated {
     pub entry: u64,
 }
 
+/// Bytes of memory from the blob's base that the segments of [`relocate`] fill from the file.
+pub fn file_extent() -> Result<u64, LinkError> {
+    let bad = |what| LinkError::Blob { what };
+    let data = &BLOB.0;
+    let header = FileHeader64::<Endianness>::parse(data).map_err(|_| bad("no ELF header"))?;
+    let endian = header.endian().map_err(|_| bad("byte order"))?;
+    let headers = header.program_headers(endian, data).map_err(|_| bad("program headers"))?;
+    let (rela, _) = rela_table(headers, endian, data)?;
+    let end = |ph: &ProgramHeader64<Endianness>| ph.p_vaddr(endian) + ph.p_filesz(endian);
+    let loads = headers.iter().filter(|ph| {
+        let from = ph.p_vaddr(endian);
+        ph.p_type(endian) == elf::PT_LOAD && from < end(ph) && !(from..end(ph)).contains(&rela)
+    });
+    Ok(loads.map(end).max().unwrap_or(0))
+}
+
+/// Where the table of relocations lies, and its length in bytes.
+fn rela_table(
+    headers: &[ProgramHeader64<Endianness>],
+    endian: Endianness,
+    data: &[u8],
+) -> Result<(u64, u64), LinkError> {
+    let bad = |what| LinkError::Blob { what };
+    let mut rela = (0, 0);
+    for ph in headers {
+        let dynamic = ph.dynamic(endian, data).map_err(|_| bad("dynamic section"))?;
+        for entry in dynamic.unwrap_or(&[]) {
+            match entry.tag(endian) {
+                elf::DT_RELA => rela.0 = entry.d_val(endian),
+                elf::DT_RELASZ => rela.1 = entry.d_val(endian),
+                _ => {}
+            }
+        }
+    }
+    Ok(rela)
+}
+
 /// Places the blob at `base`. Only R_X86_64_RELATIVE is known: the script and the flags of the
 /// build leave no other kind, and a new kind must stop the build, not be skipped.
 pub fn relocate(base: u64) -> Result<Relocated, LinkError> {
@@ -45,29 +82,15 @@ fn relocate_elf(data: &[u8], base: u64) -> Result<Relocated, LinkError> {
     let endian = header.endian().map_err(|_| bad("byte order"))?;
     let headers = header.program_headers(endian, data).map_err(|_| bad("program headers"))?;
     let mut segments = Vec::new();
-    let mut dynamic = None;
-    for ph in headers {
-        match ph.p_type(endian) {
-            elf::PT_LOAD => segments.push(Segment {
-                address: base + ph.p_vaddr(endian),
-                bytes: ph.data(endian, data).map_err(|()| bad("segment data"))?.to_vec(),
-                mem_len: ph.p_memsz(endian),
-                flags: ph.p_flags(endian),
-            }),
-            elf::PT_DYNAMIC => {
-                dynamic = ph.dynamic(endian, data).map_err(|_| bad("dynamic section"))?;
-            }
-            _ => {}
-        }
+    for ph in headers.iter().filter(|ph| ph.p_type(endian) == elf::PT_LOAD) {
+        segments.push(Segment {
+            address: base + ph.p_vaddr(endian),
+            bytes: ph.data(endian, data).map_err(|()| bad("segment data"))?.to_vec(),
+            mem_len: ph.p_memsz(endian),
+            flags: ph.p_flags(endian),
+        });
     }
-    let mut rela = (0, 0);
-    for entry in dynamic.unwrap_or(&[]) {
-        match entry.tag(endian) {
-            elf::DT_RELA => rela.0 = entry.d_val(endian),
-            elf::DT_RELASZ => rela.1 = entry.d_val(endian),
-            _ => {}
-        }
-    }
+    let rela = rela_table(headers, endian, data)?;
     let table = read(&segments, base + rela.0, rela.1).ok_or(bad("relocation table"))?.to_vec();
     let (entries, rest) = object::pod::slice_from_bytes::<elf::Rela64<LE>>(
         &table,

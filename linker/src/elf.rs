@@ -1,6 +1,6 @@
 //! The first bytes of an image: ELF header, program headers, [`Front`], blob.
 
-use crate::blob::{relocate, Relocated};
+use crate::blob::{file_extent, relocate, Relocated};
 use crate::{Layout, LinkError};
 use image_format::arch::x86_64::MACHINE;
 use image_format::container::{
@@ -11,6 +11,11 @@ use object::elf;
 use object::write::elf::{FileHeader, ProgramHeader, Writer};
 use object::Endianness;
 use scroll::{Pwrite, LE};
+
+/// Length of what [`front`] gives, in bytes: the same for every layout.
+pub fn front_len() -> Result<u64, LinkError> {
+    Ok(page_up(file_extent()?))
+}
 
 /// Composes the bytes before the first chunk. `image_id` should be random, `created` is in
 /// seconds since the epoch.
@@ -27,6 +32,7 @@ pub fn front(layout: &Layout, image_id: [u8; 16], created: u64) -> Result<Vec<u8
     if out.len() > FRONT_OFFSET {
         return Err(LinkError::Blob { what: "too many segments" });
     }
+    out.reserve_exact((front_len()? as usize).saturating_sub(out.len()));
     for segment in blob.segments.iter().filter(|s| !s.bytes.is_empty()) {
         let at = file_offset(layout.window_base, segment.address);
         out.resize(at as usize, 0);
@@ -34,6 +40,10 @@ pub fn front(layout: &Layout, image_id: [u8; 16], created: u64) -> Result<Vec<u8
     }
     let blob_end = page_up(out.len() as u64);
     out.resize(blob_end as usize, 0);
+    if blob_end != front_len()? {
+        // The chunks are where it was said to end.
+        return Err(LinkError::Blob { what: "length" });
+    }
     let mem_end = blob.segments.iter().map(|s| s.address + s.mem_len).max().unwrap_or(0);
     let mut front = Front {
         magic: FRONT_MAGIC,
@@ -141,6 +151,7 @@ mod tests {
         assert!(text.is_executable() && !text.is_write());
         let front = Front::parse(&bytes).unwrap();
         assert_eq!(front.blob_end as usize, bytes.len());
+        assert_eq!(front_len().unwrap() as usize, bytes.len());
         assert_eq!(hash_without_word(&bytes, Front::HASH_OFFSET), front.hash);
     }
 

@@ -21,7 +21,7 @@ mod transcript;
 
 pub use chain::{ChainWriter, ChunkHead};
 pub use compile::{address_text, compile, ImageMap, MappedRun, OnChanged, PlanOptions};
-pub use elf::front;
+pub use elf::{front, front_len};
 pub use error::LinkError;
 pub use layout::{layout, Layout};
 pub use transcript::plan_text;

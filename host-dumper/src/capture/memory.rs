@@ -16,14 +16,19 @@ pub(super) type Table = Vec<(Area, Detail)>;
 
 /// Reads smaps: everything, at a price for each mapping and each resident page.
 pub(super) fn read_details(proc: &Proc) -> Result<Table> {
-    let text = proc.read("smaps")?;
-    maps::parse_smaps(&text).ok_or_else(|| proc.format("smaps", "a line"))
+    let mut table = Table::new();
+    proc.read_lines("smaps", |line| maps::take_smaps_line(&mut table, line))?;
+    Ok(table)
 }
 
 /// Reads maps.
 pub(super) fn read_areas(proc: &Proc) -> Result<Vec<Area>> {
-    let text = proc.read("maps")?;
-    maps::parse(&text).ok_or_else(|| proc.format("maps", "a line"))
+    let mut areas = Vec::new();
+    proc.read_lines("maps", |line| {
+        areas.push(maps::parse_line(line)?);
+        Some(())
+    })?;
+    Ok(areas)
 }
 
 /// The table as it is now that the process stands: `before` was read while it ran, and holds if
@@ -57,11 +62,11 @@ pub(super) fn vvar_start(table: &Table) -> Option<u64> {
 pub(super) fn refusals(table: &Table) -> Vec<Refusal> {
     let mut all = Vec::new();
     for (area, detail) in table.iter().filter(|(a, _)| !is_special(a)) {
-        let name = String::from_utf8_lossy(&area.name);
-        let label = if name.is_empty() { "anonymous".into() } else { name };
-        let object = format!("memory {:x}-{:x} ({label})", area.start, area.end);
         let mut refuse = |reason: &str, remedy: &str| {
-            all.push(Refusal::new(object.clone(), reason, remedy));
+            let name = String::from_utf8_lossy(&area.name);
+            let label = if name.is_empty() { "anonymous".into() } else { name };
+            let object = format!("memory {:x}-{:x} ({label})", area.start, area.end);
+            all.push(Refusal::new(object, reason, remedy));
         };
         if detail.has(b"ss") {
             refuse("is a shadow stack", "start the program without shadow stacks (GLIBC_TUNABLES)");

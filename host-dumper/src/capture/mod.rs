@@ -107,6 +107,7 @@ pub struct Verdict {
 pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
     let target = target::open(pid)?;
     let survey = survey::look(&target, None)?;
+    let threads = survey::threads(&target, &survey, &target.proc.numbers("task")?)?;
     Ok(Verdict {
         pid: target.proc.pid(),
         name: String::from_utf8_lossy(&survey.status.name).into_owned(),
@@ -114,7 +115,7 @@ pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
         mappings: survey.table.len(),
         estimate: memory::estimate(&survey.table)
             + files::estimate(&survey.descriptors, options.embed_limit),
-        refusals: survey::refusals(&target, &survey, options)?,
+        refusals: survey::refusals(&target, &survey, &threads, options)?,
         notes: [survey::notes(&target, &survey), survey::losses(&survey)].concat(),
     })
 }

@@ -22,6 +22,7 @@ pub(super) struct ThreadParts {
     pub tid: u32,
     /// Id as this program sees it.
     pub outer_tid: u32,
+    pub name: Vec<u8>,
     pub verdict: Verdict,
     pub xsave: Vec<u8>,
     pub sigmask: u64,
@@ -33,11 +34,11 @@ pub(super) struct ThreadParts {
 const SS_DISABLE: u32 = 2;
 
 fn thread(parts: ThreadParts) -> Thread {
-    let ThreadParts { tid, verdict, xsave, sigmask, outside, answers, .. } = parts;
+    let ThreadParts { tid, name, verdict, xsave, sigmask, outside, answers, .. } = parts;
     let reissue: Option<Reissue> = verdict.reissue;
     Thread {
         tid,
-        name: outside.name.into(),
+        name: name.into(),
         regs: verdict.regs,
         xsave: xsave.into(),
         reissue,

@@ -2,7 +2,7 @@
 
 use super::error::{CaptureError, Result};
 use super::mem;
-use super::proc::{number, Proc};
+use super::proc::number;
 use super::stop::Stopped;
 use image_format::model::{Rseq, Sched, SigInfo};
 use nix::errno::Errno;
@@ -14,7 +14,6 @@ const AFFINITY: usize = 1024;
 /// A thread from outside.
 #[derive(Debug, Clone)]
 pub(super) struct Outside {
-    pub name: Vec<u8>,
     pub pending: Vec<SigInfo>,
     pub robust_list: [u64; 2],
     pub locks_held: bool,
@@ -30,15 +29,10 @@ pub(super) fn signals(raw: &[[u8; 128]]) -> Vec<SigInfo> {
 }
 
 /// Reads a thread.
-pub(super) fn look(proc: &Proc, thread: &Stopped) -> Result<Outside> {
+pub(super) fn look(thread: &Stopped) -> Result<Outside> {
     let tid = thread.tid();
-    let mut name = proc.read(&format!("task/{tid}/comm"))?;
-    if name.last() == Some(&b'\n') {
-        name.pop();
-    }
     let robust_list = robust_list(tid)?;
     Ok(Outside {
-        name,
         pending: signals(&thread.pending(false)?),
         robust_list,
         locks_held: locks_held(tid, robust_list[0]),

@@ -9,6 +9,7 @@ use super::model::{self, Parts, ThreadParts};
 use super::outside::{self, Outside};
 use super::proc::{timers, Proc};
 use super::remote::{self, Call};
+use super::stop::XSAVE_MAX;
 use super::stub::{self, Stub};
 use super::survey::{self, Survey};
 use super::syscalls::remaining::{self, Waiting};
@@ -53,7 +54,10 @@ impl Session {
     pub fn seize(pid: u32, options: &Options) -> Result<Self> {
         let target = target::open(pid)?;
         let survey = survey::look(&target, None)?;
-        let mut refusals = survey::refusals(&target, &survey, options)?;
+        // Of many threads, the others are looked at when they stand: to read all of them twice
+        // would double the time of the dump.
+        let leader = survey::threads(&target, &survey, &[target.proc.pid()])?;
+        let mut refusals = survey::refusals(&target, &survey, &leader, options)?;
         refusals.extend(model::directories(&target.proc)?);
         if !refusals.is_empty() {
             return Err(CaptureError::Refused(refusals));
@@ -137,25 +141,26 @@ impl Session {
         let pid = self.pid();
         let stub = stub::find(pid, &survey.table);
         self.leave_code_of_ours(&survey, stub.as_ref())?;
-        let mut refusals = survey::refusals(&self.target, &survey, &self.options)?;
+        let tids: Vec<u32> = self.threads.iter().map(Thread::tid).collect();
+        let statuses = survey::threads(&self.target, &survey, &tids)?;
+        if statuses.len() != tids.len() {
+            return Err(CaptureError::Died { pid, during: "being read" });
+        }
+        let mut refusals = survey::refusals(&self.target, &survey, &statuses, &self.options)?;
         refusals.extend(model::directories(&self.target.proc)?);
         let xsave = self.xsave(&mut refusals)?;
         if !refusals.is_empty() {
             return Err(CaptureError::Refused(refusals));
         }
+        let outside: Vec<Outside> =
+            self.threads.iter().map(|t| outside::look(t.stopped()?)).collect::<Result<_>>()?;
         let proc = &self.target.proc;
-        let outside: Vec<Outside> = self
-            .threads
-            .iter()
-            .map(|t| outside::look(proc, t.stopped()?))
-            .collect::<Result<_>>()?;
         let timers =
             timers::parse(&proc.read("timers")?).ok_or_else(|| proc.format("timers", "a line"))?;
         let leader = self.threads[0].stopped()?;
         let pending = outside::signals(&leader.pending(true)?);
         let stopped = self.threads[0].stop_signal as u32;
         let verdicts = self.judge(&survey, stub.as_ref(), &outside, &pending)?;
-        let inner_tids = self.inner_tids(&survey)?;
         let (answers, each, lock_future) =
             self.ask(&survey, &verdicts, &xsave, &outside, &timers)?;
         let proc = &self.target.proc;
@@ -169,15 +174,16 @@ impl Session {
         let held = std::mem::take(&mut files.held);
         self.quiet = std::mem::take(&mut files.quiet);
         let mut threads = Vec::new();
-        let all = self.threads.iter().zip(verdicts).zip(xsave).zip(outside).zip(each);
-        for ((((t, verdict), xsave), outside), answers) in all {
+        let all = self.threads.iter().zip(statuses).zip(verdicts).zip(xsave).zip(outside).zip(each);
+        for (((((t, (_, status)), verdict), xsave), outside), answers) in all {
             if let Some(visible) = &verdict.visible {
                 warnings.push(format!("thread {}: {visible}", t.tid()));
             }
-            let tid = inner_tids.get(&t.tid()).copied().unwrap_or(t.tid());
             threads.push(ThreadParts {
-                tid,
+                // Its id as the process sees it, where they differ.
+                tid: status.ns_pid.last().copied().unwrap_or(t.tid()),
                 outer_tid: t.tid(),
+                name: status.name,
                 verdict,
                 xsave,
                 sigmask: t.sigmask,
@@ -251,6 +257,7 @@ impl Session {
     fn xsave(&self, refusals: &mut Vec<Refusal>) -> Result<Vec<Vec<u8>>> {
         let components = &source::cpu().xsave;
         let mut areas = Vec::with_capacity(self.threads.len());
+        let mut buffer = vec![0; XSAVE_MAX];
         for t in &self.threads {
             if !t.is_64_bit() {
                 refusals.push(Refusal::new(
@@ -259,8 +266,8 @@ impl Session {
                     "only 64-bit programs can be dumped",
                 ));
             }
-            let area = t.stopped()?.xsave()?;
-            let other = foreign_state(&area, components);
+            let area = t.stopped()?.xsave(&mut buffer)?;
+            let other = foreign_state(area, components);
             if other != 0 {
                 refusals.push(Refusal::new(
                     format!("thread {}", t.tid()),
@@ -327,20 +334,6 @@ impl Session {
             t.go_on_with(judge(&t.regs, &knowledge).onward)?;
         }
         Ok(())
-    }
-
-    /// Thread ids as the process sees them, where they differ.
-    fn inner_tids(&self, survey: &Survey) -> Result<BTreeMap<u32, u32>> {
-        let mut map = BTreeMap::new();
-        if survey.status.ns_tgid.len() > 1 {
-            for t in &self.threads {
-                let status = survey::thread_status(&self.target.proc, t.tid())?;
-                if let Some(&inner) = status.ns_pid.last() {
-                    map.insert(t.tid(), inner);
-                }
-            }
-        }
-        Ok(map)
     }
 
     /// System calls inside the process.

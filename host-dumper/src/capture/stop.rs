@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const SPIN: Duration = Duration::from_micros(300);
 /// Pending signals read per request.
 const PEEK_BATCH: usize = 16;
+/// No processor has a larger XSAVE area.
+pub const XSAVE_MAX: usize = 16 << 10;
 /// Bytes of the kernel's siginfo_t.
 pub const SIGINFO_SIZE: usize = 128;
 
@@ -198,14 +200,12 @@ impl Stopped {
         ptrace::setregs(self.tid, *regs).map_err(|e| failure("PTRACE_SETREGS", self.tid, e))
     }
 
-    /// The XSAVE area, uncompacted.
-    pub fn xsave(&self) -> Result<Vec<u8>> {
-        let mut area = vec![0u8; 16 << 10];
+    /// The XSAVE area, uncompacted, in a buffer of [`XSAVE_MAX`] bytes.
+    pub fn xsave<'b>(&self, area: &'b mut [u8]) -> Result<&'b [u8]> {
         let mut io = libc::iovec { iov_base: area.as_mut_ptr().cast(), iov_len: area.len() };
         let data = std::ptr::from_mut(&mut io) as usize;
         self.request("PTRACE_GETREGSET", libc::PTRACE_GETREGSET, NT_X86_XSTATE, data)?;
-        area.truncate(io.iov_len);
-        Ok(area)
+        Ok(&area[..io.iov_len.min(area.len())])
     }
 
     /// Blocked signals: the mask that holds outside of sigsuspend and its like.

@@ -47,22 +47,44 @@ pub(super) fn look(target: &Target, table: Option<Table>) -> Result<Survey> {
     })
 }
 
-/// Status of one thread.
-pub(super) fn thread_status(proc: &Proc, tid: u32) -> Result<Status> {
-    let name = format!("task/{tid}/status");
-    status::parse(&proc.read(&name)?).ok_or_else(|| proc.format(&name, "a field is missing"))
+/// Status of one thread, by its id.
+pub(super) type ThreadStatus = (u32, Status);
+
+/// Status of the threads `tids`; the leader's is in the survey already. A thread that has ended
+/// is passed over.
+pub(super) fn threads(target: &Target, survey: &Survey, tids: &[u32]) -> Result<Vec<ThreadStatus>> {
+    let mut all = Vec::with_capacity(tids.len());
+    for &tid in tids {
+        if tid == target.proc.pid() {
+            all.push((tid, survey.status.clone()));
+            continue;
+        }
+        let name = format!("task/{tid}/status");
+        match target.proc.read(&name) {
+            Ok(text) => {
+                let status = status::parse(&text)
+                    .ok_or_else(|| target.proc.format(&name, "a field is missing"))?;
+                all.push((tid, status));
+            }
+            Err(CaptureError::Died { .. } | CaptureError::Proc { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(all)
 }
 
-/// Everything that stands in the way, of what can change while the process runs.
+/// Everything that stands in the way, of what can change while the process runs, as far as these
+/// threads are concerned.
 pub(super) fn refusals(
     target: &Target,
     survey: &Survey,
+    threads: &[ThreadStatus],
     options: &Options,
 ) -> Result<Vec<Refusal>> {
     let mut all = memory::refusals(&survey.table);
     all.extend(files::refusals(&survey.descriptors, options.external_sockets));
     all.extend(files::foreign_holders(target.proc.pid(), &survey.descriptors));
-    for child in target::children(&target.proc)? {
+    for child in target::children(&target.proc, threads.iter().map(|(tid, _)| *tid)) {
         all.push(Refusal::new(
             format!("child process {child} ({})", target::name_of(child)),
             "processes with children cannot be carried yet",
@@ -72,7 +94,7 @@ pub(super) fn refusals(
     // With --new-pid there is no supervisor, but the stub tells.
     let resumed = target.supervised || stub::find(target.proc.pid(), &survey.table).is_some();
     namespaces(target, resumed, &mut all)?;
-    threads(target, &survey.status, &mut all)?;
+    thread_refusals(target.proc.pid(), &survey.status, threads, &mut all);
     Ok(all)
 }
 
@@ -98,14 +120,8 @@ fn namespaces(target: &Target, resumed: bool, all: &mut Vec<Refusal>) -> Result<
     Ok(())
 }
 
-fn threads(target: &Target, leader: &Status, all: &mut Vec<Refusal>) -> Result<()> {
-    for tid in target.proc.numbers("task")? {
-        let status = match thread_status(&target.proc, tid) {
-            Ok(status) => status,
-            // Ended since the directory was read.
-            Err(CaptureError::Died { .. } | CaptureError::Proc { .. }) => continue,
-            Err(e) => return Err(e),
-        };
+fn thread_refusals(pid: u32, leader: &Status, threads: &[ThreadStatus], all: &mut Vec<Refusal>) {
+    for (tid, status) in threads {
         let object = || format!("thread {tid} ({})", String::from_utf8_lossy(&status.name));
         if status.seccomp != 0 {
             all.push(Refusal::new(
@@ -132,7 +148,7 @@ fn threads(target: &Target, leader: &Status, all: &mut Vec<Refusal>) -> Result<(
                 "dump the program when it has given them back",
             ));
         }
-        if matches!(status.state, b'Z' | b'X') && tid == target.proc.pid() {
+        if matches!(status.state, b'Z' | b'X') && *tid == pid {
             all.push(Refusal::new(
                 object(),
                 "the first thread has ended while others go on",
@@ -140,7 +156,6 @@ fn threads(target: &Target, leader: &Status, all: &mut Vec<Refusal>) -> Result<(
             ));
         }
     }
-    Ok(())
 }
 
 /// What a resume cannot bring back and nobody needs to be stopped for.

@@ -13,6 +13,8 @@ use std::io::{self, Read};
 const PF_KTHREAD: u32 = 0x0020_0000;
 /// Tasks that are in do_exit carry this.
 const PF_EXITING: u32 = 0x4;
+/// Bytes that hold the first line of maps up to the inode, and maybe not the whole of its path.
+const FIRST_LINE: usize = 128;
 /// Generations of parents looked at for a supervisor: itself, and an init below it.
 const SUPERVISORS: usize = 2;
 /// Offset of EI_CLASS in an ELF file, and the class of 64-bit programs.
@@ -43,8 +45,9 @@ pub(super) fn open(pid: u32) -> Result<Target> {
         }
         // A supervisor has the program for a child, and maybe an init of its own making, which
         // in turn may have what was orphaned: the program is the eldest that is neither.
-        let (inits, programs): (Vec<u32>, Vec<u32>) =
-            children(&proc)?.into_iter().partition(|&child| is_supervisor(child));
+        let (inits, programs): (Vec<u32>, Vec<u32>) = children(&proc, proc.numbers("task")?)
+            .into_iter()
+            .partition(|&child| is_supervisor(child));
         pid = match (programs.first(), inits.first()) {
             (Some(&program), _) => program,
             (None, Some(&init)) => init,
@@ -109,7 +112,8 @@ pub(super) fn name_of(pid: u32) -> String {
 }
 
 fn parent_of(pid: u32) -> Option<u32> {
-    Some(Proc::open(pid).ok()?.status().ok()?.ppid)
+    // stat rather than status: the kernel has it written in a third of the time.
+    Some(Proc::open(pid).ok()?.stat().ok()?.ppid)
 }
 
 fn not_ourselves(pid: u32) -> Result<()> {
@@ -231,9 +235,9 @@ fn is_supervisor(pid: u32) -> bool {
             .is_ok_and(|magic| magic == FRONT_MAGIC)
 }
 
-/// The first mapping of a process; the rest of a long table is not read.
+/// The first mapping of a process; the rest of the table is not even written by the kernel.
 fn lowest_area(pid: u32) -> Option<Area> {
-    let mut text = [0; 4096];
+    let mut text = [0; FIRST_LINE];
     let len = Proc::open(pid).ok()?.file("maps").ok()?.read(&mut text).ok()?;
     let first = number::lines(&text[..len]).next()?;
     maps::parse_line(first)
@@ -252,15 +256,16 @@ fn supervisor_above(mut pid: u32) -> bool {
     false
 }
 
-/// The children of a process, of all its threads, ascending.
-pub(super) fn children(proc: &Proc) -> Result<Vec<u32>> {
+/// The children of these threads of a process, ascending: the kernel lists a child with the thread
+/// that made it.
+pub(super) fn children(proc: &Proc, tids: impl IntoIterator<Item = u32>) -> Vec<u32> {
     let mut all = Vec::new();
-    for tid in proc.numbers("task")? {
+    for tid in tids {
         let Some(text) = proc.read_optional(&format!("task/{tid}/children")) else { continue };
         all.extend(number::words(&text).filter_map(number::decimal).map(|n| n as u32));
     }
     all.sort_unstable();
-    Ok(all)
+    all
 }
 
 /// The error of a seize that failed.

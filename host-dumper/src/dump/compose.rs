@@ -19,6 +19,10 @@ const PIECE: usize = 8 * HASH_BLOCK;
 pub struct Composer<'a> {
     sink: &'a dyn Sink,
     layout: Layout,
+    /// When the image was begun, seconds since the epoch.
+    created: u64,
+    /// What lies before the first chunk is still to be written.
+    front_missing: bool,
     chain: Mutex<ChainWriter>,
     map: ImageMap,
     /// For each process: files whose pages are read after it was let go.
@@ -29,7 +33,8 @@ pub struct Composer<'a> {
 }
 
 impl<'a> Composer<'a> {
-    /// Writes what lies before the first chunk.
+    /// Begins an image. What lies before the first chunk is the same length always, and where the
+    /// sink allows it is written at the end: the process need not stand still for it.
     pub fn begin(
         sink: &'a dyn Sink,
         captured: &Captured,
@@ -37,17 +42,29 @@ impl<'a> Composer<'a> {
     ) -> Result<Self, PageError> {
         let layout = linker::layout(&captured.tree)?;
         let created = captured.tree.source.realtime_ns.max(0) as u64 / 1_000_000_000;
-        let front = linker::front(&layout, image_id()?, created)?;
-        sink.write_at(0, &[&front])?;
-        Ok(Self {
+        let mut composer = Self {
             sink,
             layout,
-            chain: Mutex::new(ChainWriter::new(front.len() as u64)),
+            created,
+            front_missing: true,
+            chain: Mutex::new(ChainWriter::new(linker::front_len()?)),
             map: ImageMap::default(),
             clean: Vec::new(),
             buffer,
             pages: 0,
-        })
+        };
+        if !sink.parallel() {
+            composer.front()?;
+        }
+        Ok(composer)
+    }
+
+    /// Writes what lies before the first chunk.
+    fn front(&mut self) -> Result<(), PageError> {
+        let front = linker::front(&self.layout, image_id()?, self.created)?;
+        self.sink.write_at(0, &[&front])?;
+        self.front_missing = false;
+        Ok(())
     }
 
     /// Opens the files behind clean mappings, so that [`Part::Clean`] can be read when the
@@ -103,7 +120,7 @@ impl<'a> Composer<'a> {
                 _ => PageError::File { what: embed.what.clone(), source },
             };
             let mut contents = EmbedReader::open(embed).map_err(error)?;
-            buffer.resize(PIECE, 0);
+            buffer.resize(embed.size.clamp(1, PIECE as u64) as usize, 0);
             let mut whole = 0;
             while let Some((offset, len)) = contents.next(&mut buffer).map_err(error)? {
                 let piece = &buffer[..len];
@@ -132,6 +149,9 @@ impl<'a> Composer<'a> {
         self.put(&head, &plan)?;
         let head = self.chain().end()?;
         self.put(&head, &[])?;
+        if self.front_missing {
+            self.front()?;
+        }
         Ok(self.chain().len())
     }
 

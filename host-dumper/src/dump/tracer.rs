@@ -16,8 +16,9 @@ use linker::PlanOptions;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
-/// Bytes from which several threads are faster than one.
-const WORTH_THREADS: u64 = 16 << 20;
+/// Bytes from which several threads are faster than one: a thread has started in the time in which
+/// a tenth of that is copied.
+const WORTH_THREADS: u64 = 1 << 20;
 
 /// Why a dump failed.
 #[derive(Debug, thiserror::Error)]

@@ -136,9 +136,11 @@ pub fn copy_pages(
     };
     let workers = if sink.parallel() { options.workers } else { 1 };
     let mut own = Worker::new(&shared, std::mem::take(buffer));
-    // Pages of the first chunk may be all that there is.
-    let more = own.step()?;
-    if more {
+    // The first chunk may be all that there is.
+    if own.fetch()? {
+        own.work()?;
+    }
+    if own.fetch()? {
         std::thread::scope(|scope| {
             let mut handles = Vec::new();
             for _ in 1..workers {
@@ -198,6 +200,7 @@ impl<'w, 'a> Worker<'w, 'a> {
         }
     }
 
+    /// Works on the chunk that was fetched, if one was, and on others until there are no more.
     fn run(&mut self) -> Result<(), PageError> {
         loop {
             if self.shared.failed.load(Ordering::Relaxed) {
@@ -216,17 +219,30 @@ impl<'w, 'a> Worker<'w, 'a> {
 
     /// One chunk; false when there are no more.
     fn step(&mut self) -> Result<bool, PageError> {
-        let pid = self.shared.pid;
-        let more = lock(&self.shared.batches)
-            .next(&mut self.batch)
-            .map_err(|source| PageError::Scan { pid, source })?;
-        if !more {
+        if !self.fetch()? {
             return Ok(false);
         }
+        self.work()?;
+        Ok(true)
+    }
+
+    /// Finds out which pages make the next chunk, unless it is known; false when none do.
+    fn fetch(&mut self) -> Result<bool, PageError> {
+        let pid = self.shared.pid;
+        if self.batch.runs.is_empty() {
+            let mut batches = lock(&self.shared.batches);
+            batches.next(&mut self.batch).map_err(|source| PageError::Scan { pid, source })?;
+        }
+        Ok(!self.batch.runs.is_empty())
+    }
+
+    /// Reads and writes the chunk that was fetched.
+    fn work(&mut self) -> Result<(), PageError> {
         self.read()?;
         self.write()?;
+        self.batch.runs.clear();
         if self.shared.progress.advance(self.batch.bytes) {
-            Ok(true)
+            Ok(())
         } else {
             Err(PageError::Aborted)
         }

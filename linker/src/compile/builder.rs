@@ -5,6 +5,7 @@ use image_format::plan::{arg, op, Expect, PlanHeader, ProcessPlan, Step, ThreadP
 use scroll::ctx::{SizeWith, TryIntoCtx};
 use scroll::{Endian, Pwrite, LE};
 use std::collections::HashMap;
+use std::io::Write;
 
 /// An argument of a step: value and [`arg`] kind.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +31,45 @@ impl Arg {
     /// An argument without a number of its own, such as the image's descriptor.
     pub fn kind(kind: u32) -> Self {
         Self(0, kind)
+    }
+}
+
+/// What a step is about, in words.
+pub trait Object {
+    /// Puts the text into the plan and gives its data offset.
+    fn put(&self, b: &mut Builder) -> u32;
+}
+
+impl Object for str {
+    fn put(&self, b: &mut Builder) -> u32 {
+        b.text(self)
+    }
+}
+
+impl Object for String {
+    fn put(&self, b: &mut Builder) -> u32 {
+        b.text(self)
+    }
+}
+
+/// A range of addresses and what is done with it. A plan has tens of thousands of them, each
+/// once, so that looking for an equal text would be most of the work.
+pub struct Range {
+    /// What stands before the addresses.
+    pub what: &'static str,
+    /// First address.
+    pub start: u64,
+    /// First address after it.
+    pub end: u64,
+}
+
+impl Object for Range {
+    fn put(&self, b: &mut Builder) -> u32 {
+        let at = b.data.len() as u32;
+        // Writing to a vector cannot fail.
+        let _ = write!(b.data, "{} {:x}-{:x}\0", self.what, self.start, self.end);
+        b.data.resize(b.data.len().next_multiple_of(8), 0);
+        at
     }
 }
 
@@ -141,8 +181,15 @@ impl Builder {
     }
 
     /// A step with arguments of any kind.
-    pub fn step(&mut self, op: u16, object: &str, nr: u32, args: &[Arg], expect: Expect) {
-        let object = self.text(object);
+    pub fn step(
+        &mut self,
+        op: u16,
+        object: &(impl Object + ?Sized),
+        nr: u32,
+        args: &[Arg],
+        expect: Expect,
+    ) {
+        let object = object.put(self);
         let mut step =
             Step { op, when: self.when, expect: expect as u8, object, nr, ..Step::default() };
         for (i, a) in args.iter().enumerate().take(6) {
@@ -153,7 +200,13 @@ impl Builder {
     }
 
     /// A system call with constant arguments.
-    pub fn syscall(&mut self, object: &str, nr: u32, args: [u64; 6], expect: Expect) {
+    pub fn syscall(
+        &mut self,
+        object: &(impl Object + ?Sized),
+        nr: u32,
+        args: [u64; 6],
+        expect: Expect,
+    ) {
         self.step(op::SYSCALL, object, nr, &args.map(Arg::value), expect);
     }
 
@@ -170,7 +223,7 @@ impl Builder {
     }
 
     /// A verb with constant arguments.
-    pub fn verb(&mut self, op: u16, object: &str, args: [u64; 6]) {
+    pub fn verb(&mut self, op: u16, object: &(impl Object + ?Sized), args: [u64; 6]) {
         self.step(op, object, 0, &args.map(Arg::value), Expect::Success);
     }
 

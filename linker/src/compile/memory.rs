@@ -1,7 +1,7 @@
 //! Mappings, vdso, stub, mm fields.
 
 use super::arch::nr;
-use super::builder::Arg;
+use super::builder::{Arg, Range};
 use super::ProcessCompiler;
 use crate::arch::x86_64::slot;
 use crate::layout::Stub;
@@ -22,14 +22,14 @@ pub(super) const MAP_NORESERVE: u64 = 0x4000;
 
 /// madvise(2) advice that a flag of a mapping stands for.
 const ADVICE: [(u32, u64, &str); 8] = [
-    (vma::HUGEPAGE, 14, "huge-page advice"),
-    (vma::NOHUGEPAGE, 15, "no-huge-page advice"),
-    (vma::DONTFORK, 10, "DONTFORK"),
-    (vma::WIPEONFORK, 18, "WIPEONFORK"),
-    (vma::DONTDUMP, 16, "DONTDUMP"),
-    (vma::MERGEABLE, 12, "MERGEABLE"),
-    (vma::SEQUENTIAL, 2, "SEQUENTIAL"),
-    (vma::RANDOM, 1, "RANDOM"),
+    (vma::HUGEPAGE, 14, "huge-page advice of"),
+    (vma::NOHUGEPAGE, 15, "no-huge-page advice of"),
+    (vma::DONTFORK, 10, "DONTFORK of"),
+    (vma::WIPEONFORK, 18, "WIPEONFORK of"),
+    (vma::DONTDUMP, 16, "DONTDUMP of"),
+    (vma::MERGEABLE, 12, "MERGEABLE of"),
+    (vma::SEQUENTIAL, 2, "SEQUENTIAL of"),
+    (vma::RANDOM, 1, "RANDOM of"),
 ];
 const MADV_GUARD_INSTALL: u64 = 102;
 const MLOCK_ONFAULT: u64 = 1;
@@ -146,7 +146,7 @@ impl ProcessCompiler<'_> {
         if kind & vma::NORESERVE != 0 {
             flags |= MAP_NORESERVE;
         }
-        let object = format!("memory {start:x}-{:x}", start + len);
+        let object = Range { what: "memory", start, end: start + len };
         let args = [start, len, u64::from(prot), flags, u64::MAX, 0];
         self.b.syscall(&object, nr::MMAP, args, Expect::Place);
         if kind & vma::DROPPABLE != 0 {
@@ -169,7 +169,7 @@ impl ProcessCompiler<'_> {
         }
         for (hole, address, file_offset, len) in covered {
             self.hole(hole, address, m);
-            let object = format!("memory {address:x}-{:x}", address + len);
+            let object = Range { what: "memory", start: address, end: address + len };
             let args = [address, len, u64::from(m.prot), MAP_PRIVATE | MAP_FIXED, file_offset, 0];
             self.b.verb(op::MAP_IMAGE, &object, args);
         }
@@ -187,7 +187,7 @@ impl ProcessCompiler<'_> {
         let process = self.process;
         for m in &process.memory.mappings {
             let len = m.end - m.start;
-            let object = format!("protection of {:x}-{:x}", m.start, m.end);
+            let object = Range { what: "protection of", start: m.start, end: m.end };
             let args = [m.start, len, u64::from(m.prot), 0, 0, 0];
             if Self::from_image(m) {
                 self.b.only_when(when::COPY_ALL, |b| {
@@ -199,20 +199,20 @@ impl ProcessCompiler<'_> {
         }
         for m in &process.memory.mappings {
             let len = m.end - m.start;
-            for (flag, advice, name) in ADVICE {
+            for (flag, advice, what) in ADVICE {
                 if m.flags & flag != 0 {
-                    let object = format!("{name} of {:x}-{:x}", m.start, m.end);
+                    let object = Range { what, start: m.start, end: m.end };
                     self.note(&object, nr::MADVISE, [m.start, len, advice, 0, 0, 0]);
                 }
             }
             if m.flags & (vma::LOCKED | vma::LOCKONFAULT) != 0 {
                 let on_fault = if m.flags & vma::LOCKONFAULT != 0 { MLOCK_ONFAULT } else { 0 };
-                let object = format!("lock of memory {:x}-{:x}", m.start, m.end);
+                let object = Range { what: "lock of memory", start: m.start, end: m.end };
                 self.note(&object, nr::MLOCK2, [m.start, len, on_fault, 0, 0, 0]);
             }
         }
         for guard in &process.memory.guards {
-            let object = format!("guard pages {:x}-{:x}", guard.start, guard.end);
+            let object = Range { what: "guard pages", start: guard.start, end: guard.end };
             let args = [guard.start, guard.end - guard.start, MADV_GUARD_INSTALL, 0, 0, 0];
             self.note(&object, nr::MADVISE, args);
         }
@@ -227,7 +227,7 @@ impl ProcessCompiler<'_> {
     pub(super) fn seals(&mut self) {
         for m in &self.process.memory.mappings {
             if m.flags & vma::SEALED != 0 {
-                let object = format!("seal of {:x}-{:x}", m.start, m.end);
+                let object = Range { what: "seal of", start: m.start, end: m.end };
                 self.note(&object, nr::MSEAL, [m.start, m.end - m.start, 0, 0, 0, 0]);
             }
         }

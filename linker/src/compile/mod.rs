@@ -22,7 +22,7 @@ mod threads;
 use crate::arch::x86_64 as arch;
 use crate::info::info_text;
 use crate::{Layout, LinkError};
-use builder::Builder;
+use builder::{Builder, Object};
 use image_format::arch::x86_64::{needed, needed_state};
 use image_format::model::{Cpu, FileObject, Process, Tree};
 use image_format::plan::{
@@ -205,11 +205,11 @@ impl ProcessCompiler<'_> {
         })
     }
 
-    fn must(&mut self, object: &str, nr: u32, args: [u64; 6]) {
+    fn must(&mut self, object: &(impl Object + ?Sized), nr: u32, args: [u64; 6]) {
         self.b.syscall(object, nr, args, Expect::Success);
     }
 
-    fn note(&mut self, object: &str, nr: u32, args: [u64; 6]) {
+    fn note(&mut self, object: &(impl Object + ?Sized), nr: u32, args: [u64; 6]) {
         self.b.syscall(object, nr, args, Expect::Note);
     }
 }

@@ -79,13 +79,13 @@ pub fn call_registers(
 
 /// The XSAVE area as an image carries it: without components that are refused while in use
 /// (AMX), whose room at the end would be eight thousand bytes of nothing.
-pub fn trim_xsave(mut area: Vec<u8>, components: &[XsaveComponent]) -> Vec<u8> {
+pub fn trim_xsave(area: &[u8], components: &[XsaveComponent]) -> Vec<u8> {
     let end = components
         .iter()
         .filter(|c| XSAVE_CARRIED >> c.id & 1 == 1)
         .map(|c| (c.offset + c.size) as usize)
         .fold(XSAVE_HEADER_END, usize::max);
-    area.truncate(end);
+    let mut area = area[..end.min(area.len())].to_vec();
     if area.len() >= XSAVE_HEADER_END {
         let bv = xstate_bv(&area) & XSAVE_CARRIED;
         area[XSTATE_BV..XSTATE_BV + 8].copy_from_slice(&bv.to_le_bytes());
@@ -97,14 +97,16 @@ pub fn trim_xsave(mut area: Vec<u8>, components: &[XsaveComponent]) -> Vec<u8> {
 /// without the init optimisation (and emulated processors) sets it for state that is all zero, as
 /// MPX and AMX have it when nobody uses them.
 pub fn foreign_state(area: &[u8], components: &[XsaveComponent]) -> u64 {
+    let foreign = xstate_bv(area) & !XSAVE_CARRIED;
     let unused = components
         .iter()
+        .filter(|c| foreign.checked_shr(c.id).unwrap_or(0) & 1 == 1)
         .filter(|c| {
             let bytes = area.get(c.offset as usize..(c.offset + c.size) as usize);
             bytes.is_some_and(|b| b.iter().all(|&byte| byte == 0))
         })
         .fold(0, |bits, c| bits | 1u64.checked_shl(c.id).unwrap_or(0));
-    xstate_bv(area) & !XSAVE_CARRIED & !unused
+    foreign & !unused
 }
 
 /// State components in use, as bits.
@@ -257,7 +259,7 @@ mod tests {
         ];
         let mut area = vec![1u8; 11008];
         area[512..520].copy_from_slice(&0x4_0007u64.to_le_bytes());
-        let area = trim_xsave(area, &components);
+        let area = trim_xsave(&area, &components);
         assert_eq!((area.len(), xstate_bv(&area)), (832, 7));
     }
 }

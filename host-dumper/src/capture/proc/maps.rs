@@ -107,36 +107,50 @@ pub fn parse(text: &[u8]) -> Option<Vec<Area>> {
 
 /// Reads smaps.
 pub fn parse_smaps(text: &[u8]) -> Option<Vec<(Area, Detail)>> {
-    let mut all: Vec<(Area, Detail)> = Vec::new();
+    let mut all = Vec::new();
     for line in lines(text) {
-        if !line[0].is_ascii_uppercase() {
-            all.push((parse_line(line)?, Detail::default()));
-            continue;
-        }
-        let (_, detail) = all.last_mut()?;
-        let field = match line[0] {
-            b'R' => line.strip_prefix(b"Rss:").map(|v| (&mut detail.rss, v)),
-            b'A' => line.strip_prefix(b"Anonymous:").map(|v| (&mut detail.anonymous, v)),
-            b'S' => line.strip_prefix(b"Swap:").map(|v| (&mut detail.swap, v)),
-            _ => None,
-        };
-        if let Some((place, value)) = field {
-            *place = decimal(words(value).next()?)?.checked_mul(1024)?;
-        } else if let Some(key) = line.strip_prefix(b"ProtectionKey:") {
-            detail.key = decimal(words(key).next()?)? as u32;
-        } else if let Some(flags) = line.strip_prefix(b"VmFlags:") {
-            for name in words(flags) {
-                if let Some(bit) = FLAGS.iter().position(|f| f.as_slice() == name) {
-                    detail.flags |= 1 << bit;
-                }
-            }
-        }
+        take_smaps_line(&mut all, line)?;
     }
     Some(all)
 }
 
+/// Adds what a line of smaps says. Large processes have hundreds of thousands of them, and most do
+/// not matter here: those are told by their first letters.
+pub fn take_smaps_line(all: &mut Vec<(Area, Detail)>, line: &[u8]) -> Option<()> {
+    let first = *line.first()?;
+    if !first.is_ascii_uppercase() {
+        all.push((parse_line(line)?, Detail::default()));
+        return Some(());
+    }
+    if !matches!(first, b'R' | b'A' | b'S' | b'P' | b'V') {
+        return Some(());
+    }
+    let (_, detail) = all.last_mut()?;
+    let field = match first {
+        b'R' => line.strip_prefix(b"Rss:").map(|v| (&mut detail.rss, v)),
+        b'A' => line.strip_prefix(b"Anonymous:").map(|v| (&mut detail.anonymous, v)),
+        b'S' => line.strip_prefix(b"Swap:").map(|v| (&mut detail.swap, v)),
+        _ => None,
+    };
+    if let Some((place, value)) = field {
+        *place = decimal(words(value).next()?)?.checked_mul(1024)?;
+    } else if let Some(key) = line.strip_prefix(b"ProtectionKey:") {
+        detail.key = decimal(words(key).next()?)? as u32;
+    } else if let Some(flags) = line.strip_prefix(b"VmFlags:") {
+        for name in flags.split(|&b| b == b' ').filter_map(|n| <[u8; 2]>::try_from(n).ok()) {
+            if let Some(bit) = FLAGS.iter().position(|f| **f == name) {
+                detail.flags |= 1 << bit;
+            }
+        }
+    }
+    Some(())
+}
+
 /// The kernel writes a newline in a path as \012 and leaves everything else as it is.
 fn unescape(name: &[u8]) -> Vec<u8> {
+    if memchr::memchr(b'\\', name).is_none() {
+        return name.to_vec();
+    }
     let mut out = Vec::with_capacity(name.len());
     let mut rest = name;
     while let Some((&first, tail)) = rest.split_first() {

@@ -88,6 +88,36 @@ impl Proc {
         Ok(bytes)
     }
 
+    /// Reads an entry line by line, in a buffer that does not grow with its length; what `take`
+    /// does not understand is an error.
+    pub fn read_lines(&self, name: &str, mut take: impl FnMut(&[u8]) -> Option<()>) -> Result<()> {
+        let mut file = self.file(name).map_err(|e| self.failed(name, e))?;
+        let mut bytes = vec![0; 32 << 10];
+        let mut len = 0;
+        loop {
+            let read = match file.read(&mut bytes[len..]) {
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(self.failed(name, e)),
+            };
+            len += read;
+            let mut at = 0;
+            // The kernel ends every line, the last one too.
+            while let Some(end) = memchr::memchr(b'\n', &bytes[at..len]) {
+                take(&bytes[at..at + end]).ok_or_else(|| self.format(name, "a line"))?;
+                at += end + 1;
+            }
+            if read == 0 {
+                return if at == len { Ok(()) } else { Err(self.format(name, "a line")) };
+            }
+            bytes.copy_within(at..len, 0);
+            len -= at;
+            if len == bytes.len() {
+                bytes.resize(len * 2, 0);
+            }
+        }
+    }
+
     /// Reads an entry.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         self.try_read(name).map_err(|e| self.failed(name, e))

@@ -1,13 +1,21 @@
 //! Numbers as /proc writes them.
 
 /// Reads digits of `radix`; nothing else may be there, and the value must fit.
-pub fn radix(bytes: &[u8], radix: u32) -> Option<u64> {
+pub fn radix(bytes: &[u8], radix: u64) -> Option<u64> {
     if bytes.is_empty() {
         return None;
     }
     bytes.iter().try_fold(0u64, |n, &b| {
-        let digit = (b as char).to_digit(radix)?;
-        n.checked_mul(u64::from(radix))?.checked_add(u64::from(digit))
+        let digit = match b {
+            b'0'..=b'9' => b - b'0',
+            b'a'..=b'z' => b - b'a' + 10,
+            b'A'..=b'Z' => b - b'A' + 10,
+            _ => return None,
+        };
+        if u64::from(digit) >= radix {
+            return None;
+        }
+        n.checked_mul(radix)?.checked_add(u64::from(digit))
     })
 }
 

@@ -5,6 +5,8 @@ use super::number::{decimal, signed, words};
 /// The fields that matter here (proc(5), by number).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Stat {
+    /// 4: parent, as the reader sees it.
+    pub ppid: u32,
     /// 5: process group, as the reader sees it.
     pub pgrp: u32,
     /// 6: session, likewise.
@@ -36,6 +38,7 @@ pub fn parse(text: &[u8]) -> Option<Stat> {
         *place = decimal(field(45 + i)?)?;
     }
     Some(Stat {
+        ppid: decimal(field(4)?)? as u32,
         pgrp: signed(field(5)?)? as u32,
         session: signed(field(6)?)? as u32,
         tty: signed(field(7)?)? as u32,
@@ -64,7 +67,7 @@ mod tests {
         let mut text = b"1 (a) R (b) S 2 3 4 0 -1 64".to_vec();
         text.extend_from_slice(&b" 0".repeat(43));
         let s = parse(&text).unwrap();
-        assert_eq!((s.pgrp, s.session, s.tpgid, s.flags), (3, 4, -1, 64));
+        assert_eq!((s.ppid, s.pgrp, s.session, s.tpgid, s.flags), (2, 3, 4, -1, 64));
         assert_eq!(parse(b"1 (a) S 2"), None);
         assert_eq!(parse(b""), None);
     }
