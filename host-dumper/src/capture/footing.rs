@@ -1,7 +1,7 @@
 //! Where system calls inside the process are made from: code that is already there, and a place
 //! for a signal frame that brings a thread back should this program die.
 
-use super::arch::x86_64::{frame_len, RED_ZONE, SIGRETURN, SYSCALL_RET};
+use super::arch::x86_64::{frame_len, POP_RET, RED_ZONE, SIGRETURN, STORE_RET, SYSCALL_RET};
 use super::mem;
 use super::proc::maps::Area;
 use memchr::memmem;
@@ -13,6 +13,8 @@ const SEARCH_LIMIT: usize = 64 << 20;
 /// Room that must be left below the frame: a signal may come while a thread heals itself.
 const SPARE: u64 = 8 << 10;
 
+/// Bytes of a chain of calls.
+pub(super) const CHAIN_MAX: u64 = 1 << 10;
 /// Bytes that a frame and its results may take.
 const ROOM_AT_LEAST: u64 = 8 << 10;
 /// Bytes of the main stack that certainly are in use.
@@ -25,6 +27,17 @@ pub(super) struct Code {
     pub syscall: u64,
     /// `mov $15, %eax; syscall`: rt_sigreturn.
     pub sigreturn: u64,
+    /// What it takes to make several calls in one go, where the text has it.
+    pub tails: Option<Tails>,
+}
+
+/// Tails of functions, of which chains of calls are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Tails {
+    /// They pop rax, rdi and rsi.
+    pub pops: [u64; 3],
+    /// Stores rax where rdx points.
+    pub store: Option<u64>,
 }
 
 /// Finds the code; text of C libraries first, since they have both.
@@ -33,6 +46,7 @@ pub(super) fn find_code(pid: u32, areas: &[Area]) -> Option<Code> {
         areas.iter().filter(|a| a.prot & 5 == 5 && a.name != b"[vsyscall]").collect();
     texts.sort_by_key(|a| !is_c_library(&a.name));
     let (mut syscall, mut sigreturn) = (None, None);
+    let (mut pops, mut store) = ([None; 3], None);
     let mut buf = vec![0u8; CHUNK + 16];
     let mut searched = 0;
     for area in texts {
@@ -47,8 +61,20 @@ pub(super) fn find_code(pid: u32, areas: &[Area]) -> Option<Code> {
             let found = |needle: &[u8]| memmem::find(bytes, needle).map(|p| at + p as u64);
             syscall = syscall.or_else(|| found(&SYSCALL_RET));
             sigreturn = sigreturn.or_else(|| SIGRETURN.iter().find_map(|n| found(n)));
+            for (pop, pattern) in pops.iter_mut().zip(POP_RET) {
+                *pop = pop.or_else(|| found(pattern));
+            }
+            store = store.or_else(|| found(&STORE_RET));
             if let (Some(syscall), Some(sigreturn)) = (syscall, sigreturn) {
-                return Some(Code { syscall, sigreturn });
+                // What has not turned up by now is not searched for: that would cost more than it
+                // saves.
+                let tails = match pops {
+                    [Some(rax), Some(rdi), Some(rsi)] => {
+                        Some(Tails { pops: [rax, rdi, rsi], store })
+                    }
+                    _ => None,
+                };
+                return Some(Code { syscall, sigreturn, tails });
             }
             at += CHUNK as u64;
         }
@@ -61,7 +87,12 @@ pub(super) fn still_there(pid: u32, code: Code) -> bool {
     let at = |address, patterns: &[&[u8]]| {
         patterns.iter().any(|p| mem::read(pid, address, p.len()).is_ok_and(|b| b == **p))
     };
-    at(code.syscall, &[&SYSCALL_RET]) && at(code.sigreturn, &SIGRETURN)
+    at(code.syscall, &[&SYSCALL_RET])
+        && at(code.sigreturn, &SIGRETURN)
+        && code.tails.is_none_or(|tails| {
+            tails.pops.iter().zip(POP_RET).all(|(&pop, pattern)| at(pop, &[pattern]))
+                && tails.store.is_none_or(|store| at(store, &[&STORE_RET]))
+        })
 }
 
 fn is_c_library(path: &[u8]) -> bool {
@@ -72,6 +103,8 @@ fn is_c_library(path: &[u8]) -> bool {
 /// A place for a frame and results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Place {
+    /// Where the place begins: with room for a chain.
+    pub low: u64,
     /// Where the frame begins.
     pub frame: u64,
     /// Where the results begin; they end where the place does.
@@ -86,7 +119,8 @@ impl Place {
         let end = end & !63;
         let scratch = end.checked_sub(scratch)? & !63;
         let frame = scratch.checked_sub(frame_len(xsave) as u64)? & !63;
-        Some(Self { frame, scratch, end })
+        let low = frame.checked_sub(CHAIN_MAX)?;
+        Some(Self { low, frame, scratch, end })
     }
 }
 
@@ -108,7 +142,7 @@ pub(super) fn on_stack(areas: &[Area], rsp: u64, xsave: usize, scratch: u64) -> 
         return None;
     }
     let place = Place::below(rsp.checked_sub(RED_ZONE)?, xsave, scratch)?;
-    (place.frame >= area.start + SPARE).then_some(place)
+    (place.low >= area.start + SPARE).then_some(place)
 }
 
 /// A place at the low end of the main stack, for programs whose threads all stand elsewhere (the
@@ -116,7 +150,7 @@ pub(super) fn on_stack(areas: &[Area], rsp: u64, xsave: usize, scratch: u64) -> 
 pub(super) fn low_stack(areas: &[Area], xsave: usize, scratch: u64) -> Option<Place> {
     let stack = areas.iter().find(|a| a.name == b"[stack]")?;
     let place = Place::below(stack.start + 2 * SPARE + ROOM_AT_LEAST, xsave, scratch)?;
-    (place.end + RESPECT <= stack.end && place.frame >= stack.start + SPARE).then_some(place)
+    (place.end + RESPECT <= stack.end && place.low >= stack.start + SPARE).then_some(place)
 }
 
 #[cfg(test)]
@@ -133,6 +167,7 @@ mod tests {
         let areas = super::super::proc::maps::parse(&maps).unwrap();
         let code = find_code(std::process::id(), &areas).unwrap();
         assert!(still_there(std::process::id(), code));
+        assert!(code.tails.is_some(), "a C library has these");
         assert!(!still_there(std::process::id(), Code { syscall: 16, ..code }));
     }
 

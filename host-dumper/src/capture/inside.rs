@@ -1,5 +1,6 @@
 //! What only the process itself can ask the kernel for.
 
+use super::chain::{Chains, Link};
 use super::error::{CaptureError, Result};
 use super::footing::Code;
 use super::mem;
@@ -17,6 +18,19 @@ use std::os::unix::fs::FileExt;
 pub(super) const SCRATCH: u64 = 256;
 const PR_GET_TID_ADDRESS: u64 = 40;
 const PR_GET_THP_DISABLE: u64 = 42;
+/// Where results lie in the room of a thread: alternate stack, clear_child_tid, parent-death signal,
+/// timer slack, subreaper, three interval timers.
+const ALTSTACK: u64 = 0;
+const TID_ADDRESS: u64 = 32;
+const DEATH_SIGNAL: u64 = 40;
+const SLACK: u64 = 48;
+const SUBREAPER: u64 = 56;
+const ITIMERS: u64 = 64;
+/// Bytes of them, and of one struct itimerval.
+const RESULTS: usize = 160;
+const ITIMER: u64 = 32;
+/// struct sigaltstack where no call has written one.
+const UNWRITTEN: u64 = 0x5a5a_5a5a_5a5a_5a5a;
 const SIGNALS: u32 = 64;
 const SS_ONSTACK: u32 = 1;
 /// Bytes of the kernel's sigset_t.
@@ -42,6 +56,21 @@ pub(super) struct ThreadAnswers {
     pub clear_tid: u64,
     pub parent_death_signal: u32,
     pub timer_slack: u64,
+    /// What concerns the whole process, of the thread that was asked for it.
+    shared: Option<Shared>,
+}
+
+/// What a chain finds out about the process.
+#[derive(Debug, Default, Clone, Copy)]
+struct Shared {
+    subreaper: bool,
+    itimers: [[u64; 2]; 3],
+}
+
+/// Microseconds of a struct itimerval: interval, remaining.
+fn itimer([every_s, every_us, left_s, left_us]: [u64; 4]) -> [u64; 2] {
+    let micros = |s: u64, us: u64| s.saturating_mul(1_000_000).saturating_add(us);
+    [micros(every_s, every_us), micros(left_s, left_us)]
 }
 
 /// Asks one thread.
@@ -82,12 +111,14 @@ impl Asker<'_> {
     }
 }
 
-/// Asks everything that concerns the process as a whole, in one of its threads.
+/// Asks everything that concerns the process as a whole, in one of its threads, as far as `known`,
+/// that thread's answers, does not hold it already.
 pub(super) fn ask_process(
     thread: &mut Thread,
     code: Code,
     status: &Status,
     timers: &[TimerEntry],
+    known: &ThreadAnswers,
 ) -> Result<ProcessAnswers> {
     let mut ask = Asker { thread, code };
     let mut answers = ProcessAnswers::default();
@@ -102,11 +133,16 @@ pub(super) fn ask_process(
         }
         answers.actions.push(SigAction { signal, handler, flags, restorer, mask });
     }
-    for which in 0..3u64 {
-        let [every_s, every_us, left_s, left_us] =
-            ask.words("getitimer", libc::SYS_getitimer, &[which], 1)?;
-        let micros = |s: u64, us: u64| s.saturating_mul(1_000_000).saturating_add(us);
-        answers.itimers[which as usize] = [micros(every_s, every_us), micros(left_s, left_us)];
+    let prctl = libc::SYS_prctl;
+    if let Some(shared) = known.shared {
+        (answers.subreaper, answers.itimers) = (shared.subreaper, shared.itimers);
+    } else {
+        for which in 0..3u64 {
+            answers.itimers[which as usize] =
+                itimer(ask.words("getitimer", libc::SYS_getitimer, &[which], 1)?);
+        }
+        let [subreaper] = ask.words("prctl", prctl, &[libc::PR_GET_CHILD_SUBREAPER as u64], 1)?;
+        answers.subreaper = subreaper as u32 != 0;
     }
     for t in timers {
         let id = u64::from(t.id);
@@ -125,11 +161,11 @@ pub(super) fn ask_process(
             overrun: ask.value("timer_getoverrun", libc::SYS_timer_getoverrun, &[id])? as u32,
         });
     }
-    let prctl = libc::SYS_prctl;
     answers.dumpable = ask.value("prctl", prctl, &[libc::PR_GET_DUMPABLE as u64])? as u32;
-    let [subreaper] = ask.words("prctl", prctl, &[libc::PR_GET_CHILD_SUBREAPER as u64], 1)?;
-    answers.subreaper = subreaper as u32 != 0;
-    answers.thp_disable = ask.value("prctl", prctl, &[PR_GET_THP_DISABLE])? != 0;
+    // A kernel that says nothing about it (before 5.0) is asked.
+    if status.thp_enabled != Some(true) {
+        answers.thp_disable = ask.value("prctl", prctl, &[PR_GET_THP_DISABLE])? != 0;
+    }
     answers.securebits = ask.value("prctl", prctl, &[libc::PR_GET_SECUREBITS as u64])? as u32;
     answers.brk = ask.value("brk", libc::SYS_brk, &[0])?;
     Ok(answers)
@@ -166,7 +202,75 @@ pub(super) fn ask_lock_future(
     Ok(if present.unwrap_or(true) { 1 } else { 3 })
 }
 
-/// Asks all threads, each what concerns it alone. `slack` are timer slacks known already.
+/// Asks all threads, each what concerns it alone, and the first about the process, in one run of
+/// each. `ids` are the threads' ids as they see them themselves.
+pub(super) fn ask_threads_at_once(
+    threads: &mut [Thread],
+    code: Code,
+    chains: &Chains,
+    ids: &[u32],
+) -> Result<Vec<ThreadAnswers>> {
+    let mut blank = [0; RESULTS];
+    blank[..TID_ADDRESS as usize].fill(UNWRITTEN as u8);
+    for thread in threads.iter() {
+        let scratch = thread.undo.as_ref().map_or(0, |u| u.scratch);
+        mem::write(thread.tid(), scratch, &blank)?;
+    }
+    let prctl = libc::SYS_prctl;
+    let links = |i: usize, s: u64| {
+        let mut links = vec![
+            Link::new(libc::SYS_sigaltstack, [0, s + ALTSTACK]),
+            Link::new(prctl, [PR_GET_TID_ADDRESS, s + TID_ADDRESS]),
+            Link::new(prctl, [libc::PR_GET_PDEATHSIG as u64, s + DEATH_SIGNAL]),
+        ];
+        if chains.keeps() {
+            links.push(Link { nr: prctl, args: [libc::PR_GET_TIMERSLACK as u64, 0], keep: true });
+        }
+        if i == 0 {
+            links.push(Link::new(prctl, [libc::PR_GET_CHILD_SUBREAPER as u64, s + SUBREAPER]));
+            links.extend((0..3).map(|which| {
+                Link::new(libc::SYS_getitimer, [which, s + ITIMERS + which * ITIMER])
+            }));
+        }
+        links
+    };
+    chains.run(threads, code, ids, links, SLACK)?;
+    let mut answers = Vec::with_capacity(threads.len());
+    for (i, thread) in threads.iter().enumerate() {
+        let mut out = [0u8; RESULTS];
+        let scratch = thread.undo.as_ref().map_or(0, |u| u.scratch);
+        mem::read_into(thread.tid(), scratch, &mut out)?;
+        let word =
+            |at: u64| out[at as usize..].first_chunk().copied().map_or(0, u64::from_le_bytes);
+        if word(ALTSTACK + 16) == UNWRITTEN {
+            let reason = "a chain of calls of ours had no effect";
+            return Err(CaptureError::NoFooting { tid: thread.tid(), reason });
+        }
+        answers.push(ThreadAnswers {
+            altstack: Some(alternate_stack([word(ALTSTACK), word(ALTSTACK + 8), word(16)])),
+            // Still zero from kernels without CONFIG_CHECKPOINT_RESTORE, which do not tell.
+            clear_tid: word(TID_ADDRESS),
+            parent_death_signal: word(DEATH_SIGNAL) as u32,
+            timer_slack: word(SLACK),
+            shared: (i == 0).then(|| Shared {
+                subreaper: word(SUBREAPER) as u32 != 0,
+                itimers: [0, 1, 2].map(|which| {
+                    itimer([0, 8, 16, 24].map(|at| word(ITIMERS + which * ITIMER + at)))
+                }),
+            }),
+        });
+    }
+    Ok(answers)
+}
+
+/// From the words of a struct sigaltstack.
+fn alternate_stack([sp, flags, size]: [u64; 3]) -> AltStack {
+    // Being on it is a matter of the stack pointer, not a setting.
+    AltStack { sp, flags: flags as u32 & !SS_ONSTACK, size }
+}
+
+/// Asks all threads, each what concerns it alone, call by call. `slack` are timer slacks known
+/// already.
 pub(super) fn ask_threads(
     threads: &mut [Thread],
     code: Code,
@@ -193,12 +297,7 @@ pub(super) fn ask_threads(
             out.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes)
         };
         answers[i] = ThreadAnswers {
-            altstack: Some(AltStack {
-                sp: word(0),
-                // Being on it is a matter of the stack pointer, not a setting.
-                flags: word(8) as u32 & !SS_ONSTACK,
-                size: word(16),
-            }),
+            altstack: Some(alternate_stack([word(0), word(8), word(16)])),
             // Kernels without CONFIG_CHECKPOINT_RESTORE do not tell.
             clear_tid: match checked(thread.tid(), "prctl(PR_GET_TID_ADDRESS)", tid[i]) {
                 Ok(_) => word(32),
@@ -207,6 +306,7 @@ pub(super) fn ask_threads(
             },
             parent_death_signal: word(40) as u32,
             timer_slack: slack[i].unwrap_or(0),
+            shared: None,
         };
     }
     if slack.iter().any(Option::is_none) {

@@ -13,6 +13,7 @@
 //! changes then is undone by `Drop`. Should this program be killed, the process undoes it itself.
 
 mod arch;
+mod chain;
 mod error;
 mod files;
 mod footing;

@@ -28,8 +28,8 @@ pub(super) fn signals(raw: &[[u8; 128]]) -> Vec<SigInfo> {
     raw.iter().map(|info| SigInfo { raw: info.to_vec().into() }).collect()
 }
 
-/// Reads a thread.
-pub(super) fn look(thread: &Stopped) -> Result<Outside> {
+/// Reads a thread; with `slack` also its timer slack, if that may be read.
+pub(super) fn look(thread: &Stopped, slack: bool) -> Result<Outside> {
     let tid = thread.tid();
     let robust_list = robust_list(tid)?;
     Ok(Outside {
@@ -38,7 +38,7 @@ pub(super) fn look(thread: &Stopped) -> Result<Outside> {
         locks_held: locks_held(tid, robust_list[0]),
         rseq: thread.rseq()?,
         sched: sched(tid)?,
-        timer_slack: timer_slack(tid),
+        timer_slack: if slack { timer_slack(tid) } else { None },
         ioprio: ioprio(tid),
     })
 }

@@ -45,13 +45,14 @@ pub(super) fn prepare(
     xfeatures: u64,
     borrowed: bool,
 ) -> Result<()> {
-    let len = (place.end - place.frame) as usize;
-    let bytes = if borrowed { mem::read(thread.tid(), place.frame, len)? } else { Vec::new() };
+    let len = (place.end - place.low) as usize;
+    let bytes = if borrowed { mem::read(thread.tid(), place.low, len)? } else { Vec::new() };
     let state = FrameState { xsave, xfeatures, sigmask: thread.sigmask, altstack: None };
     let mut image = signal_frame(place.frame, code.sigreturn, home, &state);
-    image.resize(len, 0);
+    image.resize((place.end - place.frame) as usize, 0);
     // Known to Drop before it happens, so that a failure half-way is undone.
-    thread.undo = Some(Undo { frame: place.frame, scratch: place.scratch, bytes, masked: false });
+    let Place { low, frame, scratch, .. } = place;
+    thread.undo = Some(Undo { low, frame, scratch, bytes, masked: false });
     mem::write(thread.tid(), place.frame, &image)
 }
 

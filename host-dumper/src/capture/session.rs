@@ -1,12 +1,15 @@
 //! A process under capture, from the first seize to its release or end.
 
 use super::arch::x86_64::{foreign_state, frame_len, trim_xsave};
+use super::chain::{self, Chains};
 use super::error::{CaptureError, Refusal, Result};
 use super::files::{self, Settings};
 use super::footing::{self, Code, Place};
 use super::inside::{self, ProcessAnswers, ThreadAnswers, SCRATCH};
+use super::memory::Table;
 use super::model::{self, Parts, ThreadParts};
 use super::outside::{self, Outside};
+use super::proc::status::Status;
 use super::proc::{timers, Proc};
 use super::remote::{self, Call};
 use super::stop::XSAVE_MAX;
@@ -30,6 +33,21 @@ use std::time::{Duration, Instant};
 const LEAVING: Duration = Duration::from_secs(10);
 /// Bytes for one thread in a mapping made for the purpose.
 const ROOM: u64 = 16 << 10;
+
+/// What the process and its threads answered, and whether it locks future memory.
+type Answers = (ProcessAnswers, Vec<ThreadAnswers>, u8);
+
+/// What is to be asked inside the process, and what is known about it.
+struct Questions<'a> {
+    status: &'a Status,
+    table: &'a Table,
+    verdicts: &'a [Verdict],
+    xsave: &'a [Vec<u8>],
+    slack: &'a [Option<u64>],
+    timers: &'a [timers::TimerEntry],
+    ids: &'a [u32],
+    chains: Option<Chains>,
+}
 
 /// A process under capture. Dropped, it lets the process go on as if nothing had been.
 #[derive(Debug)]
@@ -152,8 +170,13 @@ impl Session {
         if !refusals.is_empty() {
             return Err(CaptureError::Refused(refusals));
         }
-        let outside: Vec<Outside> =
-            self.threads.iter().map(|t| outside::look(t.stopped()?)).collect::<Result<_>>()?;
+        let chains = self.code.and_then(|code| chain::possible(code, &self.threads, &statuses));
+        let slack = !chains.is_some_and(|c| c.keeps());
+        let outside: Vec<Outside> = self
+            .threads
+            .iter()
+            .map(|t| outside::look(t.stopped()?, slack))
+            .collect::<Result<_>>()?;
         let proc = &self.target.proc;
         let timers =
             timers::parse(&proc.read("timers")?).ok_or_else(|| proc.format("timers", "a line"))?;
@@ -161,8 +184,21 @@ impl Session {
         let pending = outside::signals(&leader.pending(true)?);
         let stopped = self.threads[0].stop_signal as u32;
         let verdicts = self.judge(&survey, stub.as_ref(), &outside, &pending)?;
-        let (answers, each, lock_future) =
-            self.ask(&survey, &verdicts, &xsave, &outside, &timers)?;
+        // A thread's id as the process sees it, where that differs.
+        let ids: Vec<u32> =
+            statuses.iter().map(|(tid, s)| s.ns_pid.last().copied().unwrap_or(*tid)).collect();
+        let slack: Vec<Option<u64>> = outside.iter().map(|o| o.timer_slack).collect();
+        let questions = Questions {
+            status: &survey.status,
+            table: &survey.table,
+            verdicts: &verdicts,
+            xsave: &xsave,
+            slack: &slack,
+            timers: &timers,
+            ids: &ids,
+            chains,
+        };
+        let (answers, each, lock_future) = self.ask(&questions)?;
         let proc = &self.target.proc;
         let settings = Settings {
             embed_limit: self.options.embed_limit,
@@ -174,14 +210,15 @@ impl Session {
         let held = std::mem::take(&mut files.held);
         self.quiet = std::mem::take(&mut files.quiet);
         let mut threads = Vec::new();
-        let all = self.threads.iter().zip(statuses).zip(verdicts).zip(xsave).zip(outside).zip(each);
-        for (((((t, (_, status)), verdict), xsave), outside), answers) in all {
+        let all = self.threads.iter().zip(statuses).zip(ids).zip(verdicts).zip(xsave);
+        for (((((t, (_, status)), tid), verdict), xsave), (outside, answers)) in
+            all.zip(outside.into_iter().zip(each))
+        {
             if let Some(visible) = &verdict.visible {
                 warnings.push(format!("thread {}: {visible}", t.tid()));
             }
             threads.push(ThreadParts {
-                // Its id as the process sees it, where they differ.
-                tid: status.ns_pid.last().copied().unwrap_or(t.tid()),
+                tid,
                 outer_tid: t.tid(),
                 name: status.name,
                 verdict,
@@ -337,21 +374,14 @@ impl Session {
     }
 
     /// System calls inside the process.
-    fn ask(
-        &mut self,
-        survey: &Survey,
-        verdicts: &[Verdict],
-        xsave: &[Vec<u8>],
-        outside: &[Outside],
-        timers: &[timers::TimerEntry],
-    ) -> Result<(ProcessAnswers, Vec<ThreadAnswers>, u8)> {
+    fn ask(&mut self, about: &Questions<'_>) -> Result<Answers> {
         let tid = self.pid();
         let code =
             self.code.filter(|&c| footing::still_there(tid, c)).ok_or(CaptureError::NoFooting {
                 tid,
                 reason: "its text holds no system call to borrow (a program without a C library)",
             })?;
-        let outcome = self.ask_with(code, survey, verdicts, xsave, outside, timers);
+        let outcome = self.ask_with(code, about);
         // Whatever happened, every thread is put back where it stood.
         let mut undone = self.give_room_back(code);
         for thread in &mut self.threads {
@@ -362,16 +392,9 @@ impl Session {
         Ok(answers)
     }
 
-    fn ask_with(
-        &mut self,
-        code: Code,
-        survey: &Survey,
-        verdicts: &[Verdict],
-        xsave: &[Vec<u8>],
-        outside: &[Outside],
-        timers: &[timers::TimerEntry],
-    ) -> Result<(ProcessAnswers, Vec<ThreadAnswers>, u8)> {
-        let areas: Vec<_> = survey.table.iter().map(|(a, _)| a.clone()).collect();
+    fn ask_with(&mut self, code: Code, about: &Questions<'_>) -> Result<Answers> {
+        let Questions { verdicts, xsave, .. } = *about;
+        let areas: Vec<_> = about.table.iter().map(|(a, _)| a.clone()).collect();
         let mut places: Vec<Option<Place>> = self
             .threads
             .iter()
@@ -408,11 +431,18 @@ impl Session {
                 self.prepare(i, code, place, verdicts, xsave, own[i])?;
             }
         }
-        let slack: Vec<Option<u64>> = outside.iter().map(|o| o.timer_slack).collect();
-        let each = inside::ask_threads(&mut self.threads, code, &slack)?;
-        let process = inside::ask_process(&mut self.threads[0], code, &survey.status, timers)?;
+        let threads = &mut self.threads;
+        let mut each = match &about.chains {
+            Some(chains) => inside::ask_threads_at_once(threads, code, chains, about.ids)?,
+            None => inside::ask_threads(threads, code, about.slack)?,
+        };
+        for (answers, slack) in each.iter_mut().zip(about.slack) {
+            answers.timer_slack = slack.unwrap_or(answers.timer_slack);
+        }
+        let leader = &mut threads[0];
+        let process = inside::ask_process(leader, code, about.status, about.timers, &each[0])?;
         let proc = &self.target.proc;
-        let lock_future = match survey.status.locked {
+        let lock_future = match about.status.locked {
             0 => 0,
             locked => inside::ask_lock_future(&mut self.threads[0], code, proc, locked)?,
         };

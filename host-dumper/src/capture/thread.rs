@@ -21,11 +21,13 @@ enum Phase {
 /// What was changed in a thread for system calls made inside it.
 #[derive(Debug)]
 pub(super) struct Undo {
+    /// Where the memory that was changed begins.
+    pub low: u64,
     /// Address of the signal frame that brings the thread back without us.
     pub frame: u64,
     /// First address of the room for results.
     pub scratch: u64,
-    /// What was in the memory from `frame` on; empty where the place is our own mapping.
+    /// What was in the memory from `low` on; empty where the place is our own mapping.
     pub bytes: Vec<u8>,
     /// Signals are blocked by us.
     pub masked: bool,
@@ -221,6 +223,47 @@ impl Thread {
         }
     }
 
+    /// Lets it run through a chain of calls.
+    pub fn start_chain(&mut self) -> Result<()> {
+        self.leave(|s| s.go(0))
+    }
+
+    /// Waits until the last call of a chain has sent `signal`: the thread stands at `rip` then, with
+    /// its stack at `rsp`.
+    pub fn finish_chain(&mut self, signal: i32, rip: u64, rsp: u64) -> Result<()> {
+        let astray = "a chain of calls of ours went astray";
+        loop {
+            let cause = match self.wait() {
+                Ok(cause) => cause,
+                Err(error) => {
+                    // It did not stop, so it has gone home by itself, or will: what it has got back
+                    // must not be given to it again.
+                    self.undo = None;
+                    return Err(error);
+                }
+            };
+            match cause {
+                Cause::Signal(met) if met == signal => {
+                    let regs = self.stopped()?.registers()?;
+                    if (regs.rip, regs.rsp) == (rip, rsp) {
+                        return Ok(());
+                    }
+                    // Somebody else's, on the way; nobody would have heard it.
+                    self.leave(|s| s.go(0))?;
+                }
+                // Its instructions are at fault; it stands where it can be put back.
+                Cause::Signal(
+                    libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE | libc::SIGTRAP,
+                ) => return Err(CaptureError::NoFooting { tid: self.tid, reason: astray }),
+                Cause::Signal(met) => {
+                    self.hold_back(met);
+                    self.leave(|s| s.go(0))?;
+                }
+                Cause::Event(_) | Cause::Syscall => self.leave(|s| s.go(0))?,
+            }
+        }
+    }
+
     fn hold_back(&mut self, signal: i32) {
         self.stop_again |= signal == libc::SIGSTOP;
     }
@@ -239,7 +282,7 @@ impl Thread {
         }
         stopped.set_registers(&self.onward)?;
         if !undo.bytes.is_empty() {
-            mem::write(self.tid, undo.frame, &undo.bytes)?;
+            mem::write(self.tid, undo.low, &undo.bytes)?;
         }
         self.undo = None;
         Ok(())

@@ -12,6 +12,10 @@ pub const SYSCALL_LEN: u64 = 2;
 /// `mov $15, %rax; syscall` and `mov $15, %eax; syscall`: rt_sigreturn, as C libraries have it.
 pub const SIGRETURN: [&[u8]; 2] =
     [&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05]];
+/// `pop %rax; ret`, `pop %rdi; ret` and `pop %rsi; ret`: the tails of functions that save registers.
+pub const POP_RET: [&[u8]; 3] = [&[0x58, 0xc3], &[0x5f, 0xc3], &[0x5e, 0xc3]];
+/// `mov %rax, (%rdx); ret`.
+pub const STORE_RET: [u8; 4] = [0x48, 0x89, 0x02, 0xc3];
 /// Bytes below the stack pointer that belong to the function that runs (the psABI's red zone).
 pub const RED_ZONE: u64 = 128;
 /// Code selector of 64-bit programs (__USER_CS).
@@ -73,6 +77,22 @@ pub fn call_registers(
     // No system call is being left: keeps the kernel from restarting one.
     r.orig_rax = u64::MAX;
     r.rip = gadget;
+    r.rsp = stack;
+    r
+}
+
+/// Registers with which the thread runs through a chain: from the code at `rip`, which pops the
+/// first word at `stack`. `keep` is where the one result that is kept goes.
+pub fn chain_registers(
+    base: &user_regs_struct,
+    rip: u64,
+    stack: u64,
+    keep: u64,
+) -> user_regs_struct {
+    let mut r = *base;
+    r.rdx = keep;
+    r.orig_rax = u64::MAX;
+    r.rip = rip;
     r.rsp = stack;
     r
 }
