@@ -113,6 +113,16 @@ int main(void)
 	close(old);
 	MUST(write(old_client, "then no more", 12));
 	MUST(shutdown(old_client, SHUT_WR));
+	/* An IPv6 server for both, an IPv4 client. */
+	int dual = MUST(socket(AF_INET6, SOCK_STREAM, 0));
+	union address dual_at = { .six = { .sin6_family = AF_INET6 } };
+	MUST(bind(dual, &dual_at.any, sizeof dual_at.six));
+	MUST(listen(dual, 3));
+	union address dual_four = loopback(AF_INET);
+	dual_four.four.sin_port = name(dual).six.sin6_port;
+	int dual_client = connected(AF_INET, SOCK_STREAM, dual_four), dual_server = MUST(accept(dual, NULL, NULL));
+	MUST(write(dual_client, "four to six", 11));
+	union address dual_names[] = { name(dual_client), peer(dual_client), name(dual_server), peer(dual_server) };
 	/* Bound, and neither. */
 	int only_bound = bound(AF_INET, SOCK_STREAM), neither = MUST(socket(AF_INET, SOCK_STREAM, 0));
 	union address names[] = { name(four), name(six), name(client), name(server), name(old_client), name(old_server), name(only_bound) };
@@ -124,6 +134,12 @@ int main(void)
 	MUST(send(udp_client, "one", 3, 0));
 	MUST(send(udp_client, "", 0, 0));
 	MUST(send(udp_client, "three", 5, 0));
+	int passing = bound(AF_INET, SOCK_DGRAM), to = MUST(socket(AF_INET, SOCK_DGRAM, 0));
+	union address passed = name(passing), to_at = loopback(AF_INET);
+	MUST(bind(to, &to_at.any, sizeof to_at.four));
+	to_at = name(to);
+	MUST(sendto(passing, "in passing", 10, 0, &to_at.any, sizeof to_at.four));
+	close(passing);
 	union address udp_names[] = { name(udp), name(udp6), name(udp_client) };
 	ready();
 	await_verify();
@@ -157,6 +173,11 @@ int main(void)
 	socklen_t length = sizeof info;
 	MUST(getsockopt(four, IPPROTO_TCP, TCP_INFO, &info, &length));
 	SAME(info.tcpi_sacked, 17);
+	EQUAL(name(dual_client), dual_names[0]);
+	EQUAL(peer(dual_client), dual_names[1]);
+	EQUAL(name(dual_server), dual_names[2]);
+	EQUAL(peer(dual_server), dual_names[3]);
+	reads(dual_server, "four to six");
 	reads(server, "to the server");
 	reads(client, "to the client");
 	MUST(write(client, "more", 4));
@@ -191,5 +212,10 @@ int main(void)
 	SAME(recv(udp, &c, 1, MSG_DONTWAIT), -1);
 	MUST(send(udp_client, "again", 5, 0));
 	reads(udp, "again");
+	union address who = { 0 };
+	char text[20];
+	length = sizeof who;
+	SAME(recvfrom(to, text, sizeof text, MSG_DONTWAIT, &who.any, &length), 10);
+	EQUAL(who, passed);
 	ok();
 }

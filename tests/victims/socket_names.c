@@ -2,6 +2,7 @@
 // connected through them, datagrams; names of both sides, removed and relative names, credentials.
 #include "victim.h"
 #include <stddef.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
@@ -116,6 +117,11 @@ int main(void)
 	MUST(connect(y, (void *)&a, length));
 	MUST(send(x, "x to y", 6, 0));
 	int unconnected = MUST(socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0));
+	int set = MUST(epoll_create1(0));
+	struct epoll_event event = { EPOLLIN, { .u32 = 77 } };
+	MUST(epoll_ctl(set, EPOLL_CTL_ADD, relative, &event));
+	event.data.u32 = 78;
+	MUST(epoll_ctl(set, EPOLL_CTL_ADD, server, &event));
 	ready();
 	await_verify();
 
@@ -132,6 +138,8 @@ int main(void)
 	named(client, 1, path);
 	named(server, 0, path);
 	named(server, 1, "");
+	SAME(epoll_wait(set, &event, 1, 0), 1);
+	SAME(event.data.u32, 78);
 	reads(server, "to the server", NULL);
 	reads(client, "to the client", NULL);
 	struct ucred who;
@@ -176,6 +184,8 @@ int main(void)
 	CHECK(access("removed", F_OK) && errno == ENOENT, "a removed name is back");
 	length = address(&a, "relative");
 	MUST(sendto(sender, "hello", 5, 0, (void *)&a, length));
+	SAME(epoll_wait(set, &event, 1, 0), 1);
+	SAME(event.data.u32, 77);
 	reads(relative, "hello", abstract_gram);
 	reads(y, "x to y", "x");
 	MUST(send(y, "y to x", 6, 0));

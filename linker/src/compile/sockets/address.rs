@@ -34,6 +34,22 @@ pub(super) fn leads_to(own: &[u8], to: &[u8]) -> bool {
     }
 }
 
+/// The same internet address for a socket of another family; others as they are.
+pub(super) fn for_family(address: &[u8], wanted: u32) -> Vec<u8> {
+    let Some((ip, port)) = endpoint(address).filter(|_| family(address) != wanted) else {
+        return address.to_vec();
+    };
+    let mut out = vec![0; if wanted == AF_INET6 { 28 } else { 16 }];
+    out[0] = wanted as u8;
+    out[2..4].copy_from_slice(&port);
+    if wanted == AF_INET6 {
+        out[8..24].copy_from_slice(&ip);
+    } else {
+        out[4..8].copy_from_slice(&ip[12..]);
+    }
+    out
+}
+
 /// The path of a Unix socket's address.
 pub(super) fn path(address: &[u8]) -> Option<&[u8]> {
     let name = address.get(2..).filter(|_| family(address) == AF_UNIX)?;
@@ -87,6 +103,15 @@ mod tests {
         let one = [2, 0, 0x1f, 0x90, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
         assert!(leads_to(&any, &one) && !leads_to(&one, &any));
         assert_eq!((show(&any), show(&one)), ("0.0.0.0:8080".into(), "127.0.0.1:8080".into()));
+    }
+
+    #[test]
+    fn one_address_for_both_families() {
+        let four = [2, 0, 0x1f, 0x90, 127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0];
+        let six = for_family(&four, AF_INET6);
+        assert_eq!(show(&six), "127.0.0.1:8080");
+        assert_eq!(for_family(&six, AF_INET), four);
+        assert_eq!(for_family(b"\x01\0x", AF_INET), b"\x01\0x");
     }
 
     #[test]

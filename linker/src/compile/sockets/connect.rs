@@ -163,8 +163,8 @@ impl ProcessCompiler<'_> {
         } else {
             self.helping_listener(socket, &what)
         };
-        let address = &socket.name.0;
-        self.connect(self.places.home(client), address, &what, Expect::Success);
+        let address = address::for_family(&socket.name.0, self.socket_at(client)?.family);
+        self.connect(self.places.home(client), &address, &what, Expect::Success);
         self.accept(Arg::fd(listening), self.places.home(server), &what);
         if let Some(listener) = through {
             self.options_not_inherited(server, listener)?;

@@ -4,7 +4,7 @@ use super::super::arch::nr;
 use super::super::builder::Arg;
 use super::super::ProcessCompiler;
 use super::options::is_stream;
-use super::{address, name, AF_NETLINK};
+use super::{address, name, AF_NETLINK, O_NONBLOCK};
 use crate::LinkError;
 use image_format::model::{FileObject, Message, Socket, SocketLink};
 use image_format::plan::{op, Expect};
@@ -12,8 +12,17 @@ use image_format::plan::{op, Expect};
 /// Neither waiting nor a signal.
 const QUIETLY: u64 = 0x40 | 0x4000;
 const NOSIGNAL: u64 = 0x4000;
+/// MSG_OOB, which no datagram socket takes; not flags of unlinkat(2) either.
+const NOT_BOUND: u64 = 1;
 const SOL_SOCKET: u32 = 1;
 const SCM_RIGHTS: u32 = 1;
+
+fn flags_of(needs: Option<u32>, otherwise: u64) -> (Arg, Expect) {
+    match needs {
+        Some(word) => (Arg::load(word), Expect::Note),
+        None => (Arg::value(otherwise), Expect::Success),
+    }
+}
 
 impl ProcessCompiler<'_> {
     /// Step 4.
@@ -35,7 +44,7 @@ impl ProcessCompiler<'_> {
                             || peer.name == message.from
                             || matches!(socket.link, SocketLink::Gone) =>
                     {
-                        self.send(socket, fd, message, &[])?;
+                        self.send(socket, fd, message, &[], None)?;
                     }
                     _ if socket.name.0.is_empty() || socket.family == AF_NETLINK => {
                         let text = self.b.text(&format!("what waited in {} is lost", name(socket)));
@@ -64,21 +73,27 @@ impl ProcessCompiler<'_> {
                 && address::leads_to(&s.name.0, from)
         });
         if let Some(sender) = sender {
-            return self.send(socket, self.places.home(sender as u32), message, &socket.name.0);
+            let home = self.places.home(sender as u32);
+            return self.send(socket, home, message, &socket.name.0, None);
         }
         let what = format!("sender of what waits in {}", name(socket));
         let temporary = self.first_temporary;
-        let args = [socket.family, socket.kind, socket.protocol].map(|n| Arg::value(u64::from(n)));
+        // It must not wait: what it is given as flags may come from the word below.
+        let kind = socket.kind | O_NONBLOCK;
+        let args = [socket.family, kind, socket.protocol].map(|n| Arg::value(u64::from(n)));
         let made = self.make(&what, nr::SOCKET, &args);
         self.move_to(Arg::load(made), temporary, &what);
-        let bound = self.b.words(&[0xffff_ffff]);
+        // A bind(2) that succeeds makes this zero. Until then it is flags with which sending
+        // fails, so that nothing arrives from a wrong address, and unlinkat(2) as well.
+        let bound = self.b.words(&[NOT_BOUND]);
+        let needs = (!from.is_empty()).then_some(bound);
         if !from.is_empty() {
             let at = self.b.data(from);
             let args = [Arg::fd(temporary), Arg::data(at), Arg::value(from.len() as u64)];
             self.b.call(&what, nr::BIND, &args, Expect::Note);
             self.b.keep_result(bound);
         }
-        self.send(socket, temporary, message, &socket.name.0)?;
+        self.send(socket, temporary, message, &socket.name.0, needs)?;
         if let Some(path) = address::path(from) {
             let path = self.b.path(path);
             let here = Arg::value(-100i64 as u64);
@@ -89,13 +104,15 @@ impl ProcessCompiler<'_> {
         Ok(())
     }
 
-    /// Sends a message through `fd`, to the address `to` or to its peer.
+    /// Sends a message through `fd`, to the address `to` or to its peer. Where it `needs` an
+    /// address, that word of data has the flags.
     fn send(
         &mut self,
         socket: &Socket,
         fd: u32,
         message: &Message,
         to: &[u8],
+        needs: Option<u32>,
     ) -> Result<(), LinkError> {
         let what = format!("contents of {}", name(socket));
         let data = self.b.data(&message.data.0);
@@ -108,10 +125,10 @@ impl ProcessCompiler<'_> {
         }
         let address = if to.is_empty() { Arg::value(0) } else { Arg::data(self.b.data(to)) };
         if message.files.is_empty() {
-            let flags = Arg::value(QUIETLY);
+            let (flags, expect) = flags_of(needs, QUIETLY);
             let (bytes, size) = (Arg::value(length), Arg::value(to.len() as u64));
             let args = [Arg::fd(fd), Arg::data(data), bytes, flags, address, size];
-            self.b.call(&what, nr::SENDTO, &args, Expect::Success);
+            self.b.call(&what, nr::SENDTO, &args, expect);
             return Ok(());
         }
         let control = self.rights(message)?;
@@ -129,9 +146,8 @@ impl ProcessCompiler<'_> {
         if is_stream(socket) {
             self.lose_patience(socket, fd);
         }
-        let flags = if is_stream(socket) { NOSIGNAL } else { QUIETLY };
-        let args = [Arg::fd(fd), Arg::data(header), Arg::value(flags)];
-        self.b.call(&what, nr::SENDMSG, &args, Expect::Success);
+        let (flags, expect) = flags_of(needs, if is_stream(socket) { NOSIGNAL } else { QUIETLY });
+        self.b.call(&what, nr::SENDMSG, &[Arg::fd(fd), Arg::data(header), flags], expect);
         Ok(())
     }
 

@@ -128,6 +128,10 @@ impl Gatherer {
                 ));
                 continue;
             }
+            if facts.is_tcp() && facts.is_listening() && facts.waiting > 0 {
+                let (n, at) = (facts.waiting, show(&facts.name));
+                out.warnings.push(format!("{n} connections that wait at {at} will be reset"));
+            }
             let file = socket_file(proc, facts);
             out.sockets.push(Socket {
                 inode: entry.inode,

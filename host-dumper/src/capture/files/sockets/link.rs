@@ -25,6 +25,8 @@ pub struct Facts {
     /// The peer's address.
     pub peer: Option<Vec<u8>>,
     pub unix: UnixSocket,
+    /// Connections that wait at a listening TCP socket.
+    pub waiting: u32,
 }
 
 /// What a socket is connected with; other sockets by their inodes.
@@ -58,6 +60,7 @@ impl Facts {
             name: raw::name(fd)?,
             peer: raw::peer(fd),
             unix: UnixSocket::default(),
+            waiting: 0,
         };
         if facts.is_unix() {
             facts.unix = diag.unix(inode)?;
@@ -67,8 +70,10 @@ impl Facts {
         } else if facts.is_tcp() {
             let info = raw::option(fd, libc::IPPROTO_TCP, libc::TCP_INFO)?;
             facts.unix.state = info.first().copied().unwrap_or(0);
-            // Of a listening socket, tcpi_sacked is the backlog.
+            // Of a listening socket, tcpi_sacked is the backlog, tcpi_unacked what is in it.
             let sacked = info.get(28..).and_then(|b| b.first_chunk());
+            let unacked = info.get(24..).and_then(|b| b.first_chunk());
+            facts.waiting = unacked.map_or(0, |b| u32::from_ne_bytes(*b));
             facts.unix.backlog = sacked.map_or(0, |b| u32::from_ne_bytes(*b));
             if SENT_FIN.contains(&facts.unix.state) {
                 facts.unix.shutdown = 2;

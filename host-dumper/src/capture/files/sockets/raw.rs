@@ -176,6 +176,7 @@ pub fn peek(fd: BorrowedFd<'_>, room: usize) -> io::Result<Option<Peeked>> {
     }
     // SAFETY: the kernel wrote so many bytes, and not more than there is room for (checked above).
     unsafe { data.set_len(got as usize) };
+    data.shrink_to_fit();
     from.truncate(header.msg_namelen as usize);
     Ok(Some(Peeked { data, files, from }))
 }
