@@ -204,7 +204,9 @@ pub(super) fn object(
             let Some(borrowed) = borrowed else {
                 return Err(refused(d, "is a socket that may not be looked at", "try as root"));
             };
-            FileObject::Socket { socket: sockets.add(d.stat.st_ino, borrowed.as_fd())? }
+            FileObject::Socket {
+                socket: sockets.add(d.stat.st_ino, borrowed.as_fd(), d.socket.as_deref())?,
+            }
         }
         Kind::Outside { stdio } => FileObject::Inherited { stdio: *stdio, was: was() },
         Kind::Refused { reason, remedy } => {

@@ -1,13 +1,14 @@
 //! One descriptor as /proc shows it, and what kind of thing it leads to.
 
 use super::pipe::{self, Ends};
-use super::sockets;
+use super::sockets::{self, Facts};
 use crate::capture::error::{CaptureError, Result};
 use crate::capture::proc::fdinfo::{self, FdInfo};
 use crate::capture::proc::{number, Proc};
 use nix::sys::stat::{stat, FileStat};
 use nix::sys::statfs::statfs;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 /// Device numbers of character devices without state: null, zero, full, random, urandom.
 const STATELESS: [(u64, u64); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
@@ -90,6 +91,8 @@ pub(in crate::capture) struct Descriptor {
     pub stat: FileStat,
     /// What it is.
     pub kind: Kind,
+    /// What the kernel tells of a socket.
+    pub socket: Option<Arc<Facts>>,
 }
 
 impl Descriptor {
@@ -138,10 +141,11 @@ pub(in crate::capture) fn scan(proc: &Proc) -> Result<Vec<Descriptor>> {
             ends.abandoned(d.stat.st_ino);
         }
     }
-    let sockets = sockets::kinds(&[(proc, &all)])?;
+    let (sockets, facts) = sockets::kinds(&[(proc, &all)])?;
     let kinds: Vec<Kind> = all.iter().map(|d| classify(proc, d, &ends, &sockets)).collect();
     for (d, kind) in all.iter_mut().zip(kinds) {
         d.kind = kind;
+        d.socket = facts.get(&d.stat.st_ino).filter(|_| d.is_socket()).cloned();
     }
     Ok(all)
 }
@@ -155,7 +159,7 @@ pub(super) fn read(proc: &Proc, fd: u32) -> Result<Descriptor> {
     let path = proc.path(&name);
     let stat = stat(&path)
         .map_err(|e| CaptureError::Proc { path: path.display().to_string(), source: e.into() })?;
-    Ok(Descriptor { fd, link, info, stat, kind: Kind::Regular })
+    Ok(Descriptor { fd, link, info, stat, kind: Kind::Regular, socket: None })
 }
 
 fn refused(reason: impl Into<String>, remedy: &'static str) -> Kind {

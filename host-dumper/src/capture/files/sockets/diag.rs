@@ -37,19 +37,26 @@ pub struct UnixSocket {
     pub shutdown: u32,
 }
 
+/// Room for an answer: a listening socket lists all that wait.
+const ROOM: usize = 64 << 10;
+
 /// An open channel to ask by.
 #[derive(Debug)]
-pub struct Diag(OwnedFd);
+pub struct Diag {
+    channel: OwnedFd,
+    answer: Vec<u8>,
+}
 
 impl Diag {
     /// Opens it.
     pub fn open() -> io::Result<Self> {
         let (family, kind) = (libc::AF_NETLINK as u32, libc::SOCK_RAW as u32);
-        Ok(Self(raw::socket(family, kind, NETLINK_SOCK_DIAG)?))
+        let channel = raw::socket(family, kind, NETLINK_SOCK_DIAG)?;
+        Ok(Self { channel, answer: vec![0; ROOM] })
     }
 
     /// Asks about the Unix socket with this inode.
-    pub fn unix(&self, inode: u64) -> io::Result<UnixSocket> {
+    pub fn unix(&mut self, inode: u64) -> io::Result<UnixSocket> {
         let mut request = Vec::with_capacity(HEADER + 24);
         request.extend_from_slice(&40u32.to_ne_bytes());
         request.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
@@ -60,10 +67,9 @@ impl Diag {
         for word in [u32::MAX, inode as u32, SHOW, any_cookie, any_cookie] {
             request.extend_from_slice(&word.to_ne_bytes());
         }
-        send(self.0.as_raw_fd(), &request, MsgFlags::empty())?;
-        let mut answer = vec![0u8; 64 << 10];
-        let len = recv(self.0.as_raw_fd(), &mut answer, MsgFlags::empty())?;
-        parse(&answer[..len])
+        send(self.channel.as_raw_fd(), &request, MsgFlags::empty())?;
+        let len = recv(self.channel.as_raw_fd(), &mut self.answer, MsgFlags::empty())?;
+        parse(&self.answer[..len])
     }
 }
 
@@ -112,7 +118,7 @@ mod tests {
         let (a, b) =
             socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty()).unwrap();
         let (ino_a, ino_b) = (fstat(&a).unwrap().st_ino, fstat(&b).unwrap().st_ino);
-        let diag = Diag::open().unwrap();
+        let mut diag = Diag::open().unwrap();
         let found = diag.unix(ino_a).unwrap();
         assert_eq!((found.peer, found.shutdown, found.file), (Some(ino_b), 0, None));
         drop(b);

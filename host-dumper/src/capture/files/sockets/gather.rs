@@ -28,7 +28,6 @@ struct Entry {
 /// The sockets of the model under construction.
 #[derive(Debug, Default)]
 pub struct Gatherer {
-    diag: Option<Diag>,
     known: Known,
     entries: Vec<Entry>,
     index: BTreeMap<u64, u32>,
@@ -59,19 +58,19 @@ impl Gatherer {
         self.index.get(&inode).copied()
     }
 
-    /// Takes a socket in and gives its index.
-    pub fn add(&mut self, inode: u64, fd: BorrowedFd<'_>) -> Result<u32> {
+    /// Takes a socket in and gives its index; `facts` are those known since the process stopped.
+    pub fn add(&mut self, inode: u64, fd: BorrowedFd<'_>, facts: Option<&Facts>) -> Result<u32> {
         if let Some(index) = self.find(inode) {
             return Ok(index);
         }
         let cannot = |e: &std::io::Error| failed("ask about", e);
-        if self.diag.is_none() {
-            self.diag = Some(Diag::open().map_err(|e| cannot(&e))?);
-        }
-        if let Some(diag) = &self.diag {
-            let facts = Facts::of(diag, fd, inode).map_err(|e| cannot(&e))?;
-            self.known.0.insert(inode, facts);
-        }
+        let facts = if let Some(facts) = facts {
+            facts.clone()
+        } else {
+            let mut diag = Diag::open().map_err(|e| cannot(&e))?;
+            Facts::of(&mut diag, fd, inode).map_err(|e| cannot(&e))?
+        };
+        self.known.0.insert(inode, facts);
         let index = self.entries.len() as u32;
         let fd = fd.try_clone_to_owned().map_err(|e| cannot(&e))?;
         self.entries.push(Entry { inode, fd, queue: Vec::new() });

@@ -50,7 +50,7 @@ pub enum Link {
 
 impl Facts {
     /// Asks about a socket.
-    pub fn of(diag: &Diag, fd: BorrowedFd<'_>, inode: u64) -> io::Result<Self> {
+    pub fn of(diag: &mut Diag, fd: BorrowedFd<'_>, inode: u64) -> io::Result<Self> {
         let number = |name| raw::number(fd, libc::SOL_SOCKET, name).map(|n| n as u32);
         let (family, kind) = (number(libc::SO_DOMAIN)?, number(libc::SO_TYPE)?);
         let mut facts = Self {

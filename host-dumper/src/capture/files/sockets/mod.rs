@@ -19,10 +19,12 @@ use crate::capture::error::{CaptureError, Result};
 use crate::capture::proc::{number, Proc};
 use crate::capture::target::name_of;
 use diag::Diag;
-use link::{Facts, Known, Link};
+pub(super) use link::Facts;
+use link::{Known, Link};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 /// Netlink protocols that keep no state but their groups: routes, socket information, events of
 /// devices, generic.
@@ -33,6 +35,11 @@ pub(in crate::capture) fn close_quietly(connections: Vec<OwnedFd>) {
     connections.into_iter().for_each(raw::reset);
 }
 
+/// What sockets are, by inode.
+type Kinds = BTreeMap<u64, Kind>;
+/// What the kernel tells of them.
+type AllFacts = BTreeMap<u64, Arc<Facts>>;
+
 /// One descriptor that leads to a socket, and a duplicate of it.
 struct Holder<'a> {
     proc: &'a Proc,
@@ -42,7 +49,7 @@ struct Holder<'a> {
 
 /// What the sockets of some processes are, by inode: those of all of them together, since one may
 /// hold another's peer.
-pub(super) fn kinds(processes: &[(&Proc, &[Descriptor])]) -> Result<BTreeMap<u64, Kind>> {
+pub(super) fn kinds(processes: &[(&Proc, &[Descriptor])]) -> Result<(Kinds, AllFacts)> {
     let mut held: BTreeMap<u64, Holder<'_>> = BTreeMap::new();
     for &(proc, all) in processes {
         if !all.iter().any(Descriptor::is_socket) {
@@ -55,13 +62,13 @@ pub(super) fn kinds(processes: &[(&Proc, &[Descriptor])]) -> Result<BTreeMap<u64
         }
     }
     if held.is_empty() {
-        return Ok(BTreeMap::new());
+        return Ok((Kinds::new(), AllFacts::new()));
     }
-    let diag = Diag::open().map_err(|e| failed("ask about", &e))?;
+    let mut diag = Diag::open().map_err(|e| failed("ask about", &e))?;
     let mut known = Known::default();
     let mut kinds = BTreeMap::new();
     for (inode, holder) in &held {
-        match holder.socket.as_ref().map(|fd| Facts::of(&diag, fd.as_fd(), *inode)) {
+        match holder.socket.as_ref().map(|fd| Facts::of(&mut diag, fd.as_fd(), *inode)) {
             Some(Ok(facts)) => {
                 known.0.insert(*inode, facts);
             }
@@ -93,7 +100,8 @@ pub(super) fn kinds(processes: &[(&Proc, &[Descriptor])]) -> Result<BTreeMap<u64
         };
         kinds.insert(*inode, kind);
     }
-    Ok(kinds)
+    let facts = known.0.into_iter().map(|(inode, facts)| (inode, Arc::new(facts)));
+    Ok((kinds, facts.collect()))
 }
 
 const CLOSE_IT: &str = "let the program close it, or dump it before it opens it";

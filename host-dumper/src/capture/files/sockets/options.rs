@@ -39,6 +39,20 @@ const ANY: [i32; 19] = [
     libc::SO_BUSY_POLL,
 ];
 
+/// Those of them that mean anything to Unix sockets, or that programs may look at.
+const OF_UNIX: [i32; 10] = [
+    libc::SO_REUSEADDR,
+    libc::SO_KEEPALIVE,
+    libc::SO_PRIORITY,
+    libc::SO_LINGER,
+    libc::SO_PASSCRED,
+    libc::SO_PASSSEC,
+    libc::SO_RCVLOWAT,
+    libc::SO_RCVTIMEO,
+    libc::SO_SNDTIMEO,
+    libc::SO_TIMESTAMP,
+];
+
 const OF_IP: [i32; 15] = [
     libc::IP_TOS,
     libc::IP_TTL,
@@ -98,6 +112,9 @@ const ADD_MEMBERSHIP: i32 = 1;
 const LIST_MEMBERSHIPS: i32 = 9;
 
 fn names(facts: &Facts) -> Vec<(i32, i32)> {
+    if facts.is_unix() {
+        return OF_UNIX.map(|name| (SOL_SOCKET, name)).to_vec();
+    }
     let mut all: Vec<_> = ANY.map(|name| (SOL_SOCKET, name)).to_vec();
     if facts.family == libc::AF_INET6 as u32 {
         all.extend(OF_IPV6.map(|name| (IPV6, name)));
@@ -162,9 +179,11 @@ pub fn read(usual: &mut Usual, fd: BorrowedFd<'_>, facts: &Facts) -> Vec<SocketO
             }
         }
     }
-    if let Ok(device) = raw::option(fd, SOL_SOCKET, libc::SO_BINDTODEVICE) {
-        if device.iter().any(|b| *b != 0) {
-            push(SOL_SOCKET, libc::SO_BINDTODEVICE, device);
+    if facts.is_inet() {
+        if let Ok(device) = raw::option(fd, SOL_SOCKET, libc::SO_BINDTODEVICE) {
+            if device.iter().any(|b| *b != 0) {
+                push(SOL_SOCKET, libc::SO_BINDTODEVICE, device);
+            }
         }
     }
     if let Ok(filter) = raw::filter(fd) {

@@ -12,7 +12,7 @@ const CONTROL: usize = 16 + 253 * 4 + 64;
 
 /// The value of an option.
 pub fn option(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<Vec<u8>> {
-    let mut value = vec![0u8; OPTION];
+    let mut value = [0u8; OPTION];
     let mut len = value.len() as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to the buffer, and the length.
     let got = unsafe {
@@ -21,8 +21,7 @@ pub fn option(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<Vec<u8>> 
     if got != 0 {
         return Err(io::Error::last_os_error());
     }
-    value.truncate(len as usize);
-    Ok(value)
+    Ok(value.get(..len as usize).unwrap_or(&value).to_vec())
 }
 
 /// The value of an option that is an int.
