@@ -257,10 +257,10 @@ pub mod op {
     pub const PROC_WRITE: u16 = 16;
     /// Write the embedded file `args[1]` to descriptor `args[0]` and make it `args[2]` bytes long.
     pub const WRITE_EMBEDDED: u16 = 17;
-    /// Make room for a Unix socket at the path of the address at `args[0]` (`args[1]` bytes): a
-    /// socket file to which nobody listens any more is removed, anything else is an error.
-    /// args\[2\] is a socket type other than its own: whoever listens cannot be connected with it,
-    /// and is not disturbed. The path is removed again should the resume fail.
+    /// Make room for a Unix socket at the data path args\[3\], which is the one in the address at
+    /// args\[0\] (args\[1\] bytes): a socket file to which nobody listens any more is removed,
+    /// anything else is an error. args\[2\] is a socket of another type: whoever listens cannot be
+    /// connected with it, and is not disturbed. The path is removed should the resume fail.
     pub const SOCKET_PATH: u16 = 40;
 }
 

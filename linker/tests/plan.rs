@@ -191,3 +191,60 @@ proptest! {
         }
     }
 }
+
+fn socket(link: SocketLink) -> Socket {
+    Socket {
+        inode: 1,
+        family: 1,
+        kind: 1,
+        protocol: 0,
+        name: "".into(),
+        file: None,
+        options: vec![],
+        link,
+        shutdown: 0,
+        peek_offset: -1,
+        queue: vec![],
+    }
+}
+
+/// A tree of which descriptor 3 is the first of some sockets.
+fn with_sockets(sockets: Vec<Socket>) -> Tree {
+    let mut tree = tree(vec![anonymous(0x40_0000, 0x40_2000, 3)], vec![thread(100)]);
+    let object = FileObject::Socket { socket: 0 };
+    tree.files.push(OpenFile { object, ..tree.files[0].clone() });
+    let file = tree.files.len() as u32 - 1;
+    tree.processes[0].descriptors.push(Descriptor { fd: 3, file, cloexec: false, locks: vec![] });
+    tree.sockets = sockets;
+    tree
+}
+
+#[test]
+fn what_waits_is_sent_before_the_other_end_is_closed() {
+    const SOCKETPAIR: u32 = 53;
+    let message = Message { data: "last words".into(), files: vec![], from: "".into() };
+    let gone = Socket { queue: vec![message], ..socket(SocketLink::Gone) };
+    let steps = steps_of(&plan(&with_sockets(vec![gone]), &ImageMap::default()));
+    let made = position(&steps, |s| s.nr == SOCKETPAIR);
+    let sent = position(&steps, |s| s.op == op::WRITE_ALL);
+    let other = steps[sent].args[0];
+    let closed = steps.iter().rposition(|s| s.nr == 3 && s.args[0] == other).expect("a close");
+    assert!(made < sent && sent < closed);
+}
+
+#[test]
+fn sockets_that_point_nowhere_are_an_error() {
+    let links = [
+        SocketLink::Peer { socket: 7 },
+        SocketLink::OneWay { socket: 7 },
+        SocketLink::Listening { backlog: 1, pending: vec![7] },
+    ];
+    let message = Message { data: "x".into(), files: vec![99], from: "".into() };
+    let with_file = Socket { queue: vec![message], ..socket(SocketLink::Gone) };
+    for socket in links.map(socket).into_iter().chain([with_file]) {
+        let tree = with_sockets(vec![socket]);
+        let layout = layout(&tree).expect("a layout");
+        let result = compile(&tree, &layout, &ImageMap::default(), &PlanOptions::default());
+        assert!(matches!(result, Err(LinkError::Model { .. })), "{result:?}");
+    }
+}

@@ -215,7 +215,7 @@ impl Building<'_> {
             }
             op::OPEN_FILE => files::open(setup, steps, step),
             op::WRITE_EMBEDDED => files::write_embedded(setup, steps.plan, step),
-            op::SOCKET_PATH => sockets::make_room(steps, steps.created, step),
+            op::SOCKET_PATH => sockets::make_room(steps, step),
             op::THREAD => {
                 let ids = self.threads.start(step.args[0] as u32)?;
                 self.tids.push(ids);

@@ -27,7 +27,6 @@ pub mod nr {
     pub const PAUSE: usize = 34;
     pub const NANOSLEEP: usize = 35;
     pub const GETPID: usize = 39;
-    pub const SOCKET: usize = 41;
     pub const CONNECT: usize = 42;
     pub const EXIT: usize = 60;
     pub const WAIT4: usize = 61;

@@ -4,7 +4,9 @@ use super::super::arch::nr;
 use super::super::builder::Arg;
 use super::super::ProcessCompiler;
 use super::options::is_v6_only;
-use super::{address, is_tcp, name, AF_NETLINK, AF_UNIX, ROOMY, SOCK_DGRAM, SOCK_STREAM};
+use super::{
+    address, is_tcp, name, AF_NETLINK, AF_UNIX, O_NONBLOCK, ROOMY, SOCK_DGRAM, SOCK_STREAM,
+};
 use crate::LinkError;
 use image_format::model::{Socket, SocketLink};
 use image_format::plan::{op, Expect};
@@ -100,10 +102,13 @@ impl ProcessCompiler<'_> {
         }
         let length = socket.name.0.len() as u64;
         let other = if socket.kind == SOCK_DGRAM { SOCK_STREAM } else { SOCK_DGRAM };
-        let place = [Arg::data(at), Arg::value(length), Arg::value(u64::from(other))];
-        self.b.step(op::SOCKET_PATH, &what, 0, &place, Expect::Success);
-        self.b.call(&what, nr::BIND, &args, Expect::Success);
+        let kind = [AF_UNIX, other | O_NONBLOCK, 0].map(|n| Arg::value(u64::from(n)));
+        let probe = Arg::load(self.make(&what, nr::SOCKET, &kind));
         let path = self.b.path(address::path(&socket.name.0).unwrap_or_default());
+        let place = [Arg::data(at), Arg::value(length), probe, Arg::value(u64::from(path))];
+        self.b.step(op::SOCKET_PATH, &what, 0, &place, Expect::Success);
+        self.b.call(&what, nr::CLOSE, &[probe], Expect::Success);
+        self.b.call(&what, nr::BIND, &args, Expect::Success);
         let args = [Arg::data(path), Arg::value(u64::from(file.mode))];
         self.b.call(&format!("mode of {what}"), nr::CHMOD, &args, Expect::Note);
         let ids = &self.process.credentials;
@@ -177,7 +182,7 @@ impl ProcessCompiler<'_> {
 
     /// A listening socket at the address of an accepted one whose own is closed.
     fn helping_listener(&mut self, socket: &Socket, what: &str) -> u32 {
-        let temporary = self.first_temporary;
+        let temporary = self.helper();
         self.single(socket, temporary);
         self.reuse_address(socket, temporary);
         self.reused.remove(&temporary);
@@ -207,7 +212,7 @@ impl ProcessCompiler<'_> {
         const SO_LINGER: u64 = 13;
         let socket = self.socket_at(i)?;
         let what = name(socket);
-        let temporary = self.first_temporary;
+        let temporary = self.helper();
         self.single(socket, temporary);
         let place = address::loopback(socket.family, is_v6_only(socket));
         if is_v6_only(socket) {

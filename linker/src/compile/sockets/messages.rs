@@ -77,7 +77,7 @@ impl ProcessCompiler<'_> {
             return self.send(socket, home, message, &socket.name.0, None);
         }
         let what = format!("sender of what waits in {}", name(socket));
-        let temporary = self.first_temporary;
+        let temporary = self.helper();
         // It must not wait: what it is given as flags may come from the word below.
         let kind = socket.kind | O_NONBLOCK;
         let args = [socket.family, kind, socket.protocol].map(|n| Arg::value(u64::from(n)));

@@ -179,6 +179,12 @@ impl<'a> ProcessCompiler<'a> {
             .ok_or(LinkError::Model { pid: self.process.pid, what })
     }
 
+    /// Number of a socket that only helps. Not the first of the temporary ones, which is the
+    /// lowest that is free where the program's own have no gap: moving to itself is an error.
+    fn helper(&self) -> u32 {
+        self.first_temporary + super::TEMPORARIES - 1
+    }
+
     /// The listening socket through which the pair `i` and `j` was connected, and which of the two
     /// it accepted.
     fn through(&self, i: u32, j: u32) -> Result<Option<(u32, u32)>, LinkError> {
