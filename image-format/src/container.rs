@@ -129,7 +129,7 @@ pub mod kind {
 
 /// Bits of [`ChunkHeader::flags`].
 pub mod chunk_flag {
-    /// Data is one LZ4 block; `raw_len` is its size when unpacked.
+    /// Reserved for data in one LZ4 block, `raw_len` being its size when unpacked; refused.
     pub const LZ4: u16 = 1;
     /// Reserved for encryption; refused.
     pub const ENCRYPTED: u16 = 2;

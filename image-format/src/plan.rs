@@ -75,7 +75,8 @@ pub struct PlanHeader {
     pub egid: u32,
     /// How often the tree had been resumed before the dump.
     pub generation: u32,
-    /// Signal by which the root was stopped (job control); 0 when it ran.
+    /// Signal by which the root was stopped (job control); 0 when it ran. The same as its
+    /// [`ProcessPlan::stopped`].
     pub stopped: u32,
     /// Data: array of u32, pairs of (file number, [`FilePlan`] data offset); the embedded files.
     pub files_off: u32,
@@ -171,8 +172,10 @@ pub struct ProcessPlan {
     pub stub_address: u64,
     /// Its length in bytes.
     pub stub_len: u64,
-    /// Zero.
-    pub reserved: u64,
+    /// Signal by which it was stopped (job control); 0 when it ran.
+    pub stopped: u32,
+    /// 1 for a process that ends before the others run ([`op::EXIT`]) and stays uncollected.
+    pub zombie: u32,
 }
 
 const _: () = assert!(core::mem::size_of::<ProcessPlan>() == 48);
@@ -230,7 +233,8 @@ pub mod op {
     /// Start the thread with plan index `args[0]`; it runs its steps and waits for FINISH.
     pub const THREAD: u16 = 7;
     /// The last step of a process: run the leader's thread steps ([`super::ThreadPlan`]), build the
-    /// frames, close what is the restorer's own, let every thread jump.
+    /// frames, close what is the restorer's own, wait until `args[0]` processes have come that far,
+    /// let every thread jump.
     pub const FINISH: u16 = 8;
     /// Print the data text at args\[0\] (ended by a zero byte) as a note, when `when` allows it.
     pub const NOTE: u16 = 9;
@@ -262,7 +266,17 @@ pub mod op {
     /// anything else is an error. args\[2\] is a socket of another type: whoever listens cannot be
     /// connected with it, and is not disturbed. The path is removed should the resume fail.
     pub const SOCKET_PATH: u16 = 40;
+    /// Start the process with plan index `args[0]`, whose end is told by signal `args[1]`.
+    pub const FORK: u16 = 18;
+    /// Wait until `args[1]` processes have come to barrier `args[0]` (below [`super::BARRIERS`]).
+    pub const BARRIER: u16 = 19;
+    /// The last step of a process that has ended: end with status `args[0]`, in the form of wait(2),
+    /// when `args[1]` processes have come to the last barrier; at once for 0.
+    pub const EXIT: u16 = 20;
 }
+
+/// Number of barriers; the last is that of FINISH and EXIT.
+pub const BARRIERS: usize = 4;
 
 /// In which circumstances a step runs ([`Step::when`]): all given bits must hold; 0 is always.
 pub mod when {

@@ -130,6 +130,9 @@ fn step_name(step: &Step) -> String {
         op::PROC_WRITE => "PROC_WRITE",
         op::WRITE_EMBEDDED => "WRITE_EMBEDDED",
         op::SOCKET_PATH => "SOCKET_PATH",
+        op::FORK => "FORK",
+        op::BARRIER => "BARRIER",
+        op::EXIT => "EXIT",
         _ => "unknown verb",
     };
     verb.to_owned()

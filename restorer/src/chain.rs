@@ -4,8 +4,7 @@ use crate::hash::{hash_data, head_hash};
 use crate::planfile::read;
 use crate::text;
 use alloc::vec::Vec;
-use image_format::container::{chunk_flag, kind, ChunkHeader, ContainerError, Run, CHUNK_DATA_MAX};
-use image_format::page_up;
+use image_format::container::{kind, ChunkHeader, ContainerError, Run};
 
 /// A chunk whose head was found good.
 #[derive(Debug, Clone, Copy)]
@@ -28,11 +27,6 @@ impl Chunk {
     /// Whether the stored data is what was written.
     pub fn data_is_good(&self, image: &[u8]) -> bool {
         hash_data(self.parts(image).1, 0) == self.header.data_hash
-    }
-
-    /// Whether the data is packed.
-    pub fn is_packed(&self) -> bool {
-        self.header.flags & chunk_flag::LZ4 != 0
     }
 
     /// What messages call it.
@@ -68,7 +62,7 @@ pub struct Chain {
     pub chunks: Vec<Chunk>,
     /// Length of the image in bytes.
     pub len: u64,
-    /// Bytes of page data that are copied, unpacked.
+    /// Bytes of page data that are copied.
     pub page_bytes: u64,
 }
 
@@ -114,7 +108,8 @@ pub fn walk(image: &[u8], blob_end: u64) -> Result<Chain, ContainerError> {
 fn check(chunk: &Chunk, image: &[u8]) -> Result<(), ContainerError> {
     let header = &chunk.header;
     let damaged = |what| Err(ContainerError::Damaged { offset: chunk.at, what });
-    if !chunk.is_packed() && header.raw_len != header.data_len {
+    // No dumper writes packed chunks yet.
+    if header.flags != 0 || header.raw_len != header.data_len {
         return damaged("data length");
     }
     if matches!(header.kind, kind::PAGES | kind::PAGES_MAPPED) {
@@ -127,8 +122,7 @@ fn check(chunk: &Chunk, image: &[u8]) -> Result<(), ContainerError> {
             }
             pages = pages.saturating_add(run.pages);
         }
-        let packed_too_large = chunk.is_packed() && header.raw_len > page_up(CHUNK_DATA_MAX);
-        if pages.saturating_mul(4096) != header.raw_len || packed_too_large {
+        if pages.saturating_mul(4096) != header.raw_len {
             return damaged("run table");
         }
     }

@@ -48,9 +48,9 @@ pub fn obstacles(
             ));
         }
     }
-    if plan.header.process_count != 1 {
+    if plan.header.process_count != 1 && options.new_pid {
         let object = text!(plan.header.process_count, " processes");
-        found.push(*Fault::new("only one process can be resumed", object, ""));
+        found.push(*Fault::new("--new-pid is for one process", object, "leave --new-pid out"));
     }
     let pages: u64 = image
         .chain

@@ -4,7 +4,6 @@
 use crate::chain::Chunk;
 use crate::hash::hash_data;
 use crate::image::Image;
-use crate::lz4;
 use crate::options::OnChanged;
 use crate::planfile::Plan;
 use crate::process::Setup;
@@ -247,22 +246,12 @@ impl Opening<'_> {
                 return Err(verify::damaged(chunk));
             }
             let (_, data) = chunk.parts(image.bytes);
-            let raw = if chunk.is_packed() { self.unpack(chunk, data)? } else { data };
-            pwrite_all(fd, raw, chunk.header.offset)
+            pwrite_all(fd, data, chunk.header.offset)
                 .map_err(|e| self.fault("cannot write a file", e, "make room"))?;
         }
         sys::plain(nr::FTRUNCATE, &[fd as usize, self.plan.size as usize])
             .map_err(|e| self.fault("cannot write a file", e, "make room"))?;
         Ok(())
-    }
-
-    fn unpack(&self, chunk: &Chunk, data: &[u8]) -> Outcome<&'static [u8]> {
-        let len = chunk.header.raw_len;
-        let at = self.setup.window.memory(len, "unpacking")?;
-        // SAFETY: just mapped with this length, for good.
-        let out = unsafe { core::slice::from_raw_parts_mut(at, len as usize) };
-        lz4::unpack(data, out).map_err(|_| verify::damaged(chunk))?;
-        Ok(out)
     }
 }
 

@@ -13,10 +13,10 @@ use crate::report::{Fault, Outcome};
 use crate::shared::Shared;
 use crate::sys::{self, clone, nr, Errno};
 use crate::window::Window;
-use crate::{lz4, text, verbose, verify};
+use crate::{text, verbose, verify};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use image_format::container::{CHUNK_DATA_MAX, HASH_BLOCK};
+use image_format::container::HASH_BLOCK;
 use image_format::plan::PlanHeader;
 
 /// Below this many bytes a further thread costs more than it brings.
@@ -93,11 +93,11 @@ pub fn fill(
     let chunk = &image.chain.chunks[failed as usize - 1];
     let object = chunk.name();
     Err(match job.what.load(Ordering::Relaxed) {
-        trouble::DAMAGED => verify::damaged(chunk),
         trouble::PLACE => {
             Fault::new("pages would overwrite the restorer", object, "dump the program again")
         }
-        _ => Fault::new("no memory to unpack", object, "free memory"),
+        trouble::DAMAGED => verify::damaged(chunk),
+        _ => Fault::new("no memory for the resume", object, "free memory"),
     })
 }
 
@@ -202,23 +202,6 @@ impl Job<'_> {
         if runs.clone().any(|r| self.window.overlaps(r.address, r.pages * 4096)) {
             return Err(trouble::PLACE);
         }
-        if chunk.is_packed() {
-            if verify && !chunk.data_is_good(self.image.bytes) {
-                return Err(trouble::DAMAGED);
-            }
-            let len = chunk.header.raw_len as usize;
-            if tools.unpacked.is_empty() {
-                tools.unpacked = self.buffer(CHUNK_DATA_MAX + 4096).ok_or(trouble::MEMORY)?;
-            }
-            // Taken out, so that the staging area can be used meanwhile.
-            let unpacked = core::mem::take(&mut tools.unpacked);
-            let out = unpacked.get_mut(..len).ok_or(trouble::DAMAGED)?;
-            lz4::unpack(data, out).map_err(|lz4::Malformed| trouble::DAMAGED)?;
-            let copied = Cursor::new(runs, self, tools).copy(out);
-            tools.unpacked = unpacked;
-            self.copied.fetch_add(len as u64, Ordering::Relaxed);
-            return copied;
-        }
         let mut hash = 0;
         let mut cursor = Cursor::new(runs, self, tools);
         for block in data.chunks(HASH_BLOCK) {
@@ -233,19 +216,11 @@ impl Job<'_> {
         }
         Ok(())
     }
-
-    fn buffer(&self, len: u64) -> Option<&'static mut [u8]> {
-        let at = self.window.memory(len, "unpacking").ok()?;
-        // SAFETY: just mapped with this length, for this thread alone, for good.
-        Some(unsafe { core::slice::from_raw_parts_mut(at, len as usize) })
-    }
 }
 
 /// What a thread works with.
 #[derive(Default)]
 struct Tools {
-    /// Where it unpacks.
-    unpacked: &'static mut [u8],
     /// Its staging area, once it needed one.
     staging: Option<u64>,
 }

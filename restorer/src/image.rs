@@ -6,8 +6,8 @@ use crate::planfile::Plan;
 use crate::report::{Fault, Outcome};
 use crate::sys::{self, mm, nr, Errno};
 use crate::text::{number, text, Piece};
+use crate::verbose;
 use crate::window::Window;
-use crate::{lz4, verbose};
 use alloc::boxed::Box;
 use core::ffi::CStr;
 use image_format::container::{kind, ContainerError, Front, Word, FRONT_OFFSET};
@@ -102,21 +102,12 @@ impl Image {
         if !chunk.data_is_good(self.bytes) {
             return Err(damaged(chunk.damaged()));
         }
-        let (_, data) = chunk.parts(self.bytes);
         let len = chunk.header.raw_len;
-        let base = if chunk.is_packed() {
-            let base = window.memory(len, "the plan")?;
-            // SAFETY: just mapped with this length, and nobody else knows it.
-            let out = unsafe { core::slice::from_raw_parts_mut(base, len as usize) };
-            lz4::unpack(data, out).map_err(|_| damaged(chunk.damaged()))?;
-            base
-        } else {
-            // A private writable mapping: pages that steps write to are copied, no others.
-            let offset = chunk.at + u64::from(chunk.header.data_start);
-            window
-                .map(len, 4096, mm::READ | mm::WRITE, mm::PRIVATE, self.fd, offset)
-                .map_err(|e| Fault::sys("cannot map the plan", "", e, "free memory"))?
-        };
+        // A private writable mapping: pages that steps write to are copied, no others.
+        let offset = chunk.at + u64::from(chunk.header.data_start);
+        let base = window
+            .map(len, 4096, mm::READ | mm::WRITE, mm::PRIVATE, self.fd, offset)
+            .map_err(|e| Fault::sys("cannot map the plan", "", e, "free memory"))?;
         // SAFETY: mapped for good, writable.
         unsafe { Plan::new(base, len as usize) }
     }

@@ -32,7 +32,6 @@ pub mod hash;
 pub mod heap;
 pub mod huge;
 pub mod image;
-pub mod lz4;
 pub mod namespaces;
 pub mod options;
 pub mod planfile;

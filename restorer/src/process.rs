@@ -19,6 +19,7 @@ use crate::sys::{self, mm, nr, Errno};
 use crate::terminal::Terminal;
 use crate::threads::Threads;
 use crate::timers;
+use crate::topology::fork_as;
 use crate::vdso::{Kept, Live, TASK_SIZE};
 use crate::verbose;
 use crate::verify::{self, Helper};
@@ -26,7 +27,7 @@ use crate::window::Window;
 use crate::xsave::Target;
 use alloc::vec::Vec;
 use core::sync::atomic::AtomicU64;
-use image_format::plan::{op, plan_flag, when, Step, XsavePlace};
+use image_format::plan::{op, plan_flag, when, Step, XsavePlace, BARRIERS};
 
 /// Everything that the process is built from.
 #[derive(Debug)]
@@ -61,7 +62,12 @@ const RLIMIT_NOFILE: usize = 7;
 const OWN_DESCRIPTORS: i32 = 64;
 const PR_SET_PDEATHSIG: usize = 1;
 const SIGKILL: usize = 9;
+const SIGCHLD: i32 = 17;
 const SIGWINCH: usize = 28;
+/// waitid(2).
+const P_PID: usize = 1;
+const WEXITED_NOWAIT: usize = 4 | 0x100_0000;
+const LAST_BARRIER: usize = BARRIERS - 1;
 
 /// Builds the program in this process and jumps into it.
 pub fn become_program(setup: &Setup<'_>) -> ! {
@@ -117,9 +123,22 @@ fn default_signals() {
     }
 }
 
-struct Building<'a> {
+/// What all processes of the tree begin with.
+#[derive(Clone, Copy)]
+struct Beginning<'a> {
     setup: &'a Setup<'a>,
     steps: &'a Steps<'a>,
+    live: Option<Live>,
+    helper: &'a Helper<'a>,
+    target: &'a Target,
+}
+
+struct Building<'a> {
+    beginning: Beginning<'a>,
+    setup: &'a Setup<'a>,
+    steps: &'a Steps<'a>,
+    /// Index of the process in the plan.
+    index: u32,
     threads: Threads<'a>,
     live: Option<Live>,
     kept: Kept,
@@ -130,7 +149,6 @@ struct Building<'a> {
 
 fn run(setup: &Setup<'_>, created: &Created) -> Outcome<()> {
     let plan = setup.plan;
-    let process = plan.process(0)?;
     default_signals();
     if let Some(terminal) = setup.terminal {
         terminal.enter_program();
@@ -161,27 +179,36 @@ fn run(setup: &Setup<'_>, created: &Created) -> Outcome<()> {
     if let Some(live) = &live {
         live.unmap();
     }
-    let layout = setup.layout;
+    let beginning = Beginning { setup, steps: &steps, live, helper: &helper, target: &target };
+    build(beginning, 0)
+}
+
+/// Runs the steps of one process.
+fn build(beginning: Beginning<'_>, index: u32) -> Outcome<()> {
+    let Beginning { setup, steps, live, helper, target } = beginning;
+    let process = setup.plan.process(index)?;
     let threads = Threads {
-        steps: &steps,
+        steps,
         window: setup.window,
         process,
-        layout,
-        target,
+        layout: setup.layout,
+        target: target.clone(),
         stacks: AtomicU64::new(0),
     };
     let mut building = Building {
+        beginning,
         setup,
-        steps: &steps,
+        steps,
+        index,
         threads,
         live,
         kept: Kept::default(),
-        helper: &helper,
+        helper,
         tids: Vec::new(),
     };
     for i in 0..process.step_count {
         let index = process.first_step.saturating_add(i);
-        let step = plan.step(index)?;
+        let step = setup.plan.step(index)?;
         steps.enter(index);
         if let Err(fault) = building.step(&step) {
             // Threads that were started hold on to what lies on this stack.
@@ -229,7 +256,13 @@ impl Building<'_> {
                 let bytes = steps.plan.data(step.args[0], step.args[1])?;
                 self.threads.stub(bytes, &self.kept)
             }
-            op::FINISH => self.finish(),
+            op::FORK => self.fork(step),
+            op::BARRIER => {
+                self.meet(step.args[0] as usize, step.args[1]);
+                Ok(())
+            }
+            op::EXIT => self.end(step),
+            op::FINISH => self.finish(step.args[0]),
             _ => steps.perform(step),
         }
     }
@@ -248,7 +281,66 @@ impl Building<'_> {
         self.steps.judge(step, result.map(|at| at as usize), address as usize)
     }
 
-    fn finish(&mut self) -> Outcome<()> {
+    /// Starts another process of the tree.
+    fn fork(&self, step: &Step) -> Outcome<()> {
+        let index = step.args[0] as u32;
+        let pid = self.setup.plan.process(index)?.pid;
+        match fork_as(Some(pid), step.args[1]) {
+            Ok(0) => {
+                let parent = sys::plain(nr::GETPPID, &[]);
+                let above = self.threads.process.pid as usize;
+                die_with_parent(|| parent != Ok(above));
+                if let Err(fault) = build(self.beginning, index) {
+                    self.steps.fail(&fault);
+                }
+                crate::arch::exit(125)
+            }
+            Ok(_) => Ok(()),
+            Err(e) => Err(self.steps.fault(step, e)),
+        }
+    }
+
+    /// Waits for the other processes. Where one has failed it has said why.
+    fn meet(&self, barrier: usize, members: u64) {
+        if members != 0 && !self.setup.shared.meet(barrier, members as u32) {
+            self.steps.created.undo();
+            crate::arch::exit(125);
+        }
+    }
+
+    /// Ends as a process did that its parent has not collected yet.
+    fn end(&self, step: &Step) -> ! {
+        self.meet(LAST_BARRIER, step.args[1]);
+        let status = step.args[0] as i32;
+        match status & 0x7f {
+            0 => crate::arch::exit(status >> 8 & 0xff),
+            signal => crate::supervisor::die_of(signal),
+        }
+    }
+
+    /// Waits until the children have ended that had, so that the program finds them as they were.
+    /// The signal of their end was taken long ago.
+    fn await_zombies(&self) -> Outcome<()> {
+        let plan = self.setup.plan;
+        let mut before = 0u64;
+        // SAFETY: the kernel writes eight bytes.
+        let _ = unsafe { sys::call(nr::RT_SIGPENDING, &[&raw mut before as usize, 8]) };
+        let mut ended = false;
+        for i in 0..plan.header.process_count {
+            let process = plan.process(i)?;
+            if process.zombie != 0 && process.parent == self.index {
+                let _ =
+                    sys::plain(nr::WAITID, &[P_PID, process.pid as usize, 0, WEXITED_NOWAIT, 0]);
+                ended = true;
+            }
+        }
+        if ended && before & 1 << (SIGCHLD - 1) == 0 {
+            crate::supervisor::forget(SIGCHLD);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, members: u64) -> Outcome<()> {
         let setup = self.setup;
         let header = &setup.plan.header;
         // Whatever the program itself asked for follows in the leader's own steps.
@@ -257,12 +349,18 @@ impl Building<'_> {
         }
         crate::fault::remove();
         let (steps, helper) = (self.steps, self.helper);
+        let first = self.index == 0;
         let last = || {
             verify::finish(setup.image, setup.options, setup.shared)?;
             helper.wait();
-            if let (Some(terminal), true) =
-                (setup.terminal, header.flags & plan_flag::TERMINAL != 0 && header.termios_off != 0)
-            {
+            if members != 0 {
+                self.meet(LAST_BARRIER, members);
+                self.await_zombies()?;
+            }
+            if let (Some(terminal), true) = (
+                setup.terminal.filter(|_| first),
+                header.flags & plan_flag::TERMINAL != 0 && header.termios_off != 0,
+            ) {
                 let modes = setup.plan.data(u64::from(header.termios_off), 44)?;
                 if terminal.set_program_modes(steps.fds.terminal, modes, header.winsize) {
                     let pid = sys::plain(nr::GETPID, &[]).unwrap_or(0);
@@ -270,13 +368,15 @@ impl Building<'_> {
                 }
             }
             let us = (sys::now() - setup.began) / 1000;
-            verbose!(setup.options, "ready after ", us as u64, " us");
-            steps.shared.enter(phase::RUNS);
+            if first {
+                verbose!(setup.options, "ready after ", us as u64, " us");
+                steps.shared.enter(phase::RUNS);
+            }
             let first = header.scratch_fd as usize;
             let _ = sys::plain(nr::CLOSE_RANGE, &[first, u32::MAX as usize, 0]);
             Ok(())
         };
-        self.threads.finish(header.stopped, last)
+        self.threads.finish(self.threads.process.stopped, last)
     }
 }
 

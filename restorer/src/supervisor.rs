@@ -73,7 +73,8 @@ fn next_signal() -> i32 {
 }
 
 /// Takes a signal from the queue, if it is there.
-fn forget(signal: i32) {
+#[inline(never)]
+pub fn forget(signal: i32) {
     let one = 1u64 << (signal - 1);
     let at_once = [0u64; 2];
     let args = [&raw const one as usize, 0, at_once.as_ptr() as usize, 8];
@@ -168,6 +169,12 @@ fn end(setup: &Setup<'_>, who: Supervised, code: i32, signal: Option<i32>) -> ! 
             crate::arch::exit(125);
         }
     }
+    die_of(signal)
+}
+
+/// Ends this process by a signal, without a core file.
+#[inline(never)]
+pub fn die_of(signal: i32) -> ! {
     let none = [0u64; 2];
     sys::set_mask(!(1 << (signal - 1)));
     // SAFETY: the kernel reads two words; the default action has no handler.

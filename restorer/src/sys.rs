@@ -40,6 +40,8 @@ pub mod nr {
     pub const GETEGID: usize = 108;
     pub const SETPGID: usize = 109;
     pub const GETPPID: usize = 110;
+    pub const RT_SIGPENDING: usize = 127;
+    pub const WAITID: usize = 247;
     pub const GETPGRP: usize = 111;
     pub const SETSID: usize = 112;
     pub const CAPGET: usize = 125;
@@ -293,6 +295,14 @@ pub fn futex_wait(word: &core::sync::atomic::AtomicU32, value: u32) {
     // SAFETY: the kernel reads the word; no timeout is given. A private flag is not set, because
     // the word may be shared between processes.
     let _ = unsafe { call(nr::FUTEX, &[word.as_ptr() as usize, 0, value as usize, 0]) };
+}
+
+/// The same, for a tenth of a second at most.
+pub fn futex_wait_a_while(word: &core::sync::atomic::AtomicU32, value: u32) {
+    let timeout = [0u64, 100_000_000];
+    let args = [word.as_ptr() as usize, 0, value as usize, timeout.as_ptr() as usize];
+    // SAFETY: the kernel reads the word and a timespec.
+    let _ = unsafe { call(nr::FUTEX, &args) };
 }
 
 /// Wakes everyone who waits on the word.

@@ -67,11 +67,10 @@ pub fn resume(mut setup: Setup<'_>) -> Outcome<()> {
     }
 }
 
-/// clone3 with the program's pid; 0 in the child.
-fn fork_as(pid: Option<u32>) -> Result<u32, Errno> {
+/// clone3 with this pid, whose end is told by signal `end`; 0 in the child.
+pub fn fork_as(pid: Option<u32>, end: u64) -> Result<u32, Errno> {
     let set = [pid.unwrap_or(0)];
     let (set, count) = if pid.is_some() { (set.as_ptr() as u64, 1) } else { (0, 0) };
-    let end = if pid.is_some() { SIGCONT } else { SIGCHLD };
     let args = [0u64, 0, 0, 0, end, 0, 0, 0, set, count, 0];
     // SAFETY: a copy of this process, on a copy of this stack.
     let result = unsafe { sys::call(nr::CLONE3, &[args.as_ptr() as usize, size_of_val(&args)]) };
@@ -85,13 +84,15 @@ fn is_taken(tid: u32) -> bool {
 
 fn start_in_place(setup: &mut Setup<'_>, clocks: bool) -> Result<Supervised, Errno> {
     let process = setup.plan.process(0).map_err(|_| Errno::EIO)?;
-    for i in 1..process.thread_count {
-        let thread = setup.plan.thread(process.first_thread + i).map_err(|_| Errno::EIO)?;
-        if is_taken(thread.tid) {
+    let header = &setup.plan.header;
+    let threads = (0..header.thread_count).map(|i| setup.plan.thread(i).map(|t| t.tid));
+    let ended = (0..header.process_count).map(|i| setup.plan.process(i).map(|p| p.pid));
+    for id in threads.chain(ended) {
+        if is_taken(id.map_err(|_| Errno::EIO)?) {
             return Err(Errno::EEXIST);
         }
     }
-    let child = fork_as(Some(process.pid))?;
+    let child = fork_as(Some(process.pid), SIGCONT)?;
     if child == 0 {
         setup.circumstances |= when::IN_PLACE | if clocks { 0 } else { when::CLOCK_JUMP };
         run_child(setup);
@@ -102,12 +103,12 @@ fn start_in_place(setup: &mut Setup<'_>, clocks: bool) -> Result<Supervised, Err
 fn in_namespace(setup: &mut Setup<'_>) -> Outcome<()> {
     let Isolation { user, clocks } = namespaces::isolate(&setup.plan.header)?;
     let failed = |e| Fault::sys("cannot start a process in the namespace", "", e, "use --new-pid");
-    let init = fork_as(None).map_err(failed)?;
+    let init = fork_as(None, SIGCHLD).map_err(failed)?;
     if init == 0 {
         be_init(setup);
     }
     let pid = setup.plan.process(0)?.pid;
-    let child = match fork_as(Some(pid)) {
+    let child = match fork_as(Some(pid), SIGCONT) {
         Ok(child) => child,
         Err(e) => {
             let _ = sys::plain(nr::KILL, &[init as usize, 9]);

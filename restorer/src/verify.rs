@@ -20,18 +20,23 @@ const STACK: u64 = 32 << 10;
 /// From this many bytes on a thread is started for it.
 const WORTH_A_THREAD: u64 = 512 << 10;
 
-/// Whether the pages of a chunk are copied into the process with index `owner`.
-pub fn is_copied(chunk: &Chunk, options: &Options, owner: u32) -> bool {
-    let header = &chunk.header;
-    header.owner == owner
-        && (header.kind == kind::PAGES || header.kind == kind::PAGES_MAPPED && options.copy_all)
+/// Whether the pages of a chunk are copied into a process.
+fn is_filled(chunk: &Chunk, options: &Options) -> bool {
+    let kind = chunk.header.kind;
+    kind == kind::PAGES || kind == kind::PAGES_MAPPED && options.copy_all
 }
 
-/// The chunks that are verified here, with their places in the chain. The plan was before.
+/// Whether the pages of a chunk are copied into the process with index `owner`.
+pub fn is_copied(chunk: &Chunk, options: &Options, owner: u32) -> bool {
+    chunk.header.owner == owner && is_filled(chunk, options)
+}
+
+/// The chunks that are verified here, with their places in the chain. The plan was before; what is
+/// copied is verified by whoever copies it.
 fn chunks<'a>(image: &'a Image, options: &'a Options) -> impl Iterator<Item = (u32, &'a Chunk)> {
     (0..)
         .zip(&image.chain.chunks)
-        .filter(|(_, c)| c.header.kind != kind::PLAN && !is_copied(c, options, 0))
+        .filter(|(_, c)| c.header.kind != kind::PLAN && !is_filled(c, options))
 }
 
 /// Verifies chunks until none is left to be taken.

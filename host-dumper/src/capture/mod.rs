@@ -18,8 +18,10 @@ mod error;
 mod files;
 mod footing;
 mod inside;
+mod kin;
 mod knowledge;
 mod mem;
+mod member;
 mod memory;
 mod model;
 mod outside;
@@ -92,7 +94,9 @@ pub struct Verdict {
     pub pid: u32,
     /// Its name.
     pub name: String,
-    /// Number of threads.
+    /// Number of processes: it and its descendants.
+    pub processes: u32,
+    /// Number of threads, of all of them.
     pub threads: u32,
     /// Number of mappings.
     pub mappings: usize,
@@ -104,19 +108,31 @@ pub struct Verdict {
     pub notes: Vec<String>,
 }
 
-/// Looks at a process without stopping it.
+/// Looks at a process and its descendants without stopping them.
 pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
-    let target = target::open(pid)?;
-    let survey = survey::look(&target, None)?;
-    let threads = survey::threads(&target, &survey, &target.proc.numbers("task")?)?;
+    let mut session = Session::look(pid, options)?;
+    session.look_at_threads()?;
+    let refusals = session.refusals()?;
+    let members = session.members();
+    let surveys = || members.iter().map(|m| &m.survey);
+    let Some(root) = members.first() else {
+        return Err(CaptureError::Died { pid, during: "a look" });
+    };
     Ok(Verdict {
-        pid: target.proc.pid(),
-        name: String::from_utf8_lossy(&survey.status.name).into_owned(),
-        threads: survey.status.threads,
-        mappings: survey.table.len(),
-        estimate: memory::estimate(&survey.table)
-            + files::estimate(&survey.descriptors, options.embed_limit),
-        refusals: survey::refusals(&target, &survey, &threads, options)?,
-        notes: [survey::notes(&target, &survey), survey::losses(&survey)].concat(),
+        pid: root.pid(),
+        name: String::from_utf8_lossy(&root.survey.status.name).into_owned(),
+        processes: members.len() as u32,
+        threads: surveys().map(|s| s.status.threads).sum(),
+        mappings: surveys().map(|s| s.table.len()).sum(),
+        estimate: surveys()
+            .map(|s| {
+                memory::estimate(&s.table) + files::estimate(&s.descriptors, options.embed_limit)
+            })
+            .sum(),
+        refusals,
+        notes: members
+            .iter()
+            .flat_map(|m| [survey::notes(&m.target, &m.survey), survey::losses(&m.survey)].concat())
+            .collect(),
     })
 }

@@ -2,7 +2,8 @@
 
 use super::error::{CaptureError, Result};
 use super::files::{shared, Files, Settings};
-use super::inside::{ProcessAnswers, ThreadAnswers};
+use super::inside::ThreadAnswers;
+use super::member::Examined;
 use super::memory;
 use super::outside::Outside;
 use super::proc::maps::Area;
@@ -13,7 +14,9 @@ use super::survey::Survey;
 use super::syscalls::Verdict;
 use super::vdso;
 use super::ExternalSockets;
-use image_format::model::{AltStack, Credentials, Memory, Process, Reissue, SigInfo, Thread, Tree};
+use image_format::model::{
+    AltStack, Credentials, Descriptor, Memory, Process, Reissue, Thread, Tree, Zombie,
+};
 
 /// Everything about one thread.
 #[derive(Debug)]
@@ -96,33 +99,23 @@ fn hex_file(proc: &Proc, name: &str) -> Option<u32> {
     number::hex(text.trim_ascii()).map(|n| n as u32)
 }
 
-/// Everything about the process.
+/// Everything about a process.
 pub(super) struct Parts<'a> {
     pub proc: &'a Proc,
     pub survey: &'a Survey,
     pub stub: Option<&'a Stub>,
-    pub threads: Vec<ThreadParts>,
-    pub answers: ProcessAnswers,
-    pub pending: Vec<SigInfo>,
-    pub stopped: u32,
-    pub lock_future: u8,
+    /// Index of its parent.
+    pub parent: Option<u32>,
+    pub examined: Examined,
+    pub descriptors: Vec<Descriptor>,
     /// Files up to this size travel along.
     pub embed_limit: u64,
 }
 
-/// Puts the process together.
+/// Puts a process together.
 pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
-    let Parts {
-        proc,
-        survey,
-        stub,
-        threads,
-        mut answers,
-        pending,
-        stopped,
-        lock_future,
-        embed_limit,
-    } = parts;
+    let Parts { proc, survey, stub, parent, examined, descriptors, embed_limit } = parts;
+    let Examined { threads, mut answers, pending, stopped, lock_future } = examined;
     let (status, stat) = (&survey.status, &survey.stat);
     let inner = |ids: &[u32]| ids.last().copied().unwrap_or(0);
     let limits = limits::parse(&proc.read("limits")?)
@@ -142,9 +135,10 @@ pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
     mappings.sort_by_key(|m| m.start);
     Ok(Process {
         pid: inner(&status.ns_tgid),
-        parent: None,
+        parent,
         pgid: inner(&status.ns_pgid),
         sid: inner(&status.ns_sid),
+        exit_signal: stat.exit_signal,
         locks_held: threads.iter().any(|t| t.outside.locks_held),
         memory: Memory {
             mappings,
@@ -156,7 +150,7 @@ pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
             lock_future,
         },
         threads: threads.into_iter().map(thread).collect(),
-        descriptors: files.descriptors.clone(),
+        descriptors,
         credentials: credentials(proc, status, answers.securebits),
         cwd: proc.link("cwd")?.into(),
         root: proc.link("root")?.into(),
@@ -177,11 +171,17 @@ pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
     })
 }
 
-/// The tree of one process.
-pub(super) fn tree(source: image_format::model::Source, process: Process, files: Files) -> Tree {
+/// The tree.
+pub(super) fn tree(
+    source: image_format::model::Source,
+    processes: Vec<Process>,
+    zombies: Vec<Zombie>,
+    files: Files,
+) -> Tree {
     Tree {
         source,
-        processes: vec![process],
+        processes,
+        zombies,
         files: files.open,
         pipes: files.pipes,
         terminals: files.terminals,

@@ -1,581 +1,257 @@
-//! A process under capture, from the first seize to its release or end.
+//! A tree of processes under capture, from the first look to its release or end.
+//!
+//! Parents are stopped before their children are counted, so that nobody is born unseen; when the
+//! last has stopped, all are read.
 
-use super::arch::x86_64::{foreign_state, frame_len, trim_xsave};
-use super::chain::{self, Chains};
 use super::error::{CaptureError, Refusal, Result};
 use super::files::{self, Settings};
-use super::footing::{self, Code, Place};
-use super::inside::{self, ProcessAnswers, ThreadAnswers, SCRATCH};
-use super::memory::Table;
-use super::model::{self, Parts, ThreadParts};
-use super::outside::{self, Outside};
-use super::proc::status::Status;
-use super::proc::{timers, Proc};
-use super::remote::{self, Call};
-use super::stop::XSAVE_MAX;
-use super::stub::{self, Stub};
+use super::member::Member;
+use super::model::{self, Parts};
+use super::proc::Proc;
 use super::survey::{self, Survey};
-use super::syscalls::remaining::{self, Waiting};
-use super::syscalls::{judge, Verdict};
-use super::target::{self, Target};
-use super::thread::Thread;
-use super::{memory, source, Captured, Options};
-use crate::capture::knowledge::ThreadKnowledge;
-use image_format::arch::x86_64::XSAVE_CARRIED;
-use nix::errno::Errno;
-use nix::sys::signal::{kill, Signal};
-use nix::unistd::Pid;
-use std::collections::BTreeMap;
+use super::target;
+use super::{kin, source, Captured, Options};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-/// How long a thread may take to leave the vdso or the stub.
-const LEAVING: Duration = Duration::from_secs(10);
-/// Bytes for one thread in a mapping made for the purpose.
-const ROOM: u64 = 16 << 10;
+/// How long the stop of a whole tree may take.
+const STOPPING: Duration = Duration::from_secs(20);
+/// Processes that a tree may have.
+const MOST: usize = 4096;
 
-/// What the process and its threads answered, and whether it locks future memory.
-type Answers = (ProcessAnswers, Vec<ThreadAnswers>, u8);
-
-/// What is to be asked inside the process, and what is known about it.
-struct Questions<'a> {
-    status: &'a Status,
-    table: &'a Table,
-    verdicts: &'a [Verdict],
-    xsave: &'a [Vec<u8>],
-    slack: &'a [Option<u64>],
-    timers: &'a [timers::TimerEntry],
-    ids: &'a [u32],
-    chains: Option<Chains>,
-}
-
-/// A process under capture. Dropped, it lets the process go on as if nothing had been.
+/// A tree under capture. Dropped, it lets every process go on as if nothing had been.
 #[derive(Debug)]
 pub struct Session {
-    target: Target,
+    /// Parents before children; the first is the root.
+    members: Vec<Member>,
     options: Options,
-    threads: Vec<Thread>,
-    survey: Option<Survey>,
-    code: Option<Code>,
-    waiting: BTreeMap<u32, Waiting>,
     stopped_at: Instant,
-    /// It was decided how each thread goes on.
-    judged: bool,
-    /// A mapping of ours in the process: address and length.
-    room: Option<(u64, u64)>,
-    /// TCP connections inside: closed without a word once the process has ended.
+    /// TCP connections inside: closed without a word once the processes have ended.
     quiet: Vec<OwnedFd>,
 }
 
 impl Session {
-    /// Looks at the process, then stops it.
+    /// Looks at the process and its descendants, then stops them.
     pub fn seize(pid: u32, options: &Options) -> Result<Self> {
-        let target = target::open(pid)?;
-        let survey = survey::look(&target, None)?;
-        // Of many threads, the others are looked at when they stand: to read all of them twice
-        // would double the time of the dump.
-        let leader = survey::threads(&target, &survey, &[target.proc.pid()])?;
-        let mut refusals = survey::refusals(&target, &survey, &leader, options)?;
-        refusals.extend(model::directories(&target.proc)?);
+        let mut session = Self::look(pid, options)?;
+        let refusals = session.refusals()?;
         if !refusals.is_empty() {
             return Err(CaptureError::Refused(refusals));
         }
-        let areas: Vec<_> = survey.table.iter().map(|(a, _)| a.clone()).collect();
-        let code = footing::find_code(target.proc.pid(), &areas);
-        // The processor is asked before the stop: the instruction is slow in virtual machines.
-        source::cpu();
-        let tids = target.proc.numbers("task")?;
-        let waiting = remaining::look(&target.proc, &tids);
-        let mut session = Self {
-            target,
-            options: *options,
-            threads: Vec::new(),
-            survey: Some(survey),
-            code,
-            waiting,
-            stopped_at: Instant::now(),
-            judged: false,
-            room: None,
-            quiet: Vec::new(),
-        };
+        session.members.iter_mut().try_for_each(Member::get_ready)?;
         session.stop()?;
         Ok(session)
     }
 
-    /// The process, as this program sees it.
-    pub fn pid(&self) -> u32 {
-        self.target.proc.pid()
+    /// Looks at the process and its descendants.
+    pub(super) fn look(pid: u32, options: &Options) -> Result<Self> {
+        let mut members = vec![Member::open(target::open(pid)?)?];
+        add_descendants(&mut members)?;
+        Ok(Self { members, options: *options, stopped_at: Instant::now(), quiet: Vec::new() })
     }
 
-    /// When its first thread was stopped.
+    /// Looks at all their threads, too, of processes that run on.
+    pub(super) fn look_at_threads(&mut self) -> Result<()> {
+        self.members.iter_mut().try_for_each(Member::look_at_threads)
+    }
+
+    /// The processes.
+    pub(super) fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The root process, as this program sees it.
+    pub fn pid(&self) -> u32 {
+        self.members.first().map_or(0, Member::pid)
+    }
+
+    /// All processes, as this program sees them, in the order of the model.
+    pub fn pids(&self) -> Vec<i32> {
+        self.members.iter().map(|m| m.pid() as i32).collect()
+    }
+
+    /// When the first thread was stopped.
     pub fn stopped_at(&self) -> Instant {
         self.stopped_at
     }
 
-    /// Stops every thread: all are asked first, then waited for, until no new ones turn up.
+    /// What stands in the way, of all processes.
+    pub(super) fn refusals(&mut self) -> Result<Vec<Refusal>> {
+        let mut all = Vec::new();
+        classify(&mut self.members)?;
+        let resumed = self.members.first().is_some_and(|root| root.target.supervised)
+            || self.members.iter().any(|m| m.stub.is_some());
+        for member in &self.members {
+            let (target, survey) = (&member.target, &member.survey);
+            all.extend(survey::refusals(target, survey, &member.statuses, resumed, &self.options)?);
+            all.extend(model::directories(&target.proc)?);
+        }
+        let pids: Vec<u32> = self.members.iter().map(Member::pid).collect();
+        let descriptors = self.members.iter().flat_map(|m| &m.survey.descriptors);
+        all.extend(files::foreign_holders(&pids, descriptors));
+        all.extend(kin::refusals(&self.members));
+        Ok(all)
+    }
+
+    /// Stops everyone, generation by generation.
     fn stop(&mut self) -> Result<()> {
-        let pid = self.pid();
+        self.stopped_at = Instant::now();
+        let (mut next, known) = (0, self.members.len());
         loop {
-            let mut new = Vec::new();
-            for tid in self.target.proc.numbers("task")? {
-                if self.threads.iter().any(|t| t.tid() == tid) {
-                    continue;
-                }
-                match Thread::seize(tid) {
-                    Ok(thread) => {
-                        self.threads.push(thread);
-                        new.push(self.threads.len() - 1);
+            while let Some(member) = self.members.get_mut(next) {
+                let ready = if next < known { Ok(()) } else { member.get_ready() };
+                match ready.and_then(|()| member.stop()) {
+                    // A child that ended is no loss.
+                    Err(CaptureError::Died { .. }) if next != 0 => {
+                        self.members.remove(next);
+                        continue;
                     }
-                    // A thread that ends is no loss; a process that does is.
-                    Err(Errno::ESRCH) if tid != pid => {}
-                    Err(e) => return Err(target::seize_failed(pid, e)),
+                    other => other?,
                 }
-            }
-            if new.is_empty() {
-                break;
-            }
-            for &i in &new {
-                ended_is_fine(pid, &self.threads[i], self.threads[i].interrupt())?;
-            }
-            for &i in &new {
-                let outcome = self.threads[i].wait_event();
-                let outcome = outcome.and_then(|signal| self.threads[i].note(signal));
-                ended_is_fine(pid, &self.threads[i], outcome)?;
-            }
-            self.threads.retain(|t| !t.is_gone());
-        }
-        // The leader first, then as the kernel lists them.
-        self.threads.sort_by_key(|t| (t.tid() != pid, t.tid()));
-        match self.threads.first() {
-            Some(leader) if leader.tid() == pid => Ok(()),
-            _ => Err(CaptureError::Died { pid, during: "being stopped" }),
-        }
-    }
-
-    /// Reads everything but page contents. The process is as it was when it stopped afterwards.
-    pub fn capture(&mut self) -> Result<Captured> {
-        let before = self.survey.take().map(|s| s.table);
-        let survey = survey::look(&self.target, before)?;
-        let pid = self.pid();
-        let stub = stub::find(pid, &survey.table);
-        self.leave_code_of_ours(&survey, stub.as_ref())?;
-        let tids: Vec<u32> = self.threads.iter().map(Thread::tid).collect();
-        let statuses = survey::threads(&self.target, &survey, &tids)?;
-        if statuses.len() != tids.len() {
-            return Err(CaptureError::Died { pid, during: "being read" });
-        }
-        let mut refusals = survey::refusals(&self.target, &survey, &statuses, &self.options)?;
-        refusals.extend(model::directories(&self.target.proc)?);
-        let xsave = self.xsave(&mut refusals)?;
-        if !refusals.is_empty() {
-            return Err(CaptureError::Refused(refusals));
-        }
-        let chains = self.code.and_then(|code| chain::possible(code, &self.threads, &statuses));
-        let slack = !chains.is_some_and(|c| c.keeps());
-        let outside: Vec<Outside> = self
-            .threads
-            .iter()
-            .map(|t| outside::look(t.stopped()?, slack))
-            .collect::<Result<_>>()?;
-        let proc = &self.target.proc;
-        let timers =
-            timers::parse(&proc.read("timers")?).ok_or_else(|| proc.format("timers", "a line"))?;
-        let leader = self.threads[0].stopped()?;
-        let pending = outside::signals(&leader.pending(true)?);
-        let stopped = self.threads[0].stop_signal as u32;
-        let verdicts = self.judge(&survey, stub.as_ref(), &outside, &pending)?;
-        // A thread's id as the process sees it, where that differs.
-        let ids: Vec<u32> =
-            statuses.iter().map(|(tid, s)| s.ns_pid.last().copied().unwrap_or(*tid)).collect();
-        let slack: Vec<Option<u64>> = outside.iter().map(|o| o.timer_slack).collect();
-        let questions = Questions {
-            status: &survey.status,
-            table: &survey.table,
-            verdicts: &verdicts,
-            xsave: &xsave,
-            slack: &slack,
-            timers: &timers,
-            ids: &ids,
-            chains,
-        };
-        let (answers, each, lock_future) = self.ask(&questions)?;
-        let proc = &self.target.proc;
-        let settings = Settings {
-            embed_limit: self.options.embed_limit,
-            external: self.options.external_sockets,
-            pid,
-        };
-        let mut files = files::capture(proc, &survey.descriptors, &survey.stat, settings)?;
-        let mut warnings = survey::notes(&self.target, &survey);
-        let held = std::mem::take(&mut files.held);
-        self.quiet = std::mem::take(&mut files.quiet);
-        let mut threads = Vec::new();
-        let all = self.threads.iter().zip(statuses).zip(ids).zip(verdicts).zip(xsave);
-        for (((((t, (_, status)), tid), verdict), xsave), (outside, answers)) in
-            all.zip(outside.into_iter().zip(each))
-        {
-            if let Some(visible) = &verdict.visible {
-                warnings.push(format!("thread {}: {visible}", t.tid()));
-            }
-            threads.push(ThreadParts {
-                tid,
-                outer_tid: t.tid(),
-                name: status.name,
-                verdict,
-                xsave,
-                sigmask: t.sigmask,
-                outside,
-                answers,
-            });
-        }
-        let generation = stub.as_ref().map_or(0, |s| s.header.generation);
-        let parts = Parts {
-            proc,
-            survey: &survey,
-            stub: stub.as_ref(),
-            threads,
-            answers,
-            pending,
-            stopped,
-            lock_future,
-            embed_limit: self.options.embed_limit,
-        };
-        let process = model::process(parts, &mut files)?;
-        let embeds = std::mem::take(&mut files.embeds);
-        warnings.append(&mut files.notes);
-        let tree = model::tree(source::source(proc, generation), process, files);
-        let losses = survey::losses(&survey);
-        self.survey = Some(survey);
-        Ok(Captured { tree, embeds, warnings, losses, held })
-    }
-
-    /// Threads in the vdso, or in a few instructions of the stub, run on until they are out:
-    /// what they are about to do depends on code that will not be there after a resume.
-    fn leave_code_of_ours(&mut self, survey: &Survey, stub: Option<&Stub>) -> Result<()> {
-        let vdso = memory::vdso_area(&survey.table).map(|a| (a.start, a.end));
-        let pid = self.target.proc.pid();
-        let inside = |t: &Thread| -> Result<bool> {
-            let rip = t.regs.rip;
-            if vdso.is_some_and(|(start, end)| (start..end).contains(&rip)) {
-                return Ok(true);
-            }
-            let Some(stub) = stub else { return Ok(false) };
-            let h = &stub.header;
-            if (h.old_vdso..h.old_vdso.saturating_add(h.old_vdso_size)).contains(&rip) {
-                return Ok(true);
-            }
-            if !stub.contains(rip) {
-                return Ok(false);
-            }
-            // In a slot, waiting in its call: that can be translated.
-            let waits = (t.regs.orig_rax as i64) >= 0 && (t.regs.rax as i64) < 0;
-            Ok(!(waits && stub.slot(pid, rip)?.is_some()))
-        };
-        for thread in &mut self.threads {
-            let begin = Instant::now();
-            // Moments of changing length: a thread that asks for the time over and over must be
-            // met elsewhere sooner or later.
-            let mut moments = moments();
-            while inside(thread)? {
-                thread.run_a_moment(moments.next().unwrap_or_default())?;
-                if begin.elapsed() > LEAVING {
+                next += 1;
+                if self.stopped_at.elapsed() > STOPPING || self.members.len() > MOST {
                     return Err(CaptureError::NotStopping {
-                        tid: thread.tid(),
-                        seconds: begin.elapsed().as_secs(),
-                        state: "it stays in the kernel's own code, the vdso".into(),
+                        tid: self.pid(),
+                        seconds: self.stopped_at.elapsed().as_secs(),
+                        state: format!("it has {} processes and makes more", self.members.len()),
                     });
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// The XSAVE areas, trimmed to what can be carried.
-    fn xsave(&self, refusals: &mut Vec<Refusal>) -> Result<Vec<Vec<u8>>> {
-        let components = &source::cpu().xsave;
-        let mut areas = Vec::with_capacity(self.threads.len());
-        let mut buffer = vec![0; XSAVE_MAX];
-        for t in &self.threads {
-            if !t.is_64_bit() {
-                refusals.push(Refusal::new(
-                    format!("thread {}", t.tid()),
-                    "runs 32-bit code",
-                    "only 64-bit programs can be dumped",
-                ));
+            // Orphans of those that ended may have come to someone who was asked already.
+            if add_descendants(&mut self.members)? == 0 {
+                return Ok(());
             }
-            let area = t.stopped()?.xsave(&mut buffer)?;
-            let other = foreign_state(area, components);
-            if other != 0 {
-                refusals.push(Refusal::new(
-                    format!("thread {}", t.tid()),
-                    format!("uses processor state that cannot be carried ({})", state_names(other)),
-                    "dump the program when it is not computing with it",
-                ));
-            }
-            areas.push(trim_xsave(area, components));
         }
-        Ok(areas)
     }
 
-    fn judge(
-        &mut self,
-        survey: &Survey,
-        stub: Option<&Stub>,
-        outside: &[Outside],
-        shared: &[image_format::model::SigInfo],
-    ) -> Result<Vec<Verdict>> {
-        let pid = self.pid();
-        let mut verdicts = Vec::with_capacity(self.threads.len());
-        for (t, out) in self.threads.iter_mut().zip(outside) {
-            let knowledge = ThreadKnowledge {
-                tid: t.tid(),
-                sigmask: t.sigmask,
-                pending: &out.pending,
-                shared,
-                waiting: self.waiting.get(&t.tid()),
-                stopped_at: self.stopped_at,
-                descriptors: &survey.descriptors,
-            };
-            let mut verdict = judge(&t.regs, &knowledge);
-            if let Some(slot) = stub.map(|s| s.slot(pid, t.regs.rip)).transpose()?.flatten() {
-                verdict = stub::translate(verdict, &slot, &t.regs);
-            }
-            if let Some(abort) = outside::rseq_abort(t.tid(), out.rseq.as_ref(), t.regs.rip)? {
-                // Calls of ours make the kernel forget the section; so it is left here.
-                verdict.regs.rip = abort;
-                verdict.onward.rip = abort;
-                verdict.home.rip = abort;
-            }
-            t.go_on_with(verdict.onward)?;
-            verdicts.push(verdict);
+    /// Reads everything but page contents. The processes are as they were when they stopped
+    /// afterwards.
+    pub fn capture(&mut self) -> Result<Captured> {
+        for member in &mut self.members {
+            member.look_again()?;
         }
-        self.judged = true;
-        Ok(verdicts)
-    }
-
-    /// Hides the stop from system calls that it interrupted, where no capture came so far.
-    fn hide_stop(&mut self) -> Result<()> {
-        let Some(leader) = self.threads.first() else { return Ok(()) };
-        let shared = outside::signals(&leader.stopped()?.pending(true)?);
-        for t in &mut self.threads {
-            let pending = outside::signals(&t.stopped()?.pending(false)?);
-            let knowledge = ThreadKnowledge {
-                tid: t.tid(),
-                sigmask: t.sigmask,
-                pending: &pending,
-                shared: &shared,
-                waiting: self.waiting.get(&t.tid()),
-                stopped_at: self.stopped_at,
-                descriptors: &[],
-            };
-            t.go_on_with(judge(&t.regs, &knowledge).onward)?;
+        let mut refusals = self.refusals()?;
+        let mut xsave = Vec::with_capacity(self.members.len());
+        for member in &self.members {
+            xsave.push(member.xsave(&mut refusals)?);
         }
-        Ok(())
-    }
-
-    /// System calls inside the process.
-    fn ask(&mut self, about: &Questions<'_>) -> Result<Answers> {
-        let tid = self.pid();
-        let code =
-            self.code.filter(|&c| footing::still_there(tid, c)).ok_or(CaptureError::NoFooting {
-                tid,
-                reason: "its text holds no system call to borrow (a program without a C library)",
-            })?;
-        let outcome = self.ask_with(code, about);
-        // Whatever happened, every thread is put back where it stood.
-        let mut undone = self.give_room_back(code);
-        for thread in &mut self.threads {
-            undone = undone.and(thread.restore());
+        if !refusals.is_empty() {
+            return Err(CaptureError::Refused(refusals));
         }
-        let answers = outcome?;
-        undone?;
-        Ok(answers)
-    }
-
-    fn ask_with(&mut self, code: Code, about: &Questions<'_>) -> Result<Answers> {
-        let Questions { verdicts, xsave, .. } = *about;
-        let areas: Vec<_> = about.table.iter().map(|(a, _)| a.clone()).collect();
-        let mut places: Vec<Option<Place>> = self
-            .threads
-            .iter()
-            .zip(xsave)
-            .map(|(t, x)| footing::on_stack(&areas, t.regs.rsp, x.len(), SCRATCH))
-            .collect();
-        let own: Vec<bool> = places.iter().map(Option::is_some).collect();
-        if own.iter().any(|&o| !o) {
-            let len = xsave.first().map_or(0, Vec::len);
-            let first = own.iter().position(|&o| o).unwrap_or(0);
-            let foot = match places[first] {
-                Some(place) => place,
-                None => {
-                    footing::low_stack(&areas, len, SCRATCH).ok_or(CaptureError::NoFooting {
-                        tid: self.threads[first].tid(),
-                        reason: "no stack has room for a signal frame",
-                    })?
-                }
-            };
-            self.prepare(first, code, foot, verdicts, xsave, true)?;
-            let base = self.make_room(first, code)?;
-            for (i, place) in places.iter_mut().enumerate().filter(|(_, p)| p.is_none()) {
-                if i != first {
-                    *place = Place::below(base + (i as u64 + 1) * ROOM, frame_room(len), SCRATCH);
+        let mut examined = Vec::with_capacity(self.members.len());
+        for (member, xsave) in self.members.iter_mut().zip(xsave) {
+            examined.push(member.examine(xsave)?);
+        }
+        let settings = Settings {
+            embed_limit: self.options.embed_limit,
+            external: self.options.external_sockets,
+            pid: self.pid(),
+        };
+        let procs: Vec<&Proc> = self.members.iter().map(|m| &m.target.proc).collect();
+        let surveys: Vec<&Survey> = self.members.iter().map(|m| &m.survey).collect();
+        let mut files = files::capture(&procs, &surveys, settings)?;
+        let (mut warnings, mut losses) = (Vec::new(), Vec::new());
+        let held = std::mem::take(&mut files.held);
+        self.quiet = std::mem::take(&mut files.quiet);
+        let descriptors = std::mem::take(&mut files.descriptors);
+        let mut processes = Vec::with_capacity(self.members.len());
+        let each = self.members.iter().zip(examined).zip(descriptors);
+        for (i, ((member, examined), descriptors)) in each.enumerate() {
+            warnings.extend(survey::notes(&member.target, &member.survey));
+            losses.extend(survey::losses(&member.survey));
+            for thread in &examined.threads {
+                if let Some(visible) = &thread.verdict.visible {
+                    warnings.push(format!("thread {}: {visible}", thread.outer_tid));
                 }
             }
+            let parts = Parts {
+                proc: &member.target.proc,
+                survey: &member.survey,
+                stub: member.stub.as_ref(),
+                parent: kin::parent_of(&self.members[..i], member),
+                examined,
+                descriptors,
+                embed_limit: self.options.embed_limit,
+            };
+            processes.push(model::process(parts, &mut files)?);
         }
-        for i in 0..self.threads.len() {
-            if self.threads[i].undo.is_none() {
-                let place = places[i].ok_or(CaptureError::NoFooting {
-                    tid: self.threads[i].tid(),
-                    reason: "no stack has room for a signal frame",
-                })?;
-                self.prepare(i, code, place, verdicts, xsave, own[i])?;
-            }
-        }
-        let threads = &mut self.threads;
-        let mut each = match &about.chains {
-            Some(chains) => inside::ask_threads_at_once(threads, code, chains, about.ids)?,
-            None => inside::ask_threads(threads, code, about.slack)?,
-        };
-        for (answers, slack) in each.iter_mut().zip(about.slack) {
-            answers.timer_slack = slack.unwrap_or(answers.timer_slack);
-        }
-        let leader = &mut threads[0];
-        let process = inside::ask_process(leader, code, about.status, about.timers, &each[0])?;
-        let proc = &self.target.proc;
-        let lock_future = match about.status.locked {
-            0 => 0,
-            locked => inside::ask_lock_future(&mut self.threads[0], code, proc, locked)?,
-        };
-        Ok((process, each, lock_future))
+        let zombies = kin::zombies(&self.members);
+        kin::foreground(&self.members, &processes, &mut files.terminals);
+        let embeds = std::mem::take(&mut files.embeds);
+        warnings.append(&mut files.notes);
+        let generation = self.members.iter().filter_map(|m| m.stub.as_ref());
+        let generation = generation.map(|s| s.header.generation).max().unwrap_or(0);
+        let source = source::source(self.proc(), generation);
+        let tree = model::tree(source, processes, zombies, files);
+        Ok(Captured { tree, embeds, warnings, losses, held })
     }
 
-    fn prepare(
-        &mut self,
-        i: usize,
-        code: Code,
-        place: Place,
-        verdicts: &[Verdict],
-        xsave: &[Vec<u8>],
-        borrowed: bool,
-    ) -> Result<()> {
-        let xfeatures = source::cpu().xcr0 & XSAVE_CARRIED;
-        let home = &verdicts[i].home;
-        remote::prepare(&mut self.threads[i], code, place, home, &xsave[i], xfeatures, borrowed)
-    }
-
-    /// Maps memory in the process for threads whose stacks are not known to be stacks.
-    fn make_room(&mut self, i: usize, code: Code) -> Result<u64> {
-        let len = ROOM * self.threads.len() as u64;
-        let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
-        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
-        let call = Call::new("mmap", libc::SYS_mmap, &[0, len, prot, flags, u64::MAX, 0]);
-        let base = remote::call(&mut self.threads[i], code, call)?;
-        self.room = Some((base, len));
-        Ok(base)
-    }
-
-    /// Unmaps it again, from a thread that does not stand in it.
-    fn give_room_back(&mut self, code: Code) -> Result<()> {
-        let Some((base, len)) = self.room.take() else { return Ok(()) };
-        let inside = |frame: u64| (base..base + len).contains(&frame);
-        for thread in &mut self.threads {
-            if thread.undo.as_ref().is_some_and(|u| inside(u.frame)) {
-                thread.restore()?;
-            }
-        }
-        let outside = self.threads.iter_mut().find(|t| t.undo.is_some());
-        let Some(thread) = outside else { return Ok(()) };
-        remote::call(thread, code, Call::new("munmap", libc::SYS_munmap, &[base, len])).map(drop)
-    }
-
-    /// Lets the process go on as if nothing had been.
+    /// Lets the processes go on as if nothing had been; children first, so that nobody waits for
+    /// one that stands still.
     pub fn release(mut self) -> Result<()> {
-        self.let_go()
-    }
-
-    fn let_go(&mut self) -> Result<()> {
-        // The process ending meanwhile is no failure of ours to let it go.
-        let mut outcome = if self.judged { Ok(()) } else { self.hide_stop() };
-        let mut stop_again = false;
-        for thread in &mut self.threads {
-            match thread.detach() {
-                Ok(again) => stop_again |= again,
-                Err(e) => outcome = outcome.and(Err(e)),
-            }
-        }
-        self.threads.clear();
-        if stop_again {
-            // It arrived while signals were held back, and was to stop the process.
-            let _ = kill(Pid::from_raw(self.pid() as i32), Signal::SIGSTOP);
+        let mut outcome = Ok(());
+        while let Some(member) = self.members.pop() {
+            outcome = outcome.and(member.release());
         }
         outcome
     }
 
-    /// Ends the process where it stands: it never runs another instruction.
+    /// Ends the processes where they stand: they never run another instruction.
     pub fn kill(mut self) -> Result<()> {
-        let pid = self.pid();
-        let killed = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
-        match killed {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(errno) => {
-                return Err(CaptureError::Ptrace { request: "kill", tid: pid, errno });
-            }
+        let mut outcome = Ok(());
+        for member in &self.members {
+            outcome = outcome.and(member.kill());
         }
-        // Threads first: the leader's end is reported when it is the last.
-        for thread in self.threads.drain(..).rev() {
-            thread.wait_end();
+        while let Some(member) = self.members.pop() {
+            member.await_end();
         }
         files::close_quietly(std::mem::take(&mut self.quiet));
-        Ok(())
+        outcome
+    }
+
+    /// /proc/PID of the root process, for reading its files.
+    pub fn proc(&self) -> &Proc {
+        &self.members[0].target.proc
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Nobody is left to be told; every thread is let go whatever happened to the others.
-        let _ = self.let_go();
+        while self.members.pop().is_some() {}
     }
 }
 
-/// Lengths of moments: short ones first, then longer and longer ones, so that a thread really runs
-/// even where it must wait for a processor.
-fn moments() -> impl Iterator<Item = Duration> {
-    (0u64..).map(|i| {
-        let longest = 20_000 << i.min(8);
-        Duration::from_nanos(i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % longest)
-    })
-}
-
-/// A thread other than the leader may end at any moment.
-fn ended_is_fine(pid: u32, thread: &Thread, outcome: Result<()>) -> Result<()> {
-    match outcome {
-        Err(CaptureError::Died { .. }) if thread.tid() != pid && thread.is_gone() => Ok(()),
-        other => other,
+/// Finds what the descriptors of all lead to, as one: the other end may be in another process.
+pub(super) fn classify(members: &mut [Member]) -> Result<()> {
+    let mut all: Vec<_> =
+        members.iter_mut().map(|m| std::mem::take(&mut m.survey.descriptors)).collect();
+    let procs: Vec<&Proc> = members.iter().map(|m| &m.target.proc).collect();
+    let outcome = files::classify(&procs, &mut all);
+    for (member, descriptors) in members.iter_mut().zip(all) {
+        member.survey.descriptors = descriptors;
     }
+    outcome
 }
 
-fn frame_room(xsave: usize) -> usize {
-    // The same for every thread: a place of ROOM bytes holds any frame.
-    debug_assert!(frame_len(xsave) < ROOM as usize);
-    xsave
-}
-
-fn state_names(bits: u64) -> String {
-    let name = |bit: u32| match bit {
-        3 | 4 => "MPX".into(),
-        17 | 18 => "AMX".into(),
-        19 => "APX".into(),
-        other => format!("XSAVE component {other}"),
-    };
-    let mut names: Vec<String> = (0..64).filter(|b| bits >> b & 1 == 1).map(name).collect();
-    names.dedup();
-    names.join(", ")
-}
-
-/// The process of a session, for reading its files.
-impl Session {
-    /// /proc/PID of the process.
-    pub fn proc(&self) -> &Proc {
-        &self.target.proc
+/// Adds the descendants that are not there yet, without stopping them; gives their number. Zombies
+/// are counted when everyone stands.
+pub(super) fn add_descendants(members: &mut Vec<Member>) -> Result<usize> {
+    let before = members.len();
+    let mut next = 0;
+    while next < members.len() && members.len() <= MOST {
+        for pid in members[next].count_children() {
+            if members.iter().any(|m| m.pid() == pid) {
+                continue;
+            }
+            match target::child(pid).and_then(|child| child.map(Member::open).transpose()) {
+                Ok(Some(member)) => members.push(member),
+                // A zombie, or gone.
+                Ok(None) => {}
+                Err(e) if kin::is_gone(pid) => drop(e),
+                Err(e) => return Err(e),
+            }
+        }
+        next += 1;
     }
+    Ok(members.len() - before)
 }

@@ -6,8 +6,7 @@ use super::memory::{self, Table};
 use super::proc::stat::Stat;
 use super::proc::status::{self, Status};
 use super::proc::Proc;
-use super::stub;
-use super::target::{self, Target};
+use super::target::Target;
 use super::Options;
 
 /// Namespaces that must be the dumper's own, and what they are called.
@@ -74,25 +73,16 @@ pub(super) fn threads(target: &Target, survey: &Survey, tids: &[u32]) -> Result<
 }
 
 /// Everything that stands in the way, of what can change while the process runs, as far as these
-/// threads are concerned.
+/// threads are concerned. `resumed` tells that it may live in namespaces that a resume made.
 pub(super) fn refusals(
     target: &Target,
     survey: &Survey,
     threads: &[ThreadStatus],
+    resumed: bool,
     options: &Options,
 ) -> Result<Vec<Refusal>> {
     let mut all = memory::refusals(&survey.table);
     all.extend(files::refusals(&survey.descriptors, options.external_sockets));
-    all.extend(files::foreign_holders(target.proc.pid(), &survey.descriptors));
-    for child in target::children(&target.proc, threads.iter().map(|(tid, _)| *tid)) {
-        all.push(Refusal::new(
-            format!("child process {child} ({})", target::name_of(child)),
-            "processes with children cannot be carried yet",
-            "wait until it has ended, or dump that process instead",
-        ));
-    }
-    // With --new-pid there is no supervisor, but the stub tells.
-    let resumed = target.supervised || stub::find(target.proc.pid(), &survey.table).is_some();
     namespaces(target, resumed, &mut all)?;
     thread_refusals(target.proc.pid(), &survey.status, threads, &mut all);
     Ok(all)

@@ -59,6 +59,16 @@ pub(super) fn open(pid: u32) -> Result<Target> {
     refuse(pid, "is the supervisor of a resumed program that has ended", "there is nothing to dump")
 }
 
+/// Opens a descendant; none if it has ended.
+pub(super) fn child(pid: u32) -> Result<Option<Target>> {
+    let ended = |proc: &Proc| proc.status().map_or(true, |s| matches!(s.state, b'Z' | b'X'));
+    match Proc::open(pid) {
+        Ok(proc) if !ended(&proc) => {}
+        _ => return Ok(None),
+    }
+    Ok(Some(Target { proc: examine(pid)?, supervised: false }))
+}
+
 fn examine(pid: u32) -> Result<Proc> {
     let proc = match Proc::open(pid) {
         Ok(proc) if pid != 0 => proc,

@@ -110,7 +110,7 @@ pub fn run(
     }
     step(String::from("reading its state"));
     let mut captured = session.capture()?;
-    let pids = [session.pid() as i32];
+    let pids = session.pids();
     for (process, pid) in captured.tree.processes.iter_mut().zip(&pids) {
         process.memory.guards = find_guards(*pid, &process.memory.mappings)
             .map_err(|source| PageError::Scan { pid: *pid, source })?;

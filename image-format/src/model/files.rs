@@ -272,6 +272,8 @@ record! {
         pub controlling: bool,
         /// The root was the foreground process group.
         pub foreground: bool,
+        /// The foreground process group; 0 when it is not in the tree.
+        pub foreground_group: u32,
         /// The root was a session leader (a shell): it gets a pty of its own.
         pub leader: bool,
         /// Kernel's struct termios2 (ioctl TCGETS2): 44 bytes.

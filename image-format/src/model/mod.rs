@@ -28,6 +28,8 @@ record! {
         pub source: Source,
         /// Processes, parents before children; the first is the root.
         pub processes: Vec<Process>,
+        /// Processes that have ended and were not collected yet.
+        pub zombies: Vec<Zombie>,
         /// Open file descriptions, each once however many descriptors lead to it.
         pub files: Vec<OpenFile>,
         /// Pipes whose two ends are both in the tree.

@@ -16,6 +16,8 @@ record! {
         pub pgid: u32,
         /// Session, likewise.
         pub sid: u32,
+        /// Signal that tells the parent of its end (clone(2)); SIGCHLD unless chosen otherwise.
+        pub exit_signal: u32,
         /// Threads; the first is the thread-group leader.
         pub threads: Vec<Thread>,
         /// Address space.
@@ -59,6 +61,24 @@ record! {
         pub locks_held: bool,
         /// Supplementary state in words that resume cannot bring back, for notes.
         pub lost: Vec<Bytes>,
+    }
+}
+
+record! {
+    /// A process that has ended and waits for its parent to collect it.
+    pub struct Zombie {
+        /// Process id, as seen in the tree.
+        pub pid: u32,
+        /// Index of the parent in [`super::Tree::processes`].
+        pub parent: u32,
+        /// Process group.
+        pub pgid: u32,
+        /// Session.
+        pub sid: u32,
+        /// How it ended, in the form of wait(2).
+        pub status: u32,
+        /// Its name.
+        pub name: Bytes,
     }
 }
 

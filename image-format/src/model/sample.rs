@@ -69,6 +69,7 @@ pub fn process(pid: u32) -> Process {
         parent: None,
         pgid: pid,
         sid: 1,
+        exit_signal: 17,
         threads: vec![thread(pid)],
         memory: Memory {
             mappings: vec![Mapping {
@@ -139,6 +140,7 @@ pub fn tree() -> Tree {
             generation: 0,
         },
         processes: vec![process(7)],
+        zombies: vec![],
         files: vec![OpenFile {
             flags: 0,
             offset: 0,

@@ -37,6 +37,7 @@ calls! {
     GETSOCKNAME 51 "getsockname";
     SOCKETPAIR 53 "socketpair";
     SETSOCKOPT 54 "setsockopt";
+    WAIT4 61 "wait4";
     FCNTL 72 "fcntl";
     FLOCK 73 "flock";
     CHDIR 80 "chdir";
@@ -44,9 +45,12 @@ calls! {
     FCHMOD 91 "fchmod";
     LCHOWN 94 "lchown";
     UMASK 95 "umask";
+    SETPGID 109 "setpgid";
+    SETSID 112 "setsid";
     SETUID_RES 117 "setresuid";
     SETGID_RES 119 "setresgid";
     SETGROUPS 116 "setgroups";
+    GETPGID 121 "getpgid";
     SETFSUID 122 "setfsuid";
     SETFSGID 123 "setfsgid";
     RT_SIGQUEUEINFO 129 "rt_sigqueueinfo";

@@ -8,7 +8,7 @@ use super::arch::nr;
 use super::builder::Arg;
 use super::{OnChanged, ProcessCompiler};
 use crate::LinkError;
-use image_format::model::{Contents, FileObject, OpenFile, Pipe};
+use image_format::model::{Contents, FileObject, OpenFile, Pipe, Process};
 use image_format::plan::{arg, file_flag, hash_kind, op, Expect, FilePlan};
 use std::collections::BTreeMap;
 
@@ -37,8 +37,66 @@ pub(super) const ONCE: u32 = O_CREAT | O_EXCL | O_TRUNC | O_ASYNC;
 pub(super) type Uses = BTreeMap<u32, Vec<(u32, bool)>>;
 
 impl ProcessCompiler<'_> {
+    /// Gives the process its descriptors.
     pub(super) fn descriptors(&mut self) -> Result<(), LinkError> {
-        // Shared memory is open already, between the two ranges.
+        let mut uses = Uses::new();
+        for d in &self.process.descriptors {
+            uses.entry(d.file).or_default().push((d.fd, d.cloexec));
+        }
+        if super::is_family(self.tree) {
+            if self.index == 0 {
+                self.memory_seals();
+            }
+            self.take(&uses)?;
+        } else {
+            self.close_inherited();
+            let made = self.with_flights(uses.clone());
+            self.create_all(&made)?;
+            self.memory_seals();
+            self.interests(&uses)?;
+        }
+        self.process_locks();
+        Ok(())
+    }
+
+    /// In the first process: makes every open file description of the tree, for all processes.
+    pub(super) fn objects(&mut self) -> Result<(), LinkError> {
+        self.close_inherited();
+        let all = 0..self.tree.files.len() as u32;
+        let uses = all.map(|i| (i, vec![(self.object_fd(i), false)])).collect();
+        let uses = self.with_flights(uses);
+        self.create_all(&uses)
+    }
+
+    /// Takes the descriptions that the first process made.
+    fn take(&mut self, uses: &Uses) -> Result<(), LinkError> {
+        for (&index, places) in uses {
+            let file = self.file_at(index)?;
+            let held = self.object_fd(index);
+            if self.is_first_user(index) {
+                self.ownership(held, &file, &name(&file, places));
+            }
+            self.duplicate(held, places);
+        }
+        let mut own = uses.clone();
+        own.retain(|&index, _| self.is_first_user(index));
+        // What an epoll set watches may be nobody's descriptor here.
+        let all = 0..self.tree.files.len() as u32;
+        let mut watched = uses.clone();
+        for index in all {
+            watched.entry(index).or_insert_with(|| vec![(self.object_fd(index), false)]);
+        }
+        self.interests_of(&own, &watched)
+    }
+
+    /// Whether no earlier process has the description.
+    fn is_first_user(&self, file: u32) -> bool {
+        let uses = |p: &Process| p.descriptors.iter().any(|d| d.file == file);
+        !self.tree.processes[..self.index].iter().any(uses)
+    }
+
+    /// Shared memory is open already, between the two ranges.
+    fn close_inherited(&mut self) {
         let last = self.first_temporary + super::TEMPORARIES - 1;
         for range in [0..=last, self.places.numbers()] {
             let (first, last) = (u64::from(*range.start()), u64::from(*range.end()));
@@ -47,14 +105,18 @@ impl ProcessCompiler<'_> {
                 self.must("inherited descriptors", nr::CLOSE_RANGE, args);
             }
         }
-        let mut uses = Uses::new();
-        for d in &self.process.descriptors {
-            uses.entry(d.file).or_default().push((d.fd, d.cloexec));
-        }
-        // What travels in messages between sockets is at a number of its own meanwhile.
+    }
+
+    /// What travels in messages between sockets is at a number of its own meanwhile.
+    fn with_flights(&self, mut uses: Uses) -> Uses {
         for (file, number) in self.places.flights() {
             uses.entry(file).or_default().push((number, false));
         }
+        uses
+    }
+
+    /// Makes open file descriptions and puts them at their descriptors.
+    fn create_all(&mut self, uses: &Uses) -> Result<(), LinkError> {
         // Descriptions of one object are made together.
         let [mut pipes, mut fifos, mut shared] = [const { BTreeMap::<u32, Vec<u32>>::new() }; 3];
         for &index in uses.keys() {
@@ -74,46 +136,54 @@ impl ProcessCompiler<'_> {
             together.or_default().push(index);
         }
         for (pipe, ends) in &pipes {
-            self.pipe(*pipe, ends, &uses)?;
+            self.pipe(*pipe, ends, uses)?;
         }
         for (pipe, ends) in &fifos {
-            self.fifo(*pipe, ends, &uses)?;
+            self.fifo(*pipe, ends, uses)?;
         }
         for (memory, files) in &shared {
-            self.shared_files(*memory, files, &uses)?;
+            self.shared_files(*memory, files, uses)?;
         }
-        self.sockets(&uses)?;
-        self.memory_seals();
-        self.interests(&uses)?;
-        self.process_locks();
+        self.sockets(uses)?;
         Ok(())
     }
 
     /// Duplicates `temporary` to every descriptor of the description and closes it.
     pub(super) fn place(&mut self, temporary: u32, uses: &[(u32, bool)], file: &OpenFile) {
         let what = name(file, uses);
+        if !super::is_family(self.tree) {
+            self.ownership(temporary, file, &what);
+        }
+        self.description_locks(file, temporary, &what);
+        self.duplicate(temporary, uses);
+        self.must(&what, nr::CLOSE, [u64::from(temporary), 0, 0, 0, 0, 0]);
+    }
+
+    fn duplicate(&mut self, from: u32, uses: &[(u32, bool)]) {
+        for &(fd, cloexec) in uses {
+            let flags = if cloexec { u64::from(O_CLOEXEC) } else { 0 };
+            let args = [u64::from(from), u64::from(fd), flags, 0, 0, 0];
+            self.must(&format!("descriptor {fd}"), nr::DUP3, args);
+        }
+    }
+
+    /// Who is told of what happens to the description: the ids must be there already.
+    fn ownership(&mut self, fd: u32, file: &OpenFile, what: &str) {
         if file.owner != [0, 0] {
             let at =
                 self.b.data(&file.owner.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>());
-            let args = [Arg::fd(temporary), Arg::value(F_SETOWN_EX), Arg::data(at)];
+            let args = [Arg::fd(fd), Arg::value(F_SETOWN_EX), Arg::data(at)];
             self.b.call(&format!("owner of {what}"), nr::FCNTL, &args, Expect::Note);
         }
         if file.signal != 0 {
-            let args = [u64::from(temporary), F_SETSIG, file.signal as u64, 0, 0, 0];
+            let args = [u64::from(fd), F_SETSIG, file.signal as u64, 0, 0, 0];
             self.note(&format!("signal of {what}"), nr::FCNTL, args);
         }
         if file.flags & O_ASYNC != 0 {
             // Not settable by open(2).
-            let args = [u64::from(temporary), F_SETFL, u64::from(file.flags), 0, 0, 0];
+            let args = [u64::from(fd), F_SETFL, u64::from(file.flags), 0, 0, 0];
             self.note(&format!("O_ASYNC of {what}"), nr::FCNTL, args);
         }
-        self.description_locks(file, temporary, &what);
-        for &(fd, cloexec) in uses {
-            let flags = if cloexec { u64::from(O_CLOEXEC) } else { 0 };
-            let args = [u64::from(temporary), u64::from(fd), flags, 0, 0, 0];
-            self.must(&format!("descriptor {fd}"), nr::DUP3, args);
-        }
-        self.must(&what, nr::CLOSE, [u64::from(temporary), 0, 0, 0, 0, 0]);
     }
 
     /// Makes the description and moves it to number `temporary`.

@@ -2,7 +2,8 @@
 //!
 //! The order of a process' steps, and why:
 //!
-//! 1. vdso: while the address space is empty, nothing is in its way; then shared memory;
+//! 0. in the first process what several share; then children, session and group;
+//! 1. vdso: while the address space is empty, nothing is in its way;
 //! 2. mappings, writable; 3. page contents; 4. final protections and advice;
 //! 5. the stub; 6. mm fields (heap, arguments);
 //! 7. descriptors, by absolute paths, then working directory and root;
@@ -12,6 +13,7 @@
 
 mod builder;
 mod descriptors;
+mod family;
 mod memory;
 mod objects;
 mod process;
@@ -23,6 +25,7 @@ use crate::arch::x86_64 as arch;
 use crate::info::info_text;
 use crate::{Layout, LinkError};
 use builder::{Builder, Object};
+use family::Family;
 use image_format::arch::x86_64::{needed, needed_state};
 use image_format::model::{Cpu, FileObject, Process, Tree};
 use image_format::plan::{
@@ -90,8 +93,8 @@ pub fn compile(
 
     let places = Places::new(tree, first_temporary + TEMPORARIES + tree.shared.len() as u32);
     let mut header = PlanHeader {
-        scratch_fd: places.end(),
-        max_pid: tree.processes.iter().flat_map(|p| &p.threads).map(|t| t.tid).max().unwrap_or(0),
+        scratch_fd: places.end() + held(tree),
+        max_pid: max_pid(tree),
         monotonic_ns: tree.source.monotonic_ns,
         boottime_ns: tree.source.boottime_ns,
         realtime_ns: tree.source.realtime_ns,
@@ -117,11 +120,13 @@ pub fn compile(
     header.fds_count = fds.len() as u32;
     header.fds_off = b.data(&fds.iter().flat_map(|fd| fd.to_le_bytes()).collect::<Vec<u8>>());
 
-    for (index, process) in tree.processes.iter().enumerate() {
+    let family = Family::of(tree)?;
+    for index in 0..family.0.len() {
+        let own = tree.processes.get(index);
         let mut c = ProcessCompiler {
             b: &mut b,
             tree,
-            process,
+            process: own.unwrap_or(root),
             index,
             layout,
             map,
@@ -132,7 +137,7 @@ pub fn compile(
             reused: BTreeSet::new(),
             unlink: BTreeMap::new(),
         };
-        let plan = c.compile()?;
+        let plan = if own.is_some() { c.compile(&family)? } else { c.ended(&family, index) };
         b.processes.push(plan);
     }
     (header.files_off, header.files_count) = b.embedded_table();
@@ -160,7 +165,7 @@ struct ProcessCompiler<'a> {
 }
 
 impl ProcessCompiler<'_> {
-    fn compile(&mut self) -> Result<ProcessPlan, LinkError> {
+    fn compile(&mut self, family: &Family) -> Result<ProcessPlan, LinkError> {
         let stub = *self
             .layout
             .stubs
@@ -168,15 +173,26 @@ impl ProcessCompiler<'_> {
             .ok_or(LinkError::Model { pid: self.process.pid, what: "no place for its stub" })?;
         let (first_thread, thread_count) = self.threads(&stub)?;
         let first_step = self.b.begin_steps();
+        if self.index == 0 {
+            self.shared_memory();
+            if is_family(self.tree) {
+                self.objects()?;
+            }
+        }
+        let processes = self.tree.processes.len() as u64;
+        self.relations(family, self.index);
         self.vdso()?;
-        self.shared_memory();
         self.mappings()?;
+        if is_family(self.tree) && shared::is_sealed(self.tree) {
+            // Seals may forbid what the others still have to map.
+            self.b.verb(op::BARRIER, "the other processes", [2, processes, 0, 0, 0, 0]);
+        }
         self.b.verb(op::FILL, "memory contents", [self.index as u64, 0, 0, 0, 0, 0]);
         self.protections();
         self.stub(&stub)?;
         self.mm_fields()?;
         self.descriptors()?;
-        self.release_shared();
+        self.release_held();
         self.directories();
         self.actions();
         self.attributes();
@@ -191,7 +207,8 @@ impl ProcessCompiler<'_> {
         self.timers();
         self.pending()?;
         self.seals();
-        self.b.verb(op::FINISH, "the way back into the program", [0; 6]);
+        let finish = [family.lasting(), 0, 0, 0, 0, 0];
+        self.b.verb(op::FINISH, "the way back into the program", finish);
         Ok(ProcessPlan {
             pid: self.process.pid,
             parent: self.process.parent.unwrap_or(u32::MAX),
@@ -201,7 +218,8 @@ impl ProcessCompiler<'_> {
             thread_count,
             stub_address: stub.address,
             stub_len: stub.len,
-            reserved: 0,
+            stopped: self.process.stopped,
+            zombie: 0,
         })
     }
 
@@ -227,6 +245,26 @@ fn processor(b: &mut Builder, cpu: &Cpu) -> u32 {
     let (needs_off, needs_count) = b.records(needs);
     let (places_off, places_count) = b.records(places);
     b.record(CpuPlan { xcr0: needed_state(cpu), needs_off, needs_count, places_off, places_count })
+}
+
+/// Number of open file descriptions that are held open where there are several processes, until
+/// each has taken its own.
+fn held(tree: &Tree) -> u32 {
+    if is_family(tree) {
+        tree.files.len() as u32
+    } else {
+        0
+    }
+}
+
+/// Whether there is more than one process.
+fn is_family(tree: &Tree) -> bool {
+    tree.processes.len() + tree.zombies.len() > 1
+}
+
+fn max_pid(tree: &Tree) -> u32 {
+    let tids = tree.processes.iter().flat_map(|p| &p.threads).map(|t| t.tid);
+    tids.chain(tree.zombies.iter().map(|z| z.pid)).max().unwrap_or(0)
 }
 
 fn flags(tree: &Tree) -> u32 {

@@ -146,7 +146,12 @@ impl ProcessCompiler<'_> {
 
     /// Fills the epoll sets, when everything that they watch has its number.
     pub(super) fn interests(&mut self, uses: &Uses) -> Result<(), LinkError> {
-        for (&index, places) in uses {
+        self.interests_of(uses, uses)
+    }
+
+    /// The same for the sets in `sets`; what they watch is in `uses`.
+    pub(super) fn interests_of(&mut self, sets: &Uses, uses: &Uses) -> Result<(), LinkError> {
+        for (&index, places) in sets {
             let file = self.file_at(index)?;
             let FileObject::Epoll { interests } = &file.object else { continue };
             let Some(&(set, _)) = places.first() else { continue };

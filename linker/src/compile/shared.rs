@@ -6,7 +6,7 @@ use super::descriptors::{Uses, F_SETFL, ONCE, O_ACCMODE, O_APPEND, O_NONBLOCK, O
 use super::memory::{MAP_FIXED, MAP_NORESERVE};
 use super::ProcessCompiler;
 use crate::LinkError;
-use image_format::model::{vma, FileObject, Mapping, SharedMemory, SharedOrigin};
+use image_format::model::{vma, FileObject, Mapping, SharedMemory, SharedOrigin, Tree};
 use image_format::plan::{op, Expect};
 
 const MFD_ALLOW_SEALING: u64 = 2;
@@ -16,6 +16,13 @@ const WRITE_SEALS: u32 = 8 | 16;
 const F_ADD_SEALS: u64 = 1033;
 /// Permission bits that memfd_create(2) gives.
 const MEMFD_MODE: u32 = 0o777;
+
+/// Whether some memory has seals.
+pub(super) fn is_sealed(tree: &Tree) -> bool {
+    let sealed =
+        |m: &SharedMemory| matches!(m.origin, SharedOrigin::Memory { seals, .. } if seals != 0);
+    tree.shared.iter().any(sealed)
+}
 
 impl ProcessCompiler<'_> {
     /// Number under which memory is open while the plan runs.
@@ -140,13 +147,17 @@ impl ProcessCompiler<'_> {
         Ok(())
     }
 
+    /// Number under which an open file description is held for several processes.
+    pub(super) fn object_fd(&self, file: u32) -> u32 {
+        self.places.end() + file
+    }
+
     /// Lets go of the numbers that were held.
-    pub(super) fn release_shared(&mut self) {
-        let count = self.tree.shared.len() as u32;
-        if count > 0 {
-            let (first, last) = (self.shared_fd(0), self.shared_fd(count - 1));
-            let args = [u64::from(first), u64::from(last), 0, 0, 0, 0];
-            self.must("shared memory", nr::CLOSE_RANGE, args);
+    pub(super) fn release_held(&mut self) {
+        let (first, end) = (self.shared_fd(0), self.object_fd(super::held(self.tree)));
+        if first < end {
+            let args = [u64::from(first), u64::from(end - 1), 0, 0, 0, 0];
+            self.must("descriptors held meanwhile", nr::CLOSE_RANGE, args);
         }
     }
 }

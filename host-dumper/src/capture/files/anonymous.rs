@@ -57,24 +57,28 @@ pub(super) fn inotify(proc: &Proc, d: &Descriptor, all: &[Descriptor]) -> Result
 
 /// What an epoll set watches. `index` has the model's index for each of `all`.
 pub(super) fn interests(
-    pid: u32,
     d: &Descriptor,
-    all: &[Descriptor],
+    all: &[&Descriptor],
     index: &[u32],
 ) -> Result<Vec<Interest>> {
     let mut interests = Vec::with_capacity(d.info.epoll.len());
     for (i, entry) in d.info.epoll.iter().enumerate() {
         // One number can be there several times, if it was closed and used again meanwhile.
         let earlier = d.info.epoll[..i].iter().filter(|e| e.fd == entry.fd).count() as u32;
-        let is_it = |other: &Descriptor| is_watched(pid, other.fd, d.fd, entry.fd, earlier);
-        let same = all.iter().position(|other| other.fd == entry.fd && is_it(other));
-        let found = same.or_else(|| all.iter().position(is_it)).ok_or_else(|| {
-            refuse(
-                d,
-                format!("watches what was descriptor {} and is now open elsewhere only", entry.fd),
-                "let the program remove it from the epoll set",
-            )
-        })?;
+        let is_it = |other: &Descriptor| is_watched(other, d, entry.fd, earlier);
+        let close = |other: &&&Descriptor| other.pid == d.pid && other.fd == entry.fd;
+        let same = all.iter().position(|other| close(&other) && is_it(other));
+        let found =
+            same.or_else(|| all.iter().position(|other| is_it(other))).ok_or_else(|| {
+                refuse(
+                    d,
+                    format!(
+                        "watches what was descriptor {} and is now open elsewhere only",
+                        entry.fd
+                    ),
+                    "let the program remove it from the epoll set",
+                )
+            })?;
         interests.push(Interest {
             fd: entry.fd,
             file: index[found],
@@ -85,20 +89,14 @@ pub(super) fn interests(
     Ok(interests)
 }
 
-/// Whether descriptor `fd` is what epoll set `set` watches as `watched`, the `nth` with the number.
-fn is_watched(pid: u32, fd: u32, set: u32, watched: u32, nth: u32) -> bool {
+/// Whether `fd` is what the epoll set `set` watches as `watched`, the `nth` with the number.
+fn is_watched(fd: &Descriptor, set: &Descriptor, watched: u32, nth: u32) -> bool {
     // struct kcmp_epoll_slot (include/uapi/linux/kcmp.h).
-    let slot = [set, watched, nth];
+    let slot = [set.fd, watched, nth];
+    let number = libc::c_ulong::from(fd.fd);
     // SAFETY: the kernel reads the three words.
     let result = unsafe {
-        libc::syscall(
-            libc::SYS_kcmp,
-            pid,
-            pid,
-            KCMP_EPOLL_TFD,
-            libc::c_ulong::from(fd),
-            &raw const slot,
-        )
+        libc::syscall(libc::SYS_kcmp, fd.pid, set.pid, KCMP_EPOLL_TFD, number, &raw const slot)
     };
     result == Ordering::Equal as libc::c_long
 }
@@ -116,19 +114,18 @@ pub(super) fn unread(borrowed: Option<&OwnedFd>) -> u32 {
     }
 }
 
-/// Puts the indices of what they watch into the epoll sets.
+/// Puts the indices of what they watch into the epoll sets. `groups` tells the first descriptor
+/// of each description.
 pub(super) fn resolve(
-    pid: u32,
-    all: &[Descriptor],
+    all: &[&Descriptor],
     index: &[u32],
+    groups: &[usize],
     open: &mut [model::OpenFile],
 ) -> Result<()> {
-    for (i, d) in all.iter().enumerate() {
+    for (i, d) in all.iter().enumerate().filter(|&(i, _)| groups[i] == i) {
         let Some(file) = open.get_mut(index[i] as usize) else { continue };
         if let FileObject::Epoll { interests: found } = &mut file.object {
-            if found.is_empty() {
-                *found = interests(pid, d, all, index)?;
-            }
+            *found = interests(d, all, index)?;
         }
     }
     Ok(())

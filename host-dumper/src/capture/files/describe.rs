@@ -9,6 +9,7 @@ use super::{anonymous, locks, pipe, shared, sharing, terminal};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
 use crate::capture::proc::Proc;
+use crate::capture::survey::Survey;
 use crate::capture::ExternalSockets;
 use image_format::model::{
     self, lock, FileLock, FileObject, OpenFile, Pipe, SharedMemory, Socket, Terminal,
@@ -18,7 +19,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 /// What of the descriptors goes into the model.
 #[derive(Debug, Default)]
 pub(in crate::capture) struct Files {
-    pub descriptors: Vec<model::Descriptor>,
+    /// Of each process.
+    pub descriptors: Vec<Vec<model::Descriptor>>,
     pub open: Vec<OpenFile>,
     pub pipes: Vec<Pipe>,
     pub terminals: Vec<Terminal>,
@@ -64,55 +66,85 @@ pub(super) fn owner(file: &OwnedFd) -> ([i32; 2], i32) {
     (owner, signal.max(0))
 }
 
-/// Describes all descriptors of the stopped process.
+/// Describes all descriptors of the stopped processes, whose root is the first.
 pub(in crate::capture) fn capture(
-    proc: &Proc,
-    all: &[Descriptor],
-    stat: &Stat,
+    procs: &[&Proc],
+    surveys: &[&Survey],
     settings: Settings,
 ) -> Result<Files> {
-    let fds: Vec<u32> = all.iter().map(|d| d.fd).collect();
-    let keys: Vec<_> = all
-        .iter()
+    let all = || surveys.iter().flat_map(|s| &s.descriptors);
+    let fds: Vec<(u32, u32)> = all().map(|d| (d.pid, d.fd)).collect();
+    let keys: Vec<_> = all()
         .map(|d| (d.stat.st_dev, d.stat.st_ino, d.info.pos, d.flags(), d.link.clone()))
         .collect();
-    let groups = sharing::groups(proc.pid(), &fds, &keys)
-        .map_err(|errno| CaptureError::Ptrace { request: "kcmp", tid: proc.pid(), errno })?;
-    let pidfd = pidfd(proc.pid())?;
+    let groups = sharing::groups(&fds, &keys).map_err(|errno| CaptureError::Ptrace {
+        request: "kcmp",
+        tid: settings.pid,
+        errno,
+    })?;
+    let (Some(root), Some(survey)) = (procs.first(), surveys.first()) else {
+        return Ok(Files::default());
+    };
+    let pids: Vec<u32> = procs.iter().map(|proc| proc.pid()).collect();
     let mut out = Files::default();
     let mut sockets = Gatherer::default();
     let mut heads = Vec::new();
-    let mut index = vec![0u32; all.len()];
-    for (i, d) in all.iter().enumerate() {
-        if groups[i] == i {
-            let borrowed = if d.kind == Kind::PathOnly { None } else { borrow(&pidfd, d.fd) };
-            let object =
-                object(proc, d, borrowed.as_ref(), stat, settings, all, &mut sockets, &mut out)?;
-            let (owner, signal) = borrowed.as_ref().map_or(([0; 2], 0), owner);
-            index[i] = out.open.len() as u32;
-            heads.push(inflight::Head {
-                pid: proc.pid(),
+    let mut index = vec![0u32; fds.len()];
+    let mut i = 0;
+    for (&proc, own) in procs.iter().zip(surveys) {
+        let pidfd = pidfd(proc.pid())?;
+        let around =
+            Around { proc, pids: &pids, stat: &survey.stat, settings, all: &own.descriptors };
+        let mut descriptors = Vec::with_capacity(own.descriptors.len());
+        let first = i;
+        for d in &own.descriptors {
+            if groups[i] == i {
+                let borrowed = if d.kind == Kind::PathOnly { None } else { borrow(&pidfd, d.fd) };
+                let object = object(&around, d, borrowed.as_ref(), &mut sockets, &mut out)?;
+                let (owner, signal) = borrowed.as_ref().map_or(([0; 2], 0), owner);
+                index[i] = out.open.len() as u32;
+                heads.push(inflight::Head {
+                    pid: proc.pid(),
+                    fd: d.fd,
+                    place: (d.stat.st_dev, d.stat.st_ino),
+                    file: index[i],
+                });
+                let flags = d.flags() & !ONCE;
+                let locks = locks_of(d, |kind| kind != lock::POSIX);
+                out.open.push(OpenFile { flags, offset: d.info.pos, object, owner, signal, locks });
+            } else {
+                index[i] = index[groups[i]];
+            }
+            // The kernel shows a process's locks with each duplicate of the description.
+            let alone = !(first..i).any(|earlier| groups[earlier] == groups[i]);
+            descriptors.push(model::Descriptor {
                 fd: d.fd,
-                place: (d.stat.st_dev, d.stat.st_ino),
                 file: index[i],
+                cloexec: d.info.flags & libc::O_CLOEXEC as u32 != 0,
+                locks: if alone { locks_of(d, |kind| kind == lock::POSIX) } else { vec![] },
             });
-            let flags = d.flags() & !ONCE;
-            let locks = locks_of(d, |kind| kind != lock::POSIX);
-            out.open.push(OpenFile { flags, offset: d.info.pos, object, owner, signal, locks });
-        } else {
-            index[i] = index[groups[i]];
+            i += 1;
         }
-        out.descriptors.push(model::Descriptor {
-            fd: d.fd,
-            file: index[i],
-            cloexec: d.info.flags & libc::O_CLOEXEC as u32 != 0,
-            // The kernel shows them with each duplicate of the description.
-            locks: if groups[i] == i { locks_of(d, |kind| kind == lock::POSIX) } else { vec![] },
-        });
+        out.descriptors.push(descriptors);
     }
-    inflight::gather(proc, all, sockets, heads, stat, settings, &mut out)?;
-    anonymous::resolve(proc.pid(), all, &index, &mut out.open)?;
+    let all: Vec<&Descriptor> = all().collect();
+    inflight::gather(root, &all, sockets, heads, &survey.stat, settings, &mut out)?;
+    anonymous::resolve(&all, &index, &groups, &mut out.open)?;
     Ok(out)
+}
+
+/// What an object is looked at with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around<'a> {
+    /// The process that has it.
+    pub proc: &'a Proc,
+    /// All processes.
+    pub pids: &'a [u32],
+    /// The root's stat.
+    pub stat: &'a Stat,
+    pub settings: Settings,
+    /// Descriptors of the process.
+    pub all: &'a [Descriptor],
 }
 
 /// The locks of some kinds that fdinfo shows.
@@ -120,17 +152,14 @@ pub(super) fn locks_of(d: &Descriptor, wanted: impl Fn(u32) -> bool) -> Vec<File
     d.info.locks.iter().filter_map(|text| locks::parse(text)).filter(|l| wanted(l.kind)).collect()
 }
 
-#[expect(clippy::too_many_arguments, reason = "what is asked about, and where answers go")]
 pub(super) fn object(
-    proc: &Proc,
+    around: &Around<'_>,
     d: &Descriptor,
     borrowed: Option<&OwnedFd>,
-    stat: &Stat,
-    settings: Settings,
-    all: &[Descriptor],
     sockets: &mut Gatherer,
     out: &mut Files,
 ) -> Result<FileObject> {
+    let Around { proc, pids, stat, settings, all } = *around;
     let path = || d.path().to_vec().into();
     let was = || d.link.clone().into();
     let open = proc.path(&format!("fd/{}", d.fd));
@@ -181,7 +210,7 @@ pub(super) fn object(
         }
         Kind::Memfd => FileObject::Shared { shared: shared::index(proc, d, borrowed, out) },
         Kind::Fifo => {
-            FileObject::Fifo { path: path(), mode, pipe: fifo_index(proc, d, borrowed, out)? }
+            FileObject::Fifo { path: path(), mode, pipe: fifo_index(proc, pids, d, borrowed, out)? }
         }
         Kind::Tty => {
             let known = out.terminals.iter().position(|t| t.rdev == d.stat.st_rdev);
@@ -236,6 +265,7 @@ fn pipe_index(proc: &Proc, d: &Descriptor, out: &mut Files) -> Result<u32> {
 
 fn fifo_index(
     proc: &Proc,
+    pids: &[u32],
     d: &Descriptor,
     borrowed: Option<&OwnedFd>,
     out: &mut Files,
@@ -244,6 +274,6 @@ fn fifo_index(
     if let Some(i) = out.pipes.iter().position(|p| p.inode == inode) {
         return Ok(i as u32);
     }
-    out.pipes.push(pipe::read_named(proc, d, borrowed)?);
+    out.pipes.push(pipe::read_named(proc, pids, d, borrowed)?);
     Ok(out.pipes.len() as u32 - 1)
 }

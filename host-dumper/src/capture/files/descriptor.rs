@@ -81,6 +81,8 @@ pub(in crate::capture) enum Kind {
 /// A descriptor.
 #[derive(Debug, Clone)]
 pub(in crate::capture) struct Descriptor {
+    /// The process that has it.
+    pub pid: u32,
     /// Number.
     pub fd: u32,
     /// Where the link leads, as the kernel words it.
@@ -117,7 +119,7 @@ impl Descriptor {
     }
 }
 
-/// Reads all descriptors of a process.
+/// Reads all descriptors of a process, without finding out what they lead to.
 pub(in crate::capture) fn scan(proc: &Proc) -> Result<Vec<Descriptor>> {
     let mut all = Vec::new();
     for fd in proc.numbers("fd")? {
@@ -129,25 +131,36 @@ pub(in crate::capture) fn scan(proc: &Proc) -> Result<Vec<Descriptor>> {
             Err(e) => return Err(e),
         }
     }
-    let mut ends = Ends::of(&all);
-    let lone: Vec<_> = all.iter().filter(|d| d.fd > 2 && ends.one_sided(d)).collect();
-    let with_sockets = all.iter().any(Descriptor::is_socket);
+    Ok(all)
+}
+
+/// Finds out what the descriptors of several processes lead to: the other end of one may be in
+/// another process. The first is the root.
+pub(in crate::capture) fn classify_all(procs: &[&Proc], all: &mut [Vec<Descriptor>]) -> Result<()> {
+    let pids: Vec<u32> = procs.iter().map(|proc| proc.pid()).collect();
+    let root = pids.first().copied().unwrap_or(0);
+    let mut ends = Ends::of(all.iter().flatten(), root);
+    let lone: Vec<_> =
+        all.iter().flatten().filter(|d| d.fd > 2 && ends.one_sided(d)).cloned().collect();
+    let with_sockets = all.iter().flatten().any(Descriptor::is_socket);
     for d in lone {
         // Nobody at the other end any more: it will never matter to anyone else.
-        if pipe::is_abandoned(proc.pid(), d)? {
+        if pipe::is_abandoned(d.pid, &d)? {
             ends.abandoned(d.stat.st_ino);
-        } else if with_sockets && !pipe::is_held_elsewhere(proc.pid(), &d.link) {
+        } else if with_sockets && !pipe::is_held_elsewhere(&pids, &d.link) {
             // It must be in flight; whether it is shows when the queues are read.
             ends.abandoned(d.stat.st_ino);
         }
     }
-    let (sockets, facts) = sockets::kinds(&[(proc, &all)])?;
-    let kinds: Vec<Kind> = all.iter().map(|d| classify(proc, d, &ends, &sockets)).collect();
-    for (d, kind) in all.iter_mut().zip(kinds) {
-        d.kind = kind;
-        d.socket = facts.get(&d.stat.st_ino).filter(|_| d.is_socket()).cloned();
+    let each: Vec<_> = procs.iter().copied().zip(all.iter().map(Vec::as_slice)).collect();
+    let (sockets, facts) = sockets::kinds(&each)?;
+    for (proc, all) in procs.iter().zip(all) {
+        for d in all {
+            d.kind = classify(proc, d, &ends, &sockets);
+            d.socket = facts.get(&d.stat.st_ino).filter(|_| d.is_socket()).cloned();
+        }
     }
-    Ok(all)
+    Ok(())
 }
 
 pub(super) fn read(proc: &Proc, fd: u32) -> Result<Descriptor> {
@@ -159,7 +172,7 @@ pub(super) fn read(proc: &Proc, fd: u32) -> Result<Descriptor> {
     let path = proc.path(&name);
     let stat = stat(&path)
         .map_err(|e| CaptureError::Proc { path: path.display().to_string(), source: e.into() })?;
-    Ok(Descriptor { fd, link, info, stat, kind: Kind::Regular, socket: None })
+    Ok(Descriptor { pid: proc.pid(), fd, link, info, stat, kind: Kind::Regular, socket: None })
 }
 
 fn refused(reason: impl Into<String>, remedy: &'static str) -> Kind {

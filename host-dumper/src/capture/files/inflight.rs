@@ -1,7 +1,7 @@
 //! Descriptors that are on their way in messages between sockets: descriptions that processes hold
 //! as well, or that nobody holds any more.
 
-use super::describe::{locks_of, object, owner, Files, Settings, ONCE};
+use super::describe::{locks_of, object, owner, Around, Files, Settings, ONCE};
 use super::descriptor::{classify, read, Descriptor, Kind};
 use super::pipe::{is_abandoned, Ends};
 use super::sharing::same;
@@ -29,7 +29,7 @@ pub(super) struct Head {
 /// Reads the queues of all sockets and describes what is in flight in them.
 pub(super) fn gather(
     proc: &Proc,
-    all: &[Descriptor],
+    all: &[&Descriptor],
     mut sockets: Gatherer,
     mut heads: Vec<Head>,
     stat: &Stat,
@@ -56,11 +56,12 @@ pub(super) fn gather(
         d.kind = if d.link.starts_with(b"pipe:") {
             Kind::Pipe
         } else {
-            let ends = Ends::of(std::slice::from_ref(&d));
+            let ends = Ends::of([&d], own);
             classify(&here, &d, &ends, &BTreeMap::new())
         };
-        let object =
-            object(&here, &d, Some(&fd), stat, settings, std::slice::from_ref(&d), sockets, out)?;
+        let around =
+            Around { proc: &here, pids: &[], stat, settings, all: std::slice::from_ref(&d) };
+        let object = object(&around, &d, Some(&fd), sockets, out)?;
         let file = out.open.len() as u32;
         let (owner, signal) = owner(&fd);
         let flags = d.flags() & !ONCE;
@@ -70,7 +71,7 @@ pub(super) fn gather(
         out.held.push(fd);
         Ok(file)
     })?;
-    whole_pipes(proc, all, out)?;
+    whole_pipes(all, out)?;
     let Gathered { sockets, warnings, quiet } = sockets.finish(proc, settings.external)?;
     out.sockets = sockets;
     out.notes.extend(warnings);
@@ -83,7 +84,7 @@ pub(super) fn gather(
 }
 
 /// A pipe of which one end was nowhere to be seen must have it in a message, or nowhere.
-fn whole_pipes(proc: &Proc, all: &[Descriptor], out: &Files) -> Result<()> {
+fn whole_pipes(all: &[&Descriptor], out: &Files) -> Result<()> {
     let mut refusals = Vec::new();
     for (index, pipe) in out.pipes.iter().enumerate() {
         let mut ends = [false; 2];
@@ -100,7 +101,7 @@ fn whole_pipes(proc: &Proc, all: &[Descriptor], out: &Files) -> Result<()> {
         else {
             continue;
         };
-        if ends != [true; 2] && !is_abandoned(proc.pid(), d)? {
+        if ends != [true; 2] && !is_abandoned(d.pid, d)? {
             refusals.push(Refusal::new(
                 format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link)),
                 "is a pipe whose other end no process that can be seen holds",

@@ -16,7 +16,7 @@ mod watches;
 
 pub use contents::{Embed, Part, Source};
 pub(super) use describe::{capture, Files, Settings};
-pub(super) use descriptor::{scan, Descriptor, Kind};
+pub(super) use descriptor::{classify_all as classify, scan, Descriptor, Kind};
 pub(super) use pipe::foreign_holders;
 pub(super) use sockets::close_quietly;
 

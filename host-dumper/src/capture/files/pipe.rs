@@ -27,17 +27,19 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    /// Collects the pipes of a list of descriptors.
-    pub fn of(all: &[Descriptor]) -> Self {
+    /// Collects the pipes of a list of descriptors; `root` is the process whose standard input,
+    /// output and error may lead outside.
+    pub fn of<'a>(all: impl IntoIterator<Item = &'a Descriptor>, root: u32) -> Self {
         let mut ends = Self::default();
-        for d in all.iter().filter(|d| d.link.starts_with(b"pipe:")) {
+        for d in all.into_iter().filter(|d| d.link.starts_with(b"pipe:")) {
             let (readers, writers) = ends.by_inode.entry(d.stat.st_ino).or_default();
+            let number = if d.pid == root { d.fd } else { u32::MAX };
             match (d.flags() as i32) & libc::O_ACCMODE {
-                libc::O_RDONLY => readers.push(d.fd),
-                libc::O_WRONLY => writers.push(d.fd),
+                libc::O_RDONLY => readers.push(number),
+                libc::O_WRONLY => writers.push(number),
                 _ => {
-                    readers.push(d.fd);
-                    writers.push(d.fd);
+                    readers.push(number);
+                    writers.push(number);
                 }
             }
         }
@@ -81,16 +83,19 @@ pub(super) fn is_abandoned(pid: u32, d: &Descriptor) -> Result<bool> {
 
 /// Pipes and sockets that look wholly inside, but of which another process holds an end as well. Processes
 /// that this user may not look at are passed over.
-pub(in crate::capture) fn foreign_holders(pid: u32, all: &[Descriptor]) -> Vec<Refusal> {
+pub(in crate::capture) fn foreign_holders<'a>(
+    pids: &[u32],
+    all: impl Iterator<Item = &'a Descriptor>,
+) -> Vec<Refusal> {
     let mut inside: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
-    for d in all.iter().filter(|d| matches!(d.kind, Kind::Pipe | Kind::Socket)) {
+    for d in all.filter(|d| d.kind == Kind::Pipe) {
         inside.entry(d.link.clone()).or_insert(d.fd);
     }
     let mut refusals = Vec::new();
     if inside.is_empty() {
         return refusals;
     }
-    others(pid, |other, link| {
+    others(pids, |other, link| {
         if let Some(ours) = inside.remove(link) {
             refusals.push(Refusal::new(
                 format!("descriptor {ours} ({})", String::from_utf8_lossy(link)),
@@ -103,10 +108,10 @@ pub(in crate::capture) fn foreign_holders(pid: u32, all: &[Descriptor]) -> Vec<R
     refusals
 }
 
-/// Whether a process that can be seen, other than this one, has a descriptor that leads there.
-pub(super) fn is_held_elsewhere(pid: u32, link: &[u8]) -> bool {
+/// Whether a process that can be seen, other than these, has a descriptor that leads there.
+pub(super) fn is_held_elsewhere(pids: &[u32], link: &[u8]) -> bool {
     let mut held = false;
-    others(pid, |_, found| {
+    others(pids, |_, found| {
         held = found == link;
         !held
     });
@@ -114,12 +119,12 @@ pub(super) fn is_held_elsewhere(pid: u32, link: &[u8]) -> bool {
 }
 
 /// Shows what the descriptors of all other processes lead to, until there is no interest.
-fn others(pid: u32, mut show: impl FnMut(u32, &[u8]) -> bool) {
+fn others(pids: &[u32], mut show: impl FnMut(u32, &[u8]) -> bool) {
     let own = std::process::id();
-    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    for other in pids.filter_map(|e| number::decimal(e.file_name().as_encoded_bytes())) {
+    let found = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for other in found.filter_map(|e| number::decimal(e.file_name().as_encoded_bytes())) {
         let other = other as u32;
-        if other == pid || other == own {
+        if pids.contains(&other) || other == own {
             continue;
         }
         let Ok(proc) = Proc::open(other) else { continue };
@@ -134,7 +139,12 @@ fn others(pid: u32, mut show: impl FnMut(u32, &[u8]) -> bool) {
 
 /// Reads a named pipe. What is inside goes along only if nobody else has it open: the others go
 /// on with it otherwise.
-pub(super) fn read_named(proc: &Proc, d: &Descriptor, end: Option<&OwnedFd>) -> Result<Pipe> {
+pub(super) fn read_named(
+    proc: &Proc,
+    pids: &[u32],
+    d: &Descriptor,
+    end: Option<&OwnedFd>,
+) -> Result<Pipe> {
     let mut pipe = Pipe {
         inode: d.stat.st_ino,
         capacity: PIPE_SIZE,
@@ -150,7 +160,7 @@ pub(super) fn read_named(proc: &Proc, d: &Descriptor, end: Option<&OwnedFd>) -> 
     pipe.capacity = pipe_size(end).map_err(failed)?;
     let mut alone = bytes_inside(end).map_err(failed)? > 0;
     if alone {
-        others(proc.pid(), |_, link| {
+        others(pids, |_, link| {
             alone = link != d.link;
             alone
         });

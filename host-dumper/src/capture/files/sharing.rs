@@ -5,10 +5,6 @@ use std::cmp::Ordering;
 
 const KCMP_FILE: libc::c_int = 0;
 
-fn kcmp(pid: u32, a: u32, b: u32) -> Result<Ordering, Errno> {
-    compare((pid, a), (pid, b))
-}
-
 /// Whether two descriptors, each of a process, lead to one description.
 pub(super) fn same(a: (u32, u32), b: (u32, u32)) -> Result<bool, Errno> {
     Ok(compare(a, b)? == Ordering::Equal)
@@ -34,9 +30,10 @@ fn compare(a: (u32, u32), b: (u32, u32)) -> Result<Ordering, Errno> {
     }
 }
 
-/// For each of `fds`, the position in it of the first that shares its description. `alike` are
+/// For each of `fds` (process and number), the position in it of the first that shares its
+/// description. `alike` are
 /// keys: descriptors whose keys differ cannot share, and are not compared.
-pub(super) fn groups<K: Ord>(pid: u32, fds: &[u32], alike: &[K]) -> Result<Vec<usize>, Errno> {
+pub(super) fn groups<K: Ord>(fds: &[(u32, u32)], alike: &[K]) -> Result<Vec<usize>, Errno> {
     let mut order: Vec<usize> = (0..fds.len()).collect();
     order.sort_by(|&a, &b| alike[a].cmp(&alike[b]));
     let mut first: Vec<usize> = (0..fds.len()).collect();
@@ -45,7 +42,7 @@ pub(super) fn groups<K: Ord>(pid: u32, fds: &[u32], alike: &[K]) -> Result<Vec<u
         let mut sorted = group.to_vec();
         // The kernel's order is total, so that sorting brings equal ones together.
         sorted.sort_by(|&a, &b| {
-            kcmp(pid, fds[a], fds[b]).unwrap_or_else(|e| {
+            compare(fds[a], fds[b]).unwrap_or_else(|e| {
                 failed = Some(e);
                 Ordering::Equal
             })
@@ -56,13 +53,13 @@ pub(super) fn groups<K: Ord>(pid: u32, fds: &[u32], alike: &[K]) -> Result<Vec<u
         let mut head = sorted[0];
         let mut run: Vec<usize> = Vec::new();
         let mut close = |run: &mut Vec<usize>| {
-            let lowest = run.iter().copied().min_by_key(|&i| fds[i]);
+            let lowest = run.iter().copied().min();
             for i in run.drain(..) {
                 first[i] = lowest.unwrap_or(i);
             }
         };
         for &i in &sorted {
-            if i != head && kcmp(pid, fds[head], fds[i])? != Ordering::Equal {
+            if i != head && compare(fds[head], fds[i])? != Ordering::Equal {
                 close(&mut run);
                 head = i;
             }
@@ -85,10 +82,11 @@ mod tests {
         let b = File::open("/dev/null").unwrap();
         let c = a.try_clone().unwrap();
         let d = b.try_clone().unwrap();
-        let fds: Vec<u32> = [&a, &b, &c, &d].iter().map(|f| f.as_raw_fd() as u32).collect();
-        let groups = groups(std::process::id(), &fds, &[0, 0, 0, 0]).unwrap();
+        let own = std::process::id();
+        let fds = [&a, &b, &c, &d].map(|f| (own, f.as_raw_fd() as u32));
+        let groups = groups(&fds, &[0, 0, 0, 0]).unwrap();
         assert_eq!(groups, [0, 1, 0, 1]);
-        let apart = super::groups(std::process::id(), &fds, &[0, 1, 2, 3]).unwrap();
+        let apart = super::groups(&fds, &[0, 1, 2, 3]).unwrap();
         assert_eq!(apart, [0, 1, 2, 3]);
     }
 }

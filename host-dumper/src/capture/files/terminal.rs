@@ -32,6 +32,7 @@ pub(super) fn read(file: &OwnedFd, d: &Descriptor, stat: &Stat, pid: u32) -> Opt
         rdev,
         controlling,
         foreground: controlling && stat.tpgid == i64::from(stat.pgrp),
+        foreground_group: 0,
         leader: controlling && stat.session == pid,
         termios: termios.to_vec().into(),
         winsize: size,

@@ -23,6 +23,10 @@ pub struct Stat {
     pub end_code: u64,
     /// 28: where the stack began.
     pub start_stack: u64,
+    /// 38: signal that tells the parent of the end.
+    pub exit_signal: u32,
+    /// 52: how it ended, in the form of wait(2).
+    pub exit_code: u32,
     /// 45 to 51: start_data, end_data, start_brk, arg_start, arg_end, env_start, env_end.
     pub places: [u64; 7],
 }
@@ -47,6 +51,9 @@ pub fn parse(text: &[u8]) -> Option<Stat> {
         start_code: decimal(field(26)?)?,
         end_code: decimal(field(27)?)?,
         start_stack: decimal(field(28)?)?,
+        exit_signal: field(38).and_then(signed)? as u32,
+        // Only those who may trace are told.
+        exit_code: field(52).and_then(decimal).unwrap_or(0) as u32,
         places,
     })
 }

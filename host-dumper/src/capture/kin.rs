@@ -1,0 +1,95 @@
+//! What the processes of a tree are to each other.
+
+use super::error::Refusal;
+use super::member::Member;
+use super::proc::Proc;
+use super::target;
+use image_format::model::{Process, Terminal, Zombie};
+
+/// kcmp(2) types: what two processes may share without being threads of one.
+const SHARED: [(libc::c_int, &str, &str); 3] = [
+    (1, "memory", "CLONE_VM"),
+    (2, "the table of descriptors", "CLONE_FILES"),
+    (3, "working directory and mask", "CLONE_FS"),
+];
+
+/// Index of the parent of `member` among those before it.
+pub(super) fn parent_of(before: &[Member], member: &Member) -> Option<u32> {
+    let parent = member.survey.status.ppid;
+    before.iter().position(|m| m.pid() == parent).map(|i| i as u32)
+}
+
+/// Whether a process has ended, collected or not.
+pub(super) fn is_gone(pid: u32) -> bool {
+    let status = Proc::open(pid).ok().and_then(|proc| proc.status().ok());
+    status.is_none_or(|s| matches!(s.state, b'Z' | b'X') || !s.has_memory)
+}
+
+/// Relations that cannot be made again.
+pub(super) fn refusals(members: &[Member]) -> Vec<Refusal> {
+    let mut all = Vec::new();
+    for (i, a) in members.iter().enumerate() {
+        for b in &members[i + 1..] {
+            for (kind, what, flag) in SHARED {
+                // SAFETY: kcmp takes numbers only.
+                let equal = unsafe { libc::syscall(libc::SYS_kcmp, a.pid(), b.pid(), kind, 0, 0) };
+                if equal == 0 {
+                    all.push(Refusal::new(
+                        format!("processes {} and {}", a.pid(), b.pid()),
+                        format!("share {what} without being threads of one process ({flag})"),
+                        "this cannot be carried: dump the program when it does not do that",
+                    ));
+                    break;
+                }
+            }
+        }
+    }
+    let sessions: Vec<u32> = members.iter().map(|m| m.survey.stat.session).collect();
+    for (i, member) in members.iter().enumerate().skip(1) {
+        let session = sessions[i];
+        let known = session == sessions[0] || members.iter().any(|m| m.pid() == session);
+        if !known {
+            all.push(Refusal::new(
+                format!("process {} ({})", member.pid(), target::name_of(member.pid())),
+                format!("is in a session whose leader ({session}) has ended"),
+                "this cannot be carried yet",
+            ));
+        }
+    }
+    all
+}
+
+/// The children that have ended and were not collected.
+pub(super) fn zombies(members: &[Member]) -> Vec<Zombie> {
+    let mut all = Vec::new();
+    for (parent, member) in members.iter().enumerate() {
+        for &pid in &member.children {
+            if members.iter().any(|m| m.pid() == pid) {
+                continue;
+            }
+            let Ok(proc) = Proc::open(pid) else { continue };
+            let (Ok(status), Ok(stat)) = (proc.status(), proc.stat()) else { continue };
+            let inner = |ids: &[u32], outer: u32| ids.last().copied().unwrap_or(outer);
+            all.push(Zombie {
+                pid: inner(&status.ns_tgid, pid),
+                parent: parent as u32,
+                pgid: inner(&status.ns_pgid, stat.pgrp),
+                sid: inner(&status.ns_sid, stat.session),
+                status: stat.exit_code,
+                name: status.name.into(),
+            });
+        }
+    }
+    all
+}
+
+/// Notes which group of the tree has the terminal.
+pub(super) fn foreground(members: &[Member], processes: &[Process], terminals: &mut [Terminal]) {
+    let Some(root) = members.first() else { return };
+    let group = root.survey.stat.tpgid;
+    let holder = members.iter().position(|m| i64::from(m.survey.stat.pgrp) == group);
+    let Some(process) = holder.and_then(|i| processes.get(i)) else { return };
+    for terminal in terminals.iter_mut().filter(|t| t.controlling) {
+        terminal.foreground_group = process.pgid;
+    }
+}

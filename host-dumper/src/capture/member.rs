@@ -1,0 +1,562 @@
+//! One process under capture, from the first look to its release or end.
+
+use super::arch::x86_64::{foreign_state, frame_len, trim_xsave};
+use super::chain::{self, Chains};
+use super::error::{CaptureError, Refusal, Result};
+use super::footing::{self, Code, Place};
+use super::inside::{self, ProcessAnswers, ThreadAnswers, SCRATCH};
+use super::memory::Table;
+use super::model::ThreadParts;
+use super::outside::{self, Outside};
+use super::proc::status::Status;
+use super::proc::timers;
+use super::remote::{self, Call};
+use super::stop::XSAVE_MAX;
+use super::stub::{self, Stub};
+use super::survey::{self, Survey, ThreadStatus};
+use super::syscalls::remaining::{self, Waiting};
+use super::syscalls::{judge, Verdict};
+use super::target::{self, Target};
+use super::thread::Thread;
+use super::{memory, source};
+use crate::capture::knowledge::ThreadKnowledge;
+use image_format::arch::x86_64::XSAVE_CARRIED;
+use image_format::model::SigInfo;
+use nix::errno::Errno;
+use nix::sys::signal::{kill, Signal};
+use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How long a thread may take to leave the vdso or the stub.
+const LEAVING: Duration = Duration::from_secs(10);
+/// Bytes for one thread in a mapping made for the purpose.
+const ROOM: u64 = 16 << 10;
+
+/// What the process and its threads answered, and whether it locks future memory.
+type Answers = (ProcessAnswers, Vec<ThreadAnswers>, u8);
+
+/// What is to be asked inside the process, and what is known about it.
+struct Questions<'a> {
+    status: &'a Status,
+    table: &'a Table,
+    verdicts: &'a [Verdict],
+    xsave: &'a [Vec<u8>],
+    slack: &'a [Option<u64>],
+    timers: &'a [timers::TimerEntry],
+    ids: &'a [u32],
+    chains: Option<Chains>,
+}
+
+/// A process under capture. Dropped, it lets the process go on as if nothing had been.
+#[derive(Debug)]
+pub(super) struct Member {
+    pub target: Target,
+    threads: Vec<Thread>,
+    pub survey: Survey,
+    /// Of the threads that were looked at.
+    pub statuses: Vec<ThreadStatus>,
+    pub stub: Option<Stub>,
+    /// Its children when they were last counted, ended ones too.
+    pub children: Vec<u32>,
+    code: Option<Code>,
+    waiting: BTreeMap<u32, Waiting>,
+    stopped_at: Instant,
+    /// It was decided how each thread goes on.
+    judged: bool,
+    /// A mapping of ours in the process: address and length.
+    room: Option<(u64, u64)>,
+}
+
+/// What only a stopped process shows, descriptors and memory aside.
+#[derive(Debug)]
+pub(super) struct Examined {
+    pub threads: Vec<ThreadParts>,
+    pub answers: ProcessAnswers,
+    pub pending: Vec<SigInfo>,
+    pub stopped: u32,
+    pub lock_future: u8,
+}
+
+impl Member {
+    /// Looks at a process that still runs. Of many threads, only the leader is looked at now: to
+    /// read all of them twice would double the time of the dump.
+    pub fn open(target: Target) -> Result<Self> {
+        let survey = survey::look(&target, None)?;
+        let statuses = survey::threads(&target, &survey, &[target.proc.pid()])?;
+        let stub = stub::find(target.proc.pid(), &survey.table);
+        Ok(Self {
+            target,
+            threads: Vec::new(),
+            survey,
+            statuses,
+            stub,
+            children: Vec::new(),
+            code: None,
+            waiting: BTreeMap::new(),
+            stopped_at: Instant::now(),
+            judged: false,
+            room: None,
+        })
+    }
+
+    /// Counts the children: those of the leader before the stop, those of all threads after it.
+    pub fn count_children(&mut self) -> Vec<u32> {
+        let pid = self.pid();
+        let leader = std::iter::once(pid).filter(|_| self.threads.is_empty());
+        let tids = leader.chain(self.threads.iter().map(Thread::tid));
+        self.children = target::children(&self.target.proc, tids);
+        self.children.clone()
+    }
+
+    /// Looks at all threads of a process that runs on.
+    pub fn look_at_threads(&mut self) -> Result<()> {
+        let tids = self.target.proc.numbers("task")?;
+        self.statuses = survey::threads(&self.target, &self.survey, &tids)?;
+        Ok(())
+    }
+
+    /// What is better done before the stop.
+    pub fn get_ready(&mut self) -> Result<()> {
+        let areas: Vec<_> = self.survey.table.iter().map(|(a, _)| a.clone()).collect();
+        self.code = footing::find_code(self.pid(), &areas);
+        // The processor is asked before the stop: the instruction is slow in virtual machines.
+        source::cpu();
+        let tids = self.target.proc.numbers("task")?;
+        self.waiting = remaining::look(&self.target.proc, &tids);
+        Ok(())
+    }
+
+    /// The process, as this program sees it.
+    pub fn pid(&self) -> u32 {
+        self.target.proc.pid()
+    }
+
+    /// Stops every thread: all are asked first, then waited for, until no new ones turn up.
+    pub fn stop(&mut self) -> Result<()> {
+        let pid = self.pid();
+        self.stopped_at = Instant::now();
+        loop {
+            let mut new = Vec::new();
+            for tid in self.target.proc.numbers("task")? {
+                if self.threads.iter().any(|t| t.tid() == tid) {
+                    continue;
+                }
+                match Thread::seize(tid) {
+                    Ok(thread) => {
+                        self.threads.push(thread);
+                        new.push(self.threads.len() - 1);
+                    }
+                    // A thread that ends is no loss; a process that does is.
+                    Err(Errno::ESRCH) if tid != pid => {}
+                    Err(e) => return Err(target::seize_failed(pid, e)),
+                }
+            }
+            if new.is_empty() {
+                break;
+            }
+            for &i in &new {
+                ended_is_fine(pid, &self.threads[i], self.threads[i].interrupt())?;
+            }
+            for &i in &new {
+                let outcome = self.threads[i].wait_event();
+                let outcome = outcome.and_then(|signal| self.threads[i].note(signal));
+                ended_is_fine(pid, &self.threads[i], outcome)?;
+            }
+            self.threads.retain(|t| !t.is_gone());
+        }
+        // The leader first, then as the kernel lists them.
+        self.threads.sort_by_key(|t| (t.tid() != pid, t.tid()));
+        match self.threads.first() {
+            Some(leader) if leader.tid() == pid => Ok(()),
+            _ => Err(CaptureError::Died { pid, during: "being stopped" }),
+        }
+    }
+
+    /// Looks again at the stopped process.
+    pub fn look_again(&mut self) -> Result<()> {
+        let before = std::mem::take(&mut self.survey.table);
+        self.survey = survey::look(&self.target, Some(before))?;
+        self.stub = stub::find(self.pid(), &self.survey.table);
+        self.leave_code_of_ours()?;
+        let tids: Vec<u32> = self.threads.iter().map(Thread::tid).collect();
+        self.statuses = survey::threads(&self.target, &self.survey, &tids)?;
+        if self.statuses.len() != tids.len() {
+            return Err(CaptureError::Died { pid: self.pid(), during: "being read" });
+        }
+        Ok(())
+    }
+
+    /// Asks the stopped process, which is as it was when it stopped afterwards.
+    pub fn examine(&mut self, xsave: Vec<Vec<u8>>) -> Result<Examined> {
+        let chains =
+            self.code.and_then(|code| chain::possible(code, &self.threads, &self.statuses));
+        let slack = !chains.is_some_and(|c| c.keeps());
+        let outside: Vec<Outside> = self
+            .threads
+            .iter()
+            .map(|t| outside::look(t.stopped()?, slack))
+            .collect::<Result<_>>()?;
+        let proc = &self.target.proc;
+        let timers =
+            timers::parse(&proc.read("timers")?).ok_or_else(|| proc.format("timers", "a line"))?;
+        let leader = self.threads[0].stopped()?;
+        let pending = outside::signals(&leader.pending(true)?);
+        let stopped = self.threads[0].stop_signal as u32;
+        let verdicts = self.judge(&outside, &pending)?;
+        let statuses = std::mem::take(&mut self.statuses);
+        // A thread's id as the process sees it, where that differs.
+        let ids: Vec<u32> =
+            statuses.iter().map(|(tid, s)| s.ns_pid.last().copied().unwrap_or(*tid)).collect();
+        let slack: Vec<Option<u64>> = outside.iter().map(|o| o.timer_slack).collect();
+        let table = std::mem::take(&mut self.survey.table);
+        let status = self.survey.status.clone();
+        let questions = Questions {
+            status: &status,
+            table: &table,
+            verdicts: &verdicts,
+            xsave: &xsave,
+            slack: &slack,
+            timers: &timers,
+            ids: &ids,
+            chains,
+        };
+        let outcome = self.ask(&questions);
+        self.survey.table = table;
+        let (answers, each, lock_future) = outcome?;
+        let mut threads = Vec::new();
+        let all = self.threads.iter().zip(statuses).zip(ids).zip(verdicts).zip(xsave);
+        for (((((t, (_, status)), tid), verdict), xsave), (outside, answers)) in
+            all.zip(outside.into_iter().zip(each))
+        {
+            threads.push(ThreadParts {
+                tid,
+                outer_tid: t.tid(),
+                name: status.name,
+                verdict,
+                xsave,
+                sigmask: t.sigmask,
+                outside,
+                answers,
+            });
+        }
+        Ok(Examined { threads, answers, pending, stopped, lock_future })
+    }
+
+    /// Threads in the vdso, or in a few instructions of the stub, run on until they are out:
+    /// what they are about to do depends on code that will not be there after a resume.
+    fn leave_code_of_ours(&mut self) -> Result<()> {
+        let stub = self.stub.as_ref();
+        let vdso = memory::vdso_area(&self.survey.table).map(|a| (a.start, a.end));
+        let pid = self.target.proc.pid();
+        let inside = |t: &Thread| -> Result<bool> {
+            let rip = t.regs.rip;
+            if vdso.is_some_and(|(start, end)| (start..end).contains(&rip)) {
+                return Ok(true);
+            }
+            let Some(stub) = stub else { return Ok(false) };
+            let h = &stub.header;
+            if (h.old_vdso..h.old_vdso.saturating_add(h.old_vdso_size)).contains(&rip) {
+                return Ok(true);
+            }
+            if !stub.contains(rip) {
+                return Ok(false);
+            }
+            // In a slot, waiting in its call: that can be translated.
+            let waits = (t.regs.orig_rax as i64) >= 0 && (t.regs.rax as i64) < 0;
+            Ok(!(waits && stub.slot(pid, rip)?.is_some()))
+        };
+        for thread in &mut self.threads {
+            let begin = Instant::now();
+            // Moments of changing length: a thread that asks for the time over and over must be
+            // met elsewhere sooner or later.
+            let mut moments = moments();
+            while inside(thread)? {
+                thread.run_a_moment(moments.next().unwrap_or_default())?;
+                if begin.elapsed() > LEAVING {
+                    return Err(CaptureError::NotStopping {
+                        tid: thread.tid(),
+                        seconds: begin.elapsed().as_secs(),
+                        state: "it stays in the kernel's own code, the vdso".into(),
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The XSAVE areas, trimmed to what can be carried.
+    pub fn xsave(&self, refusals: &mut Vec<Refusal>) -> Result<Vec<Vec<u8>>> {
+        let components = &source::cpu().xsave;
+        let mut areas = Vec::with_capacity(self.threads.len());
+        let mut buffer = vec![0; XSAVE_MAX];
+        for t in &self.threads {
+            if !t.is_64_bit() {
+                refusals.push(Refusal::new(
+                    format!("thread {}", t.tid()),
+                    "runs 32-bit code",
+                    "only 64-bit programs can be dumped",
+                ));
+            }
+            let area = t.stopped()?.xsave(&mut buffer)?;
+            let other = foreign_state(area, components);
+            if other != 0 {
+                refusals.push(Refusal::new(
+                    format!("thread {}", t.tid()),
+                    format!("uses processor state that cannot be carried ({})", state_names(other)),
+                    "dump the program when it is not computing with it",
+                ));
+            }
+            areas.push(trim_xsave(area, components));
+        }
+        Ok(areas)
+    }
+
+    fn judge(&mut self, outside: &[Outside], shared: &[SigInfo]) -> Result<Vec<Verdict>> {
+        let pid = self.pid();
+        let (stub, survey) = (self.stub.as_ref(), &self.survey);
+        let mut verdicts = Vec::with_capacity(self.threads.len());
+        for (t, out) in self.threads.iter_mut().zip(outside) {
+            let knowledge = ThreadKnowledge {
+                tid: t.tid(),
+                sigmask: t.sigmask,
+                pending: &out.pending,
+                shared,
+                waiting: self.waiting.get(&t.tid()),
+                stopped_at: self.stopped_at,
+                descriptors: &survey.descriptors,
+            };
+            let mut verdict = judge(&t.regs, &knowledge);
+            if let Some(slot) = stub.map(|s| s.slot(pid, t.regs.rip)).transpose()?.flatten() {
+                verdict = stub::translate(verdict, &slot, &t.regs);
+            }
+            if let Some(abort) = outside::rseq_abort(t.tid(), out.rseq.as_ref(), t.regs.rip)? {
+                // Calls of ours make the kernel forget the section; so it is left here.
+                verdict.regs.rip = abort;
+                verdict.onward.rip = abort;
+                verdict.home.rip = abort;
+            }
+            t.go_on_with(verdict.onward)?;
+            verdicts.push(verdict);
+        }
+        self.judged = true;
+        Ok(verdicts)
+    }
+
+    /// Hides the stop from system calls that it interrupted, where no capture came so far.
+    fn hide_stop(&mut self) -> Result<()> {
+        let Some(leader) = self.threads.first() else { return Ok(()) };
+        let shared = outside::signals(&leader.stopped()?.pending(true)?);
+        for t in &mut self.threads {
+            let pending = outside::signals(&t.stopped()?.pending(false)?);
+            let knowledge = ThreadKnowledge {
+                tid: t.tid(),
+                sigmask: t.sigmask,
+                pending: &pending,
+                shared: &shared,
+                waiting: self.waiting.get(&t.tid()),
+                stopped_at: self.stopped_at,
+                descriptors: &[],
+            };
+            t.go_on_with(judge(&t.regs, &knowledge).onward)?;
+        }
+        Ok(())
+    }
+
+    /// System calls inside the process.
+    fn ask(&mut self, about: &Questions<'_>) -> Result<Answers> {
+        let tid = self.pid();
+        let code =
+            self.code.filter(|&c| footing::still_there(tid, c)).ok_or(CaptureError::NoFooting {
+                tid,
+                reason: "its text holds no system call to borrow (a program without a C library)",
+            })?;
+        let outcome = self.ask_with(code, about);
+        // Whatever happened, every thread is put back where it stood.
+        let mut undone = self.give_room_back(code);
+        for thread in &mut self.threads {
+            undone = undone.and(thread.restore());
+        }
+        let answers = outcome?;
+        undone?;
+        Ok(answers)
+    }
+
+    fn ask_with(&mut self, code: Code, about: &Questions<'_>) -> Result<Answers> {
+        let Questions { verdicts, xsave, .. } = *about;
+        let areas: Vec<_> = about.table.iter().map(|(a, _)| a.clone()).collect();
+        let mut places: Vec<Option<Place>> = self
+            .threads
+            .iter()
+            .zip(xsave)
+            .map(|(t, x)| footing::on_stack(&areas, t.regs.rsp, x.len(), SCRATCH))
+            .collect();
+        let own: Vec<bool> = places.iter().map(Option::is_some).collect();
+        if own.iter().any(|&o| !o) {
+            let len = xsave.first().map_or(0, Vec::len);
+            let first = own.iter().position(|&o| o).unwrap_or(0);
+            let foot = match places[first] {
+                Some(place) => place,
+                None => {
+                    footing::low_stack(&areas, len, SCRATCH).ok_or(CaptureError::NoFooting {
+                        tid: self.threads[first].tid(),
+                        reason: "no stack has room for a signal frame",
+                    })?
+                }
+            };
+            self.prepare(first, code, foot, verdicts, xsave, true)?;
+            let base = self.make_room(first, code)?;
+            for (i, place) in places.iter_mut().enumerate().filter(|(_, p)| p.is_none()) {
+                if i != first {
+                    *place = Place::below(base + (i as u64 + 1) * ROOM, frame_room(len), SCRATCH);
+                }
+            }
+        }
+        for i in 0..self.threads.len() {
+            if self.threads[i].undo.is_none() {
+                let place = places[i].ok_or(CaptureError::NoFooting {
+                    tid: self.threads[i].tid(),
+                    reason: "no stack has room for a signal frame",
+                })?;
+                self.prepare(i, code, place, verdicts, xsave, own[i])?;
+            }
+        }
+        let threads = &mut self.threads;
+        let mut each = match &about.chains {
+            Some(chains) => inside::ask_threads_at_once(threads, code, chains, about.ids)?,
+            None => inside::ask_threads(threads, code, about.slack)?,
+        };
+        for (answers, slack) in each.iter_mut().zip(about.slack) {
+            answers.timer_slack = slack.unwrap_or(answers.timer_slack);
+        }
+        let leader = &mut threads[0];
+        let process = inside::ask_process(leader, code, about.status, about.timers, &each[0])?;
+        let proc = &self.target.proc;
+        let lock_future = match about.status.locked {
+            0 => 0,
+            locked => inside::ask_lock_future(&mut self.threads[0], code, proc, locked)?,
+        };
+        Ok((process, each, lock_future))
+    }
+
+    fn prepare(
+        &mut self,
+        i: usize,
+        code: Code,
+        place: Place,
+        verdicts: &[Verdict],
+        xsave: &[Vec<u8>],
+        borrowed: bool,
+    ) -> Result<()> {
+        let xfeatures = source::cpu().xcr0 & XSAVE_CARRIED;
+        let home = &verdicts[i].home;
+        remote::prepare(&mut self.threads[i], code, place, home, &xsave[i], xfeatures, borrowed)
+    }
+
+    /// Maps memory in the process for threads whose stacks are not known to be stacks.
+    fn make_room(&mut self, i: usize, code: Code) -> Result<u64> {
+        let len = ROOM * self.threads.len() as u64;
+        let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
+        let call = Call::new("mmap", libc::SYS_mmap, &[0, len, prot, flags, u64::MAX, 0]);
+        let base = remote::call(&mut self.threads[i], code, call)?;
+        self.room = Some((base, len));
+        Ok(base)
+    }
+
+    /// Unmaps it again, from a thread that does not stand in it.
+    fn give_room_back(&mut self, code: Code) -> Result<()> {
+        let Some((base, len)) = self.room.take() else { return Ok(()) };
+        let inside = |frame: u64| (base..base + len).contains(&frame);
+        for thread in &mut self.threads {
+            if thread.undo.as_ref().is_some_and(|u| inside(u.frame)) {
+                thread.restore()?;
+            }
+        }
+        let outside = self.threads.iter_mut().find(|t| t.undo.is_some());
+        let Some(thread) = outside else { return Ok(()) };
+        remote::call(thread, code, Call::new("munmap", libc::SYS_munmap, &[base, len])).map(drop)
+    }
+
+    /// Lets the process go on as if nothing had been.
+    pub fn release(mut self) -> Result<()> {
+        self.let_go()
+    }
+
+    fn let_go(&mut self) -> Result<()> {
+        // The process ending meanwhile is no failure of ours to let it go.
+        let mut outcome = if self.judged { Ok(()) } else { self.hide_stop() };
+        let mut stop_again = false;
+        for thread in &mut self.threads {
+            match thread.detach() {
+                Ok(again) => stop_again |= again,
+                Err(e) => outcome = outcome.and(Err(e)),
+            }
+        }
+        self.threads.clear();
+        if stop_again {
+            // It arrived while signals were held back, and was to stop the process.
+            let _ = kill(Pid::from_raw(self.pid() as i32), Signal::SIGSTOP);
+        }
+        outcome
+    }
+
+    /// Sends the signal that ends the process where it stands: it never runs another instruction.
+    pub fn kill(&self) -> Result<()> {
+        let pid = self.pid();
+        match kill(Pid::from_raw(pid as i32), Signal::SIGKILL) {
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(errno) => Err(CaptureError::Ptrace { request: "kill", tid: pid, errno }),
+        }
+    }
+
+    /// Waits for the end that [`Member::kill`] brought.
+    pub fn await_end(mut self) {
+        // Threads first: the leader's end is reported when it is the last.
+        for thread in self.threads.drain(..).rev() {
+            thread.wait_end();
+        }
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // Nobody is left to be told; every thread is let go whatever happened to the others.
+        let _ = self.let_go();
+    }
+}
+
+/// Lengths of moments: short ones first, then longer and longer ones, so that a thread really runs
+/// even where it must wait for a processor.
+fn moments() -> impl Iterator<Item = Duration> {
+    (0u64..).map(|i| {
+        let longest = 20_000 << i.min(8);
+        Duration::from_nanos(i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % longest)
+    })
+}
+
+/// A thread other than the leader may end at any moment.
+fn ended_is_fine(pid: u32, thread: &Thread, outcome: Result<()>) -> Result<()> {
+    match outcome {
+        Err(CaptureError::Died { .. }) if thread.tid() != pid && thread.is_gone() => Ok(()),
+        other => other,
+    }
+}
+
+fn frame_room(xsave: usize) -> usize {
+    // The same for every thread: a place of ROOM bytes holds any frame.
+    debug_assert!(frame_len(xsave) < ROOM as usize);
+    xsave
+}
+
+fn state_names(bits: u64) -> String {
+    let name = |bit: u32| match bit {
+        3 | 4 => "MPX".into(),
+        17 | 18 => "AMX".into(),
+        19 => "APX".into(),
+        other => format!("XSAVE component {other}"),
+    };
+    let mut names: Vec<String> = (0..64).filter(|b| bits >> b & 1 == 1).map(name).collect();
+    names.dedup();
+    names.join(", ")
+}
