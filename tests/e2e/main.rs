@@ -16,6 +16,7 @@ mod scratch;
 mod sockets;
 mod sudden;
 mod terminal;
+mod trees;
 mod victims;
 
 use std::process::ExitCode;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         confined::cases(),
         terminal::cases(),
         programs::cases(),
+        trees::cases(),
         cli::cases(),
         sockets::cases(),
     ];

@@ -36,23 +36,28 @@ pub fn cases() -> Vec<Case> {
     all
 }
 
-struct Stage {
-    dir: PathBuf,
+/// A directory, and how programs are tried in it.
+pub struct Stage {
+    /// The directory.
+    pub dir: PathBuf,
     mode: Mode,
     images: u32,
 }
 
 impl Stage {
-    fn new(name: &str, mode: Mode) -> Outcome<Stage> {
+    /// A directory of its own.
+    pub fn new(name: &str, mode: Mode) -> Outcome<Stage> {
         let dir = scratch::directory(name, mode.uid()).map_err(|e| e.to_string())?;
         Ok(Stage { dir, mode, images: 0 })
     }
 
-    fn start(&self, program: &Path, arguments: &[&str], kind: Kind) -> Outcome<Process> {
+    /// Starts a program in it.
+    pub fn start(&self, program: &Path, arguments: &[&str], kind: Kind) -> Outcome<Process> {
         self.start_with(program, arguments, kind, &[])
     }
 
-    fn start_with(
+    /// The same, with variables in its environment.
+    pub fn start_with(
         &self,
         program: &Path,
         arguments: &[&str],
@@ -70,7 +75,7 @@ impl Stage {
     }
 
     /// Dumps the process and resumes it with input and output of the same kind.
-    fn travel(&mut self, mut process: Process, kind: Kind) -> Outcome<Process> {
+    pub fn travel(&mut self, mut process: Process, kind: Kind) -> Outcome<Process> {
         self.images += 1;
         let image = self.dir.join(format!("resume{}.elf", self.images));
         command::dump(process.pid, &image, self.mode.uid(), &[])?;

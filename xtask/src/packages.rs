@@ -29,6 +29,8 @@ pub const VICTIMS: &[Need] = &[
     Need { present: Sign::Program("bash"), package: "bash" },
     Need { present: Sign::Program("bc"), package: "bc" },
     Need { present: Sign::Program("xz"), package: "xz-utils" },
+    Need { present: Sign::Program("make"), package: "make" },
+    Need { present: Sign::Program("sqlite3"), package: "sqlite3" },
     Need { present: Sign::File(&["/usr/bin/python3"]), package: "python3" },
     Need {
         present: Sign::File(&[
@@ -47,6 +49,8 @@ pub const MACHINES: &[Need] = &[
     Need { present: Sign::Program("make"), package: "make" },
     Need { present: Sign::Program("strip"), package: "binutils" },
     Need { present: Sign::Program("xz"), package: "xz-utils" },
+    Need { present: Sign::Program("make"), package: "make" },
+    Need { present: Sign::Program("sqlite3"), package: "sqlite3" },
     Need { present: Sign::Program("zstd"), package: "zstd" },
 ];
 

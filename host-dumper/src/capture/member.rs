@@ -178,7 +178,17 @@ impl Member {
         let before = std::mem::take(&mut self.survey.table);
         self.survey = survey::look(&self.target, Some(before))?;
         self.stub = stub::find(self.pid(), &self.survey.table);
-        self.leave_code_of_ours()?;
+        let pid = self.pid();
+        if !self.code.is_some_and(|code| footing::still_there(pid, code)) {
+            // It has started another program since.
+            let areas: Vec<_> = self.survey.table.iter().map(|(a, _)| a.clone()).collect();
+            self.code = footing::find_code(pid, &areas);
+        }
+        while self.leave_code_of_ours()? {
+            // What ran a moment may have closed a descriptor or mapped memory.
+            let before = std::mem::take(&mut self.survey.table);
+            self.survey = survey::look(&self.target, Some(before))?;
+        }
         let tids: Vec<u32> = self.threads.iter().map(Thread::tid).collect();
         self.statuses = survey::threads(&self.target, &self.survey, &tids)?;
         if self.statuses.len() != tids.len() {
@@ -245,7 +255,9 @@ impl Member {
 
     /// Threads in the vdso, or in a few instructions of the stub, run on until they are out:
     /// what they are about to do depends on code that will not be there after a resume.
-    fn leave_code_of_ours(&mut self) -> Result<()> {
+    /// Tells whether any did.
+    fn leave_code_of_ours(&mut self) -> Result<bool> {
+        let mut ran = false;
         let stub = self.stub.as_ref();
         let vdso = memory::vdso_area(&self.survey.table).map(|a| (a.start, a.end));
         let pid = self.target.proc.pid();
@@ -272,6 +284,7 @@ impl Member {
             // met elsewhere sooner or later.
             let mut moments = moments();
             while inside(thread)? {
+                ran = true;
                 thread.run_a_moment(moments.next().unwrap_or_default())?;
                 if begin.elapsed() > LEAVING {
                     return Err(CaptureError::NotStopping {
@@ -282,7 +295,7 @@ impl Member {
                 }
             }
         }
-        Ok(())
+        Ok(ran)
     }
 
     /// The XSAVE areas, trimmed to what can be carried.

@@ -111,8 +111,8 @@ pub struct Verdict {
 /// Looks at a process and its descendants without stopping them.
 pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
     let mut session = Session::look(pid, options)?;
-    session.look_at_threads()?;
-    let refusals = session.refusals()?;
+    session.while_it_runs(Session::look_at_threads)?;
+    let refusals = session.while_it_runs(Session::refusals)?;
     let members = session.members();
     let surveys = || members.iter().map(|m| &m.survey);
     let Some(root) = members.first() else {

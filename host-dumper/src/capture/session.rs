@@ -34,13 +34,33 @@ impl Session {
     /// Looks at the process and its descendants, then stops them.
     pub fn seize(pid: u32, options: &Options) -> Result<Self> {
         let mut session = Self::look(pid, options)?;
-        let refusals = session.refusals()?;
-        if !refusals.is_empty() {
+        let refusals = session.while_it_runs(Self::refusals)?;
+        // Of several processes that run on, one may have been born or have ended between two
+        // looks: whether the others can be carried shows when all stand.
+        let alone = session.members.len() == 1 && session.members[0].count_children().is_empty();
+        if alone && !refusals.is_empty() {
             return Err(CaptureError::Refused(refusals));
         }
-        session.members.iter_mut().try_for_each(Member::get_ready)?;
+        session.while_it_runs(|s| s.members.iter_mut().try_for_each(Member::get_ready))?;
         session.stop()?;
         Ok(session)
+    }
+
+    /// Does something that fails where a process has ended meanwhile, again without those that
+    /// have.
+    pub(super) fn while_it_runs<T>(&mut self, what: impl Fn(&mut Self) -> Result<T>) -> Result<T> {
+        loop {
+            let error = match what(self) {
+                Err(error) => error,
+                done => return done,
+            };
+            let before = self.members.len();
+            let root = self.pid();
+            self.members.retain(|m| m.pid() == root || !kin::is_gone(m.pid()));
+            if self.members.len() == before {
+                return Err(error);
+            }
+        }
     }
 
     /// Looks at the process and its descendants.
@@ -102,7 +122,7 @@ impl Session {
                 let ready = if next < known { Ok(()) } else { member.get_ready() };
                 match ready.and_then(|()| member.stop()) {
                     // A child that ended is no loss.
-                    Err(CaptureError::Died { .. }) if next != 0 => {
+                    Err(_) if next != 0 && kin::is_gone(member.pid()) => {
                         self.members.remove(next);
                         continue;
                     }

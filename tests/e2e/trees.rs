@@ -1,0 +1,167 @@
+//! Real programs of several processes.
+
+use std::fs;
+use std::path::Path;
+
+use crate::process::{Kind, Outcome, Process};
+use crate::programs::Stage;
+use crate::scratch;
+use crate::victims::{until, Mode};
+use crate::Case;
+
+type Body = fn(Mode) -> Outcome;
+
+/// All cases.
+pub fn cases() -> Vec<Case> {
+    let both = [("root", Mode::Root), ("user", Mode::User)];
+    let list: [(&str, Body); 5] = [
+        ("shell_with_jobs", shell_with_jobs),
+        ("pipeline", pipeline),
+        ("python_pool", python_pool),
+        ("make_in_the_middle", make),
+        ("sqlite_in_memory", sqlite),
+    ];
+    let mut all = Vec::new();
+    for (name, body) in list {
+        for (user, mode) in both {
+            let title = format!("tree::{name}::{user}");
+            all.push(Case::new(title, user == "root", move || body(mode)));
+        }
+    }
+    all
+}
+
+const PROMPT: &str = "@prompt@ ";
+
+/// An interactive shell with a variable and two background jobs, one of them stopped.
+fn shell_with_jobs(mode: Mode) -> Outcome {
+    let mut stage = Stage::new("jobs", mode)?;
+    let arguments = ["--norc", "--noprofile", "--noediting", "-i"];
+    let bash = Path::new("/bin/bash");
+    let mut process = stage.start_with(bash, &arguments, Kind::Pty, &[("PS1", PROMPT)])?;
+    process.expect(PROMPT)?;
+    process.send("kept=before; sleep 1000 & sleep 2000 &")?;
+    process.expect(PROMPT)?;
+    process.send("kill -STOP %2; until jobs -s | grep -q 2000; do :; done; echo '<stopped>'")?;
+    process.expect("<stopped>\r")?;
+    process.expect(PROMPT)?;
+    for _ in 0..2 {
+        process = stage.travel(process, Kind::Pty)?;
+        process.send("echo \"<$kept $(jobs -p | wc -l)>\"")?;
+        process.expect("<before 2>")?;
+        process.expect(PROMPT)?;
+        process.send("echo \"<$(jobs -r | grep -c 1000) $(jobs -s | grep -c 2000)>\"")?;
+        process.expect("<1 1>")?;
+        process.expect(PROMPT)?;
+    }
+    process.send("kill %1 && wait %1; echo \"<status $?>\"")?;
+    process.expect("<status 143>")?;
+    process.expect(PROMPT)?;
+    process.send("kill -KILL %2; exit 5")?;
+    process.expect("exit")?;
+    process.send("exit 5")?;
+    process.exit_code(5)
+}
+
+/// Three stages with data between them; the result must be the one of an undisturbed run.
+fn pipeline(mode: Mode) -> Outcome {
+    let mut stage = Stage::new("pipeline", mode)?;
+    let script = "seq 1 3000000 | tee seen | sort -r | md5sum; echo over";
+    let shell = Path::new("/bin/sh");
+    let mut process = stage.start(shell, &["-c", script], Kind::Pipes)?;
+    let seen = stage.dir.join("seen");
+    let size = || fs::metadata(&seen).map_or(0, |m| m.len());
+    for mebibytes in [1, 8] {
+        until("data to flow", || size() > mebibytes << 20)?;
+        process = stage.travel(process, Kind::Pipes)?;
+    }
+    // printf '%s\n' of the numbers, sorted as text in reverse: the C locale's order.
+    process.expect("over")?;
+    let told = process.seen();
+    let mut plain = stage.start(shell, &["-c", "seq 1 3000000 | sort -r | md5sum"], Kind::Pipes)?;
+    plain.exit_code(0)?;
+    let wanted = plain.seen();
+    if told.contains(wanted.trim()) {
+        return process.exit_code(0);
+    }
+    Err(format!("the sum is {told:?}, should be {wanted:?}"))
+}
+
+/// A pool of processes that share locks, queues and a result.
+fn python_pool(mode: Mode) -> Outcome {
+    let mut stage = Stage::new("pool", mode)?;
+    let source = scratch::sources().join("tests/victims/pool.py");
+    fs::copy(source, stage.dir.join("pool.py")).map_err(|e| e.to_string())?;
+    let python = Path::new("/usr/bin/python3");
+    let digest = |p: &mut Process| -> Outcome<String> {
+        p.expect("digest ")?;
+        p.expect("\n")
+    };
+    let mut plain = stage.start(python, &["pool.py"], Kind::Pipes)?;
+    let wanted = digest(&mut plain)?;
+    plain.exit_code(0)?;
+    let mut process = stage.start(python, &["pool.py"], Kind::Pipes)?;
+    for part in ["part 20\n", "part 60\n"] {
+        process.expect(part)?;
+        process = stage.travel(process, Kind::Pipes)?;
+    }
+    let got = digest(&mut process)?;
+    if wanted != got {
+        return Err(format!("the digest is {got}, should be {wanted}"));
+    }
+    process.exit_code(0)
+}
+
+/// make with two jobs, in the middle of its work.
+fn make(mode: Mode) -> Outcome {
+    let mut stage = Stage::new("make", mode)?;
+    let mut text = String::from("all: sum\n\n");
+    let parts: Vec<String> = (0..12).map(|i| format!("part{i}")).collect();
+    for (i, part) in parts.iter().enumerate() {
+        text.push_str(part);
+        text.push_str(":\n\tseq ");
+        text.push_str(&i.to_string());
+        text.push_str(" 400000 | sort -r | md5sum > $@.new && mv $@.new $@\n\n");
+    }
+    let all = parts.join(" ");
+    let sum = format!("{text}sum: {all}\n\tcat {all} | md5sum > sum\n");
+    fs::write(stage.dir.join("Makefile"), sum).map_err(|e| e.to_string())?;
+    let program = Path::new("/usr/bin/make");
+    let mut plain = stage.start(program, &["-s", "-j2"], Kind::Pipes)?;
+    plain.exit_code(0)?;
+    let sum = || fs::read_to_string(stage.dir.join("sum")).map_err(|e| e.to_string());
+    let wanted = sum()?;
+    for name in parts.iter().map(String::as_str).chain(["sum"]) {
+        fs::remove_file(stage.dir.join(name)).map_err(|e| e.to_string())?;
+    }
+    let mut process = stage.start(program, &["-s", "-j2"], Kind::Pipes)?;
+    for count in [2, 6] {
+        let done = || parts.iter().filter(|p| stage.dir.join(p).exists()).count();
+        until("make to come that far", || done() >= count)?;
+        process = stage.travel(process, Kind::Pipes)?;
+    }
+    process.exit_code(0)?;
+    let sum = fs::read_to_string(stage.dir.join("sum")).map_err(|e| e.to_string())?;
+    if sum == wanted {
+        return Ok(());
+    }
+    Err(format!("the result is {sum:?}, should be {wanted:?}"))
+}
+
+/// A database that exists in memory only, at its prompt.
+fn sqlite(mode: Mode) -> Outcome {
+    let mut stage = Stage::new("sqlite", mode)?;
+    let program = Path::new("/usr/bin/sqlite3");
+    let mut process = stage.start(program, &["-interactive", ":memory:"], Kind::Pty)?;
+    process.expect("sqlite> ")?;
+    process.send("create table kept as with recursive n(i) as (values(1) union all select i+1 from n limit 5000) select i, i*i as square from n;")?;
+    process.expect("sqlite> ")?;
+    for _ in 0..2 {
+        process = stage.travel(process, Kind::Pty)?;
+        process.send("select 'sum', sum(square) from kept;")?;
+        process.expect("sum|41679167500")?;
+        process.expect("sqlite> ")?;
+    }
+    process.send(".quit")?;
+    process.exit_code(0)
+}
