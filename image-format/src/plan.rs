@@ -75,8 +75,7 @@ pub struct PlanHeader {
     pub egid: u32,
     /// How often the tree had been resumed before the dump.
     pub generation: u32,
-    /// Signal by which the root was stopped (job control); 0 when it ran. The same as its
-    /// [`ProcessPlan::stopped`].
+    /// Some [`ProcessPlan::stopped`] that is not 0; 0 when no process was stopped.
     pub stopped: u32,
     /// Data: array of u32, pairs of (file number, [`FilePlan`] data offset); the embedded files.
     pub files_off: u32,

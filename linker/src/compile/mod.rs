@@ -102,7 +102,7 @@ pub fn compile(
         euid: root.credentials.uids[1],
         egid: root.credentials.gids[1],
         generation: tree.source.generation,
-        stopped: root.stopped,
+        stopped: tree.processes.iter().map(|p| p.stopped).max().unwrap_or(0),
         flags: flags(tree),
         ..PlanHeader::default()
     };
