@@ -18,6 +18,7 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
         let value = serde_json::json!({
             "pid": verdict.pid,
             "name": verdict.name,
+            "processes": verdict.processes,
             "threads": verdict.threads,
             "bytes": verdict.estimate,
             "possible": possible,
@@ -30,6 +31,10 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
             String::from("1 thread")
         } else {
             format!("{} threads", verdict.threads)
+        };
+        let threads = match verdict.processes {
+            0 | 1 => threads,
+            n => format!("{n} processes, {threads}"),
         };
         let _ = writeln!(
             out,

@@ -360,13 +360,17 @@ fn report(args: &DumpArgs, summary: &Summary) {
     for warning in &summary.warnings {
         eprintln!("dumper: warning: {warning}");
     }
+    let processes = match summary.processes {
+        0 | 1 => String::new(),
+        n => format!(", {n} processes"),
+    };
     let threads = match summary.threads {
         0 => String::new(),
         1 => String::from(", 1 thread"),
         n => format!(", {n} threads"),
     };
     let line = format!(
-        "{}: {} (pid {}{threads}), {}; frozen {}, {} in all; {}",
+        "{}: {} (pid {}{processes}{threads}), {}; frozen {}, {} in all; {}",
         summary.image,
         summary.name,
         summary.pid,

@@ -166,7 +166,8 @@ pub fn run(
         name: root
             .and_then(|root| root.threads.first())
             .map_or_else(String::new, |thread| thread.name.text()),
-        threads: root.map_or(0, |root| root.threads.len()),
+        processes: captured.tree.processes.len(),
+        threads: captured.tree.processes.iter().map(|p| p.threads.len()).sum(),
         image: args.output.display().to_string(),
         bytes,
         pages: composer.pages,

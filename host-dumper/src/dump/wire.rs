@@ -38,7 +38,9 @@ pub struct Summary {
     pub pid: u32,
     /// Its name.
     pub name: String,
-    /// Number of its threads.
+    /// Number of processes: it and its descendants, without those that had ended.
+    pub processes: usize,
+    /// Number of threads, of all of them.
     pub threads: usize,
     /// The image.
     pub image: String,
