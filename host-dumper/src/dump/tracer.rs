@@ -7,18 +7,22 @@ use super::compose::Composer;
 use super::meter::{estimate, Meter};
 use super::wire::{tell, Message, Summary};
 use crate::abort;
-use crate::capture::{self, CaptureError, Session};
+use crate::capture::{self, CaptureError, Captured, Session};
 use crate::cli::{DumpArgs, ExternalSockets, OnChanged};
 use crate::failure::{status, Failure, Reason};
 use crate::pages::{find_guards, Buffer, PageError, Part};
 use crate::sink::{Sink, SinkError};
 use linker::PlanOptions;
 use std::os::fd::BorrowedFd;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Bytes from which several threads are faster than one: a thread has started in the time in which
 /// a tenth of that is copied.
 const WORTH_THREADS: u64 = 1 << 20;
+
+/// How often a tree is stopped anew that could not be read; the waits between grow by a
+/// millisecond each.
+const TRIES: u64 = 12;
 
 /// Why a dump failed.
 #[derive(Debug, thiserror::Error)]
@@ -103,13 +107,8 @@ pub fn run(
 
     step(format!("stopping process {}", args.pid));
     let buffer = Buffer::ready();
-    let mut session = Session::seize(args.pid, &options)?;
+    let (session, mut captured) = stop_and_read(args.pid, &options, &step)?;
     let frozen = session.stopped_at();
-    if abort::requested() {
-        return Err(DumpError::Aborted);
-    }
-    step(String::from("reading its state"));
-    let mut captured = session.capture()?;
     let pids = session.pids();
     for (process, pid) in captured.tree.processes.iter_mut().zip(&pids) {
         process.memory.guards = find_guards(*pid, &process.memory.mappings)
@@ -177,6 +176,41 @@ pub fn run(
         notes: captured.warnings,
         warnings,
     })
+}
+
+/// Stops the processes and reads everything but page contents; again after a moment where one of
+/// them was just being started (it has no C library yet, only its loader) or just ending (it is no
+/// longer counted, and still holds the other end of something).
+fn stop_and_read(
+    pid: u32,
+    options: &capture::Options,
+    step: &dyn Fn(String),
+) -> Result<(Session, Captured), DumpError> {
+    let mut tries = 0;
+    loop {
+        let mut session = Session::seize(pid, options)?;
+        if abort::requested() {
+            return Err(DumpError::Aborted);
+        }
+        step(String::from("reading its state"));
+        let error = match session.capture() {
+            Ok(captured) => return Ok((session, captured)),
+            Err(error) => error,
+        };
+        let passing = match error {
+            CaptureError::NoFooting { .. } => tries < TRIES,
+            CaptureError::Refused(_) => tries < TRIES / 4 && session.pids().len() > 1,
+            CaptureError::Died { .. } => tries < TRIES && session.pids().len() > 1,
+            _ => false,
+        };
+        if !passing {
+            return Err(error.into());
+        }
+        // What has died cannot be let go; whoever is left is.
+        let _ = session.release();
+        tries += 1;
+        std::thread::sleep(Duration::from_millis(tries));
+    }
 }
 
 fn plan_options(args: &DumpArgs) -> PlanOptions {
