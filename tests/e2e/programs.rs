@@ -12,24 +12,31 @@ use crate::scratch;
 use crate::victims::{resume_with, until, Mode, Victim};
 use crate::Case;
 
-type Body = fn(Mode) -> Outcome;
+/// What a case does, as root or as an unprivileged user.
+pub type Body = fn(Mode) -> Outcome;
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    let both = [("root", Mode::Root), ("user", Mode::User)];
-    let list: [(&str, Body); 7] = [
-        ("two_inputs", two_inputs),
-        ("python_prompt", python_prompt),
-        ("python_threads", python_threads),
-        ("xz_two_threads", xz),
-        ("bc_variable", bc),
-        ("jemalloc", jemalloc),
-        ("shell_as_session_leader", shell),
-    ];
+    as_both(
+        "program",
+        &[
+            ("two_inputs", two_inputs),
+            ("python_prompt", python_prompt),
+            ("python_threads", python_threads),
+            ("xz_two_threads", xz),
+            ("bc_variable", bc),
+            ("jemalloc", jemalloc),
+            ("shell_as_session_leader", shell),
+        ],
+    )
+}
+
+/// Each of `list` once as root and once as an unprivileged user.
+pub fn as_both(group: &str, list: &[(&str, Body)]) -> Vec<Case> {
     let mut all = Vec::new();
-    for (name, body) in list {
-        for (user, mode) in both {
-            let title = format!("program::{name}::{user}");
+    for &(name, body) in list {
+        for (user, mode) in [("root", Mode::Root), ("user", Mode::User)] {
+            let title = format!("{group}::{name}::{user}");
             all.push(Case::new(title, user == "root", move || body(mode)));
         }
     }

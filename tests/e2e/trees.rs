@@ -4,31 +4,23 @@ use std::fs;
 use std::path::Path;
 
 use crate::process::{Kind, Outcome, Process};
-use crate::programs::Stage;
+use crate::programs::{as_both, Stage};
 use crate::scratch;
 use crate::victims::{until, Mode};
 use crate::Case;
 
-type Body = fn(Mode) -> Outcome;
-
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    let both = [("root", Mode::Root), ("user", Mode::User)];
-    let list: [(&str, Body); 5] = [
-        ("shell_with_jobs", shell_with_jobs),
-        ("pipeline", pipeline),
-        ("python_pool", python_pool),
-        ("make_in_the_middle", make),
-        ("sqlite_in_memory", sqlite),
-    ];
-    let mut all = Vec::new();
-    for (name, body) in list {
-        for (user, mode) in both {
-            let title = format!("tree::{name}::{user}");
-            all.push(Case::new(title, user == "root", move || body(mode)));
-        }
-    }
-    all
+    as_both(
+        "tree",
+        &[
+            ("shell_with_jobs", shell_with_jobs),
+            ("pipeline", pipeline),
+            ("python_pool", python_pool),
+            ("make_in_the_middle", make),
+            ("sqlite_in_memory", sqlite),
+        ],
+    )
 }
 
 const PROMPT: &str = "@prompt@ ";
