@@ -2,13 +2,16 @@
 
 use nix::sys::signal::{sigaction, SaFlags, SigAction, SigHandler, SigSet, Signal};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::OnceLock;
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 static CONTROL: OnceLock<OwnedFd> = OnceLock::new();
 
-extern "C" fn note(_signal: libc::c_int) {
+static SIGNAL: AtomicU8 = AtomicU8::new(0);
+
+extern "C" fn note(signal: libc::c_int) {
+    SIGNAL.store(signal as u8, Ordering::Relaxed);
     REQUESTED.store(true, Ordering::Relaxed);
 }
 
@@ -17,6 +20,16 @@ extern "C" fn tick(_signal: libc::c_int) {}
 /// Prepares the tracer process: `control` is its end of the socket to the front process.
 pub fn install(control: OwnedFd) -> nix::Result<()> {
     let _ = CONTROL.set(control);
+    install_alone()
+}
+
+/// The signal that was the wish to stop; 0 for none.
+pub fn signal() -> u8 {
+    SIGNAL.load(Ordering::Relaxed)
+}
+
+/// Prepares a process that has no front process.
+pub fn install_alone() -> nix::Result<()> {
     let action = SigAction::new(
         SigHandler::Handler(note),
         // ptrace's waiting calls must not see it.
@@ -24,7 +37,7 @@ pub fn install(control: OwnedFd) -> nix::Result<()> {
         SigSet::empty(),
     );
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        // SAFETY: the handler only stores to an atomic, which is async-signal-safe.
+        // SAFETY: the handler only stores to atomics, which is async-signal-safe.
         unsafe { sigaction(signal, &action)? };
     }
     Ok(())

@@ -22,7 +22,7 @@ Exit status:
     args_conflicts_with_subcommands = true,
     subcommand_negates_reqs = true,
     after_help = STATUSES,
-    override_usage = "dumper <PID> -o FILE [OPTIONS]\n       dumper check <PID>\n       dumper inspect <FILE>\n       dumper run <FILE> [ARGS]..."
+    override_usage = "dumper <PID> -o FILE [OPTIONS]\n       dumper check <PID>\n       dumper inspect <FILE>\n       dumper run <FILE> [ARGS]...\n       dumper send <FILE> <DEVICE>\n       dumper recv <DEVICE> -o FILE"
 )]
 pub struct Cli {
     /// What to do instead of dumping.
@@ -42,6 +42,10 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Starts an image from where execution is not permitted (noexec, FAT), or from a pipe
     Run(RunArgs),
+    /// Copies an image onto a stick (/dev/pen0) and reads it back
+    Send(SendArgs),
+    /// Copies the image on a stick into a file
+    Recv(RecvArgs),
 }
 
 /// What becomes of an open file that has changed by the time of the resume.
@@ -72,8 +76,8 @@ pub struct DumpArgs {
     /// The process
     #[arg(value_name = "PID")]
     pub pid: u32,
-    /// Where the image goes; "-" is standard output, and then the process is not ended unless
-    /// --kill is given
+    /// Where the image goes: a file, a stick (/dev/pen0), or "-" for standard output; then the
+    /// process is not ended unless --kill is given
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
     /// Let the process run on afterwards
@@ -91,7 +95,7 @@ pub struct DumpArgs {
     /// What becomes of Unix sockets that are connected with another process
     #[arg(long, value_enum, value_name = "POLICY", default_value = "refuse")]
     pub external_sockets: ExternalSockets,
-    /// Replace FILE if it exists
+    /// Replace FILE if it exists, overwrite what the stick holds
     #[arg(long)]
     pub force: bool,
     /// Do not wait until the image is on the disk
@@ -146,6 +150,43 @@ pub struct RunArgs {
     /// The image ("-" is standard input), then options for the image itself
     #[arg(required = true, value_name = "FILE", trailing_var_arg = true)]
     pub command: Vec<OsString>,
+}
+
+/// Arguments of `send`.
+#[derive(Debug, Args)]
+pub struct SendArgs {
+    /// The image
+    pub file: PathBuf,
+    /// The stick, such as /dev/pen0
+    pub device: PathBuf,
+    /// Overwrite what the stick holds
+    #[arg(long)]
+    pub force: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// Arguments of `recv`.
+#[derive(Debug, Args)]
+pub struct RecvArgs {
+    /// The stick, such as /dev/pen0
+    pub device: PathBuf,
+    /// Where the image goes; "-" is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Replace FILE if it exists
+    #[arg(long)]
+    pub force: bool,
+    /// Print the summary as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub quiet: bool,
 }
 
 /// Reads a size such as "300", "64K", "10M" or "2G".

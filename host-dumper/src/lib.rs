@@ -4,18 +4,21 @@
 //! * [`capture`]: stops a process and reads it into the model;
 //! * [`pages`]: reads its memory into chunks;
 //! * [`sink`]: where the image goes;
+//! * [`medium`]: carries it by a stick;
 //! * [`dump`]: the two processes that do all that in order;
 //! * [`check`], [`inspect`], [`run`]: the other commands;
 //! * [`failure`], [`words`]: how errors, sizes and times are told;
-//! * [`abort`]: the wish to stop.
+//! * [`abort`]: the wish to stop; [`bar`]: the progress bar.
 
 pub mod abort;
+pub mod bar;
 pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod dump;
 pub mod failure;
 pub mod inspect;
+pub mod medium;
 pub mod pages;
 pub mod run;
 pub mod sink;

@@ -15,6 +15,8 @@ fn main() -> ExitCode {
             host_dumper::inspect::inspect(&args).map(|()| status::OK)
         }
         (Some(Command::Run(args)), _) => host_dumper::run::run(&args).map(|never| match never {}),
+        (Some(Command::Send(args)), _) => host_dumper::medium::send(&args),
+        (Some(Command::Recv(args)), _) => host_dumper::medium::recv(&args),
         (None, Some(args)) => Ok(host_dumper::dump::dump(&args, start)),
         (None, None) => Err(Failure::new(status::USAGE, "no process given", "try `dumper --help`")),
     };

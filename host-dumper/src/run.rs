@@ -3,14 +3,16 @@
 
 use crate::cli::RunArgs;
 use crate::failure::{errno_text, status, Failure};
+use crate::medium;
 use nix::fcntl::{AtFlags, FcntlArg, SealFlag};
 use nix::sys::memfd::{memfd_create, MFdFlags};
 use std::convert::Infallible;
 use std::ffi::{CString, OsStr};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// Copies the image into memory and becomes it.
 pub fn run(args: &RunArgs) -> Result<Infallible, Failure> {
@@ -19,7 +21,20 @@ pub fn run(args: &RunArgs) -> Result<Infallible, Failure> {
     let fail = |what: &str, error: &io::Error, advice: &str| {
         Failure::new(status::FAILED, format!("cannot {what}: {}", errno_text(error)), advice)
     };
-    let memory = copy(name).map_err(|error| {
+    let source = if name == "-" { None } else { Some(medium::open(Path::new(name))?) };
+    let mut length = u64::MAX;
+    if let Some(file) = &source {
+        // A stick is longer than the image on it, and so may be what was copied from one.
+        match medium::length(file) {
+            Ok(found) => length = found,
+            Err(error) if medium::is_device(file) => {
+                return Err(medium::unreadable(Path::new(name), file, &error));
+            }
+            // The kernel tells what is wrong with it.
+            Err(_) => {}
+        }
+    }
+    let memory = copy(source, length).map_err(|error| {
         fail(&format!("copy {shown} into memory"), &error, "is there enough memory?")
     })?;
     let argv: Vec<CString> =
@@ -47,7 +62,8 @@ pub fn run(args: &RunArgs) -> Result<Infallible, Failure> {
     )
 }
 
-fn copy(name: &OsStr) -> io::Result<OwnedFd> {
+/// Copies at most `length` bytes of an open file, or all of standard input.
+fn copy(source: Option<File>, length: u64) -> io::Result<OwnedFd> {
     // Not MFD_CLOEXEC: the restorer reads the image again through this descriptor. Kernels before
     // 6.3 do not know MFD_EXEC, and need it only where vm.memfd_noexec asks for it.
     let flags = MFdFlags::MFD_ALLOW_SEALING;
@@ -57,11 +73,10 @@ fn copy(name: &OsStr) -> io::Result<OwnedFd> {
             other => Err(other),
         })?;
     let mut memory = File::from(fd);
-    if name == "-" {
-        io::copy(&mut io::stdin().lock(), &mut memory)?;
-    } else {
-        io::copy(&mut File::open(name)?, &mut memory)?;
-    }
+    match source {
+        None => io::copy(&mut io::stdin().lock(), &mut memory)?,
+        Some(file) => io::copy(&mut file.take(length), &mut memory)?,
+    };
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
     nix::fcntl::fcntl(&memory, FcntlArg::F_ADD_SEALS(seals))?;
     Ok(memory.into())

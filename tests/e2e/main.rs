@@ -7,6 +7,7 @@ mod cli;
 mod command;
 mod confined;
 mod luck;
+mod medium;
 mod process;
 mod programs;
 mod random;
@@ -81,6 +82,7 @@ fn main() -> ExitCode {
         programs::cases(),
         trees::cases(),
         cli::cases(),
+        medium::cases(),
         sockets::cases(),
     ];
     for case in cases.into_iter().flatten() {

@@ -58,7 +58,8 @@ fn own_user() -> Option<u32> {
     Mode::User.uid()
 }
 
-fn start(states: &[&str], uid: Option<u32>, dir: &Path) -> Outcome<Process> {
+/// Starts the victim `refused` in these states.
+pub fn start(states: &[&str], uid: Option<u32>, dir: &Path) -> Outcome<Process> {
     let mut command = Command::new(Victim::named("refused")?.program());
     command::as_user(&mut command, uid);
     command.current_dir(dir).args(states);

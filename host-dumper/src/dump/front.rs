@@ -3,9 +3,10 @@
 use super::tracer;
 use super::wire::{hear, tell, Message, Summary};
 use crate::abort;
+use crate::bar::Bar;
 use crate::cli::DumpArgs;
 use crate::failure::{status, Failure};
-use crate::sink::{FileSink, Sink, StreamSink};
+use crate::sink::{self, Sink};
 use crate::words::{size, time};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
@@ -13,38 +14,13 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{socketpair, AddressFamily, SockFlag, SockType};
 use nix::sys::wait::{waitpid, WaitStatus};
 use nix::unistd::{fork, ForkResult, Pid};
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// A progress bar appears for dumps that take longer.
-const BAR_AFTER: Duration = Duration::from_millis(500);
 /// How long a process that was sent SIGKILL may take to be gone.
 const END_WAIT: Duration = Duration::from_secs(2);
-
-enum Output {
-    File(FileSink),
-    Stream(StreamSink),
-}
-
-impl Output {
-    fn open(args: &DumpArgs) -> Result<Self, Failure> {
-        let opened = if args.output == Path::new("-") {
-            StreamSink::stdout().map(Self::Stream)
-        } else {
-            FileSink::create(&args.output, args.force).map(Self::File)
-        };
-        opened.map_err(|error| error.failure())
-    }
-
-    fn sink(&self) -> &dyn Sink {
-        match self {
-            Self::File(file) => file,
-            Self::Stream(stream) => stream,
-        }
-    }
-}
 
 /// Dumps, reports, and returns the exit status.
 pub fn dump(args: &DumpArgs, start: Instant) -> u8 {
@@ -71,7 +47,8 @@ fn attempt(args: &DumpArgs, start: Instant) -> Result<Summary, Failure> {
             "the process was not touched",
         )
     };
-    let output = Output::open(args)?;
+    let output = sink::open(&args.output, args.force).map_err(|error| error.failure())?;
+    let output = output.as_ref();
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         signals.add(signal);
@@ -93,25 +70,25 @@ fn attempt(args: &DumpArgs, start: Instant) -> Result<Summary, Failure> {
     match unsafe { fork() }.map_err(|errno| internal("start the tracer process", errno))? {
         ForkResult::Child => {
             drop((near, signal_fd, target));
-            tracer_process(args, &output, far, &before, start);
+            tracer_process(args, output, far, &before, start);
         }
         ForkResult::Parent { child } => {
             drop(far);
             let mut front = Front {
                 args,
-                output: &output,
+                output,
                 start,
                 near,
                 signal_fd,
                 target,
                 interrupted: None,
                 committing: false,
-                bar: Bar::new(args),
+                bar: Bar::new(!args.quiet),
             };
             let result = front.follow(child);
             front.bar.clear();
-            if let (Err(_), Output::File(file)) = (&result, &output) {
-                file.discard();
+            if result.is_err() {
+                output.discard();
             }
             result
         }
@@ -120,7 +97,7 @@ fn attempt(args: &DumpArgs, start: Instant) -> Result<Summary, Failure> {
 
 fn tracer_process(
     args: &DumpArgs,
-    output: &Output,
+    output: &dyn Sink,
     control: OwnedFd,
     mask: &SigSet,
     start: Instant,
@@ -135,7 +112,7 @@ fn tracer_process(
         std::process::exit(i32::from(status::FAILED));
     };
     let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        tracer::run(args, output.sink(), control.as_fd(), start)
+        tracer::run(args, output, control.as_fd(), start)
     }));
     let message = match made {
         Ok(Ok(summary)) => Message::Done(summary),
@@ -146,9 +123,9 @@ fn tracer_process(
             "the process was let go; please report the lines above",
         )),
     };
-    if let (Message::Failed(_), Output::File(file)) = (&message, output) {
+    if let Message::Failed(_) = &message {
         // The front process may be gone.
-        file.discard();
+        output.discard();
     }
     let _ = tell(control.as_fd(), &message);
     std::process::exit(0)
@@ -156,7 +133,7 @@ fn tracer_process(
 
 struct Front<'a> {
     args: &'a DumpArgs,
-    output: &'a Output,
+    output: &'a dyn Sink,
     start: Instant,
     near: OwnedFd,
     signal_fd: SignalFd,
@@ -240,10 +217,10 @@ impl Front<'_> {
                 format!("the process runs on; {advice}"),
             )
         };
-        let Output::File(file) = self.output else {
+        if !self.output.durable() {
             return Err(failure("what was written is not a complete image"));
-        };
-        if !self.committing || !file.is_committed() {
+        }
+        if !self.committing || !self.output.is_committed() {
             return Err(failure("no image was made"));
         }
         if !self.args.leave_running {
@@ -251,7 +228,7 @@ impl Front<'_> {
                 return Ok(self.found());
             }
             // It runs on and goes its own way: two of it must not be.
-            file.retract();
+            self.output.retract();
             return Err(failure(
                 "the image was complete but is removed, so that there are not two of it",
             ));
@@ -310,37 +287,6 @@ fn pidfd(pid: u32) -> Option<OwnedFd> {
     unsafe {
         let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0);
         (fd >= 0).then(|| OwnedFd::from_raw_fd(fd as i32))
-    }
-}
-
-/// The bar on a terminal.
-struct Bar {
-    wanted: bool,
-    shown: bool,
-}
-
-impl Bar {
-    fn new(args: &DumpArgs) -> Self {
-        Self { wanted: !args.quiet && std::io::stderr().is_terminal(), shown: false }
-    }
-
-    fn show(&mut self, start: Instant, done: u64, total: u64) {
-        const WIDTH: u64 = 30;
-        if !self.wanted || start.elapsed() < BAR_AFTER {
-            return;
-        }
-        self.shown = true;
-        let full = (done * WIDTH).checked_div(total).unwrap_or(0).min(WIDTH) as usize;
-        let percent = (done * 100).checked_div(total).unwrap_or(0).min(99);
-        let bar = format!("{}{}", "#".repeat(full), " ".repeat(WIDTH as usize - full));
-        eprint!("\r[{bar}] {percent:2} % of {} ", size(total));
-        let _ = std::io::stderr().flush();
-    }
-
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.shown) {
-            eprint!("\r\x1b[K");
-        }
     }
 }
 

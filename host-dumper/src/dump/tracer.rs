@@ -147,6 +147,10 @@ pub fn run(
     if abort::requested() {
         return Err(DumpError::Aborted);
     }
+    if sink.doubtful() && !args.no_sync {
+        step(String::from("reading the image back"));
+        sink.reread(bytes)?;
+    }
     step(String::from("committing the image"));
     // From here on a front process that dies changes nothing; one that is dead already is
     // noticed here.

@@ -4,7 +4,7 @@ mod read;
 mod sockets;
 mod text;
 
-pub use read::{read, Image, InspectError, StoredRun};
+pub use read::{read, verify, Image, InspectError, StoredRun};
 pub use text::{printable, text};
 
 use crate::cli::InspectArgs;

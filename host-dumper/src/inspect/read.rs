@@ -74,15 +74,47 @@ pub enum InspectError {
 
 /// Reads an image. With `verify`, page data is checked against its hashes too.
 pub fn read(mut input: impl Read, verify: bool) -> Result<Image, InspectError> {
-    let input: &mut dyn Read = &mut input;
+    let mut parts = Parts::default();
+    let walked = walk(&mut input, Depth { verify, keep: true }, &mut |header, head, data| {
+        parts.add(header, head, data)
+    })?;
+    parts.finish(walked)
+}
+
+/// Checks every byte of an image and keeps none. Returns its length in bytes.
+pub fn verify(mut input: impl Read) -> Result<u64, InspectError> {
+    let depth = Depth { verify: true, keep: false };
+    Ok(walk(&mut input, depth, &mut |_, _, _| Ok(()))?.size)
+}
+
+/// What becomes of the data of chunks.
+#[derive(Debug, Clone, Copy)]
+struct Depth {
+    /// Pages and files are hashed; model and plan always are.
+    verify: bool,
+    /// Model and plan are kept.
+    keep: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Walked {
+    front: Front,
+    size: u64,
+    chunks: u32,
+}
+
+type Visit<'a> =
+    &'a mut dyn FnMut(&ChunkHeader, &[u8], Vec<u8>) -> Result<(), DamagedOr<InspectError>>;
+
+/// Goes through all chunks; `visit` gets each but END.
+fn walk(input: &mut dyn Read, depth: Depth, visit: Visit<'_>) -> Result<Walked, InspectError> {
     let front = read_front(input)?;
     let mut offset = front.blob_end;
-    let mut parts = Parts::default();
-    let (mut seq, mut previous) = (0, 0);
+    let (mut seq, mut previous) = (0_u32, 0);
     loop {
         let damaged = |what| ContainerError::Damaged { offset, what };
         let (header, head) = read_head(input, offset, seq, previous)?;
-        let data = read_data(input, offset, &header, verify)?;
+        let data = read_data(input, offset, &header, depth)?;
         let padding = header.stride() - u64::from(header.data_start) - header.data_len;
         let tail = take(input, padding, offset)?;
         if ChunkHeader::compute_head_hash(&head, &tail) != header.head_hash {
@@ -93,13 +125,22 @@ pub fn read(mut input: impl Read, verify: bool) -> Result<Image, InspectError> {
             if header.offset != next {
                 return Err(damaged("length of the image").into());
             }
-            return parts.finish(front, next, seq + 1);
+            return Ok(Walked { front, size: next, chunks: seq + 1 });
         }
-        parts.add(&header, &head, data, damaged)?;
+        visit(&header, &head, data).map_err(|error| match error {
+            DamagedOr::Damaged(what) => damaged(what).into(),
+            DamagedOr::Other(error) => error,
+        })?;
         previous = header.head_hash;
         seq = seq.checked_add(1).ok_or(damaged("number of chunks"))?;
         offset = next;
     }
+}
+
+/// Damage, whose place the caller knows, or another error.
+enum DamagedOr<E> {
+    Damaged(&'static str),
+    Other(E),
 }
 
 #[derive(Default)]
@@ -116,37 +157,37 @@ impl Parts {
         header: &ChunkHeader,
         head: &[u8],
         data: Vec<u8>,
-        damaged: impl Fn(&'static str) -> ContainerError,
-    ) -> Result<(), InspectError> {
+    ) -> Result<(), DamagedOr<InspectError>> {
         match header.kind {
-            kind::PAGES | kind::PAGES_MAPPED => self.add_runs(header, head, damaged)?,
+            kind::PAGES | kind::PAGES_MAPPED => {
+                self.add_runs(header, head).map_err(DamagedOr::Damaged)?;
+            }
             kind::FILE => match self.files.last_mut() {
                 Some((number, size)) if *number == header.owner => {
                     *size = size.saturating_add(header.raw_len);
                 }
                 _ => self.files.push((header.owner, header.raw_len)),
             },
-            kind::MODEL => self.tree = Some(decode_all(&data).map_err(InspectError::Model)?),
+            kind::MODEL => {
+                let tree = decode_all(&data);
+                self.tree =
+                    Some(tree.map_err(|error| DamagedOr::Other(InspectError::Model(error)))?);
+            }
             kind::PLAN => self.plan = Some(data),
-            _ => return Err(damaged("kind of a chunk").into()),
+            _ => return Err(DamagedOr::Damaged("kind of a chunk")),
         }
         Ok(())
     }
 
-    fn add_runs(
-        &mut self,
-        header: &ChunkHeader,
-        head: &[u8],
-        damaged: impl Fn(&'static str) -> ContainerError,
-    ) -> Result<(), InspectError> {
+    fn add_runs(&mut self, header: &ChunkHeader, head: &[u8]) -> Result<(), &'static str> {
+        const DAMAGED: &str = "run table";
         let mut bytes = 0u64;
         for index in 0..header.runs as usize {
-            let run: Run = head
-                .pread_with(ChunkHeader::SIZE + index * Run::SIZE, LE)
-                .map_err(|_| damaged("run table"))?;
-            let len = run.pages.checked_mul(PAGE_SIZE).ok_or(damaged("run table"))?;
-            run.address.checked_add(len).ok_or(damaged("run table"))?;
-            bytes = bytes.checked_add(len).ok_or(damaged("run table"))?;
+            let run: Run =
+                head.pread_with(ChunkHeader::SIZE + index * Run::SIZE, LE).map_err(|_| DAMAGED)?;
+            let len = run.pages.checked_mul(PAGE_SIZE).ok_or(DAMAGED)?;
+            run.address.checked_add(len).ok_or(DAMAGED)?;
+            bytes = bytes.checked_add(len).ok_or(DAMAGED)?;
             self.runs.push(StoredRun {
                 owner: header.owner,
                 address: run.address,
@@ -157,16 +198,16 @@ impl Parts {
         if bytes == header.raw_len {
             Ok(())
         } else {
-            Err(damaged("run table").into())
+            Err(DAMAGED)
         }
     }
 
-    fn finish(mut self, front: Front, size: u64, chunks: u32) -> Result<Image, InspectError> {
+    fn finish(mut self, walked: Walked) -> Result<Image, InspectError> {
         self.runs.sort_unstable();
         Ok(Image {
-            front,
-            size,
-            chunks,
+            front: walked.front,
+            size: walked.size,
+            chunks: walked.chunks,
             runs: self.runs,
             files: self.files,
             tree: self.tree.ok_or(InspectError::Missing { what: "model" })?,
@@ -217,15 +258,16 @@ fn read_data(
     input: &mut dyn Read,
     offset: u64,
     header: &ChunkHeader,
-    verify: bool,
+    depth: Depth,
 ) -> Result<Vec<u8>, InspectError> {
     let damaged = |what| ContainerError::Damaged { offset, what };
-    let keep = matches!(header.kind, kind::MODEL | kind::PLAN);
-    if keep && header.flags != 0 {
+    let central = matches!(header.kind, kind::MODEL | kind::PLAN);
+    let (keep, verify) = (central && depth.keep, central || depth.verify);
+    if central && header.flags != 0 {
         let what = "packed model or plan";
         return Err(ContainerError::Unsupported { offset, what }.into());
     }
-    if keep && header.data_len > BLOB_MAX {
+    if central && header.data_len > BLOB_MAX {
         return Err(damaged("length of model or plan").into());
     }
     let mut kept = Vec::new();
@@ -239,7 +281,7 @@ fn read_data(
         if block.len() as u64 != want {
             return Err(ContainerError::Truncated { offset }.into());
         }
-        if keep || verify {
+        if verify {
             hash = hash_data(&block, hash);
         }
         if keep {
@@ -247,7 +289,7 @@ fn read_data(
         }
         left -= want;
     }
-    if (keep || verify) && hash != header.data_hash {
+    if verify && hash != header.data_hash {
         return Err(damaged("checksum of a chunk's data").into());
     }
     Ok(kept)

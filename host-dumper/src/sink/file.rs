@@ -1,7 +1,7 @@
 //! A regular file: written without a name (O_TMPFILE) where the file system can, so that
 //! nothing stays behind even after SIGKILL; else under a hidden name beside the output.
 
-use super::{Sink, SinkError};
+use super::{reread, Sink, SinkError};
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::Mode;
 use nix::unistd::{linkat, UnlinkatFlags};
@@ -51,6 +51,12 @@ impl FileSink {
                     return Err(SinkError::Exists { path: path.to_owned() });
                 }
             }
+            // A file there would be one in memory, gone with the next start of the machine.
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && parent(path) == Path::new("/dev") =>
+            {
+                return Err(SinkError::Open { path: path.to_owned(), source: nodev() });
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(SinkError::Create { path: parent(path).to_owned(), source }),
         }
@@ -81,39 +87,6 @@ impl FileSink {
             replace: force,
             file,
         })
-    }
-
-    /// Removes what an unfinished dump may have left. Harmless after a commit.
-    pub fn discard(&self) {
-        let _ = nix::unistd::unlinkat(
-            &self.directory,
-            self.hidden.as_os_str(),
-            UnlinkatFlags::NoRemoveDir,
-        );
-    }
-
-    /// Whether the output's name leads to this image, that is: whether it was committed.
-    pub fn is_committed(&self) -> bool {
-        let found = nix::sys::stat::fstatat(
-            &self.directory,
-            self.name.as_os_str(),
-            AtFlags::AT_SYMLINK_NOFOLLOW,
-        );
-        match (found, self.file.metadata()) {
-            (Ok(found), Ok(own)) => found.st_ino == own.ino() && found.st_dev == own.dev(),
-            _ => false,
-        }
-    }
-
-    /// Takes the output's name back from a committed image.
-    pub fn retract(&self) {
-        if self.is_committed() {
-            let _ = nix::unistd::unlinkat(
-                &self.directory,
-                self.name.as_os_str(),
-                UnlinkatFlags::NoRemoveDir,
-            );
-        }
     }
 
     fn error(&self, action: &'static str, source: io::Error) -> SinkError {
@@ -202,6 +175,11 @@ impl Sink for FileSink {
         Ok(())
     }
 
+    fn reread(&self, length: u64) -> Result<(), SinkError> {
+        self.file.sync_all().map_err(|error| self.error("sync", error))?;
+        reread::verify(&self.path, &self.file, &[], length)
+    }
+
     fn commit(&self, sync: bool) -> Result<(), SinkError> {
         if sync {
             self.file.sync_all().map_err(|error| self.error("sync", error))?;
@@ -226,6 +204,36 @@ impl Sink for FileSink {
 
     fn durable(&self) -> bool {
         true
+    }
+
+    fn discard(&self) {
+        let _ = nix::unistd::unlinkat(
+            &self.directory,
+            self.hidden.as_os_str(),
+            UnlinkatFlags::NoRemoveDir,
+        );
+    }
+
+    fn is_committed(&self) -> bool {
+        let found = nix::sys::stat::fstatat(
+            &self.directory,
+            self.name.as_os_str(),
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        );
+        match (found, self.file.metadata()) {
+            (Ok(found), Ok(own)) => found.st_ino == own.ino() && found.st_dev == own.dev(),
+            _ => false,
+        }
+    }
+
+    fn retract(&self) {
+        if self.is_committed() {
+            let _ = nix::unistd::unlinkat(
+                &self.directory,
+                self.name.as_os_str(),
+                UnlinkatFlags::NoRemoveDir,
+            );
+        }
     }
 }
 
@@ -261,6 +269,10 @@ fn open_named(directory: &OwnedFd, hidden: &OsStr) -> nix::Result<(OwnedFd, bool
         Mode::S_IRUSR | Mode::S_IWUSR,
     )
     .map(|fd| (fd, true))
+}
+
+fn nodev() -> io::Error {
+    io::Error::from_raw_os_error(libc::ENODEV)
 }
 
 fn parent(path: &Path) -> &Path {

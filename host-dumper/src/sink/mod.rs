@@ -1,14 +1,30 @@
 //! Where the bytes of an image go.
 
+mod device;
 mod file;
+mod reread;
 mod stream;
 
+pub use device::DeviceSink;
 pub use file::FileSink;
 pub use stream::StreamSink;
 
 use crate::failure::{errno_text, status, Failure};
+use crate::medium::Holding;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+/// Opens the output that a path names: "-" is standard output. `force` allows to replace what is
+/// there.
+pub fn open(path: &Path, force: bool) -> Result<Box<dyn Sink>, SinkError> {
+    if path == Path::new("-") {
+        return Ok(Box::new(StreamSink::stdout()?));
+    }
+    if DeviceSink::takes(path) {
+        return Ok(Box::new(DeviceSink::open(path, force)?));
+    }
+    Ok(Box::new(FileSink::create(path, force)?))
+}
 
 /// A place for an image. Bytes arrive front to back, by one thread or by several with places
 /// of their own; nothing is visible under the output's name before `commit`.
@@ -19,10 +35,27 @@ pub trait Sink: Sync {
     fn parallel(&self) -> bool;
     /// Fails early where `bytes` will not fit.
     fn expect(&self, bytes: u64) -> Result<(), SinkError>;
+    /// Checks the complete image of `length` bytes, as the medium gives it back. To be called
+    /// before `commit`.
+    fn reread(&self, _length: u64) -> Result<(), SinkError> {
+        Ok(())
+    }
+    /// Whether a dump had better read it back before the process is ended.
+    fn doubtful(&self) -> bool {
+        false
+    }
     /// Makes the complete image durable (with `sync`) and gives it its name, in one step.
     fn commit(&self, sync: bool) -> Result<(), SinkError>;
     /// Whether the image stays where its name says, so that the process may be ended for it.
     fn durable(&self) -> bool;
+    /// Removes what an unfinished image may have left. Harmless after a commit.
+    fn discard(&self) {}
+    /// Whether the output's name leads to this image, that is: whether it was committed.
+    fn is_committed(&self) -> bool {
+        false
+    }
+    /// Takes the output's name back from a committed image.
+    fn retract(&self) {}
 }
 
 /// Why the output cannot be written.
@@ -49,6 +82,40 @@ pub enum SinkError {
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// The medium cannot be had.
+    #[error("cannot open {}: {}", path.display(), errno_text(source))]
+    Open {
+        /// The output.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The medium is in use.
+    #[error("{} holds {holding}", path.display())]
+    Holds {
+        /// The output.
+        path: PathBuf,
+        /// What is on it.
+        holding: Holding,
+    },
+    /// The medium is too small.
+    #[error("{} has room for {size} bytes, the image needs about {needed}", path.display())]
+    Size {
+        /// The output.
+        path: PathBuf,
+        /// Bytes that it has.
+        size: u64,
+        /// Bytes needed.
+        needed: u64,
+    },
+    /// The medium does not give back what was written.
+    #[error("{} does not give back what was written to it: {what}", path.display())]
+    Altered {
+        /// The output.
+        path: PathBuf,
+        /// What differs.
+        what: String,
     },
     /// The file system is known to be too full beforehand.
     #[error("{} has {free} bytes free, the image needs about {needed}", path.display())]
@@ -83,10 +150,28 @@ impl SinkError {
     pub fn failure(&self) -> Failure {
         let advice = match self {
             Self::Exists { .. } => "it was kept; choose another name, or replace it with --force",
-            Self::Kind { .. } => "choose the name of a file that does not exist",
+            Self::Kind { .. } => "choose the name of a file that does not exist, or a stick",
             Self::Create { .. } => "choose a directory that exists and that you may write",
             Self::Space { .. } => "free some space or choose another file system",
+            Self::Open { source, .. } => match source.raw_os_error() {
+                Some(libc::EBUSY) => "it is mounted or in use; unmount it first",
+                Some(libc::EROFS | libc::EPERM) => "the stick is write-protected",
+                Some(libc::EACCES) => "more rights are needed: try as root",
+                Some(libc::ENODEV | libc::ENXIO | libc::ENOMEDIUM) => "is the stick plugged in?",
+                _ => "",
+            },
+            Self::Holds { holding: Holding::Image { .. }, .. } => {
+                "it was kept; fetch it with `dumper recv`, or replace it with --force"
+            }
+            Self::Holds { .. } => "it was kept; take another stick, or overwrite it with --force",
+            Self::Size { .. } => "take a larger one",
+            Self::Altered { .. } => {
+                "the stick is defective or not as large as it says; take another one"
+            }
             Self::Write { source, .. } => match source.raw_os_error() {
+                Some(libc::ENODEV | libc::ENXIO | libc::EIO | libc::ESHUTDOWN) => {
+                    "the stick was pulled out or is defective; plug it in and try again"
+                }
                 Some(libc::ENOSPC | libc::EDQUOT) => {
                     "the file system is full; free some space or choose another one"
                 }
