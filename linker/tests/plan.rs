@@ -85,6 +85,18 @@ fn the_program_keeps_its_rights_until_its_threads_are_there() {
 }
 
 #[test]
+fn a_thread_takes_on_its_own_credentials() {
+    let mut other = thread(101);
+    let own = sample::tree().processes[0].credentials.clone();
+    other.credentials = Some(Credentials { uids: [1, 2, 3, 4], ..own });
+    let tree = tree(vec![anonymous(0x40_0000, 0x40_2000, 3)], vec![thread(100), other]);
+    let text = plan_text(&plan(&tree, &ImageMap::default())).unwrap();
+    assert_eq!(text.matches("setresuid(5, 5, 5)").count(), 1, "{text}");
+    assert_eq!(text.matches("setresuid(1, 2, 3)").count(), 1, "{text}");
+    assert_eq!(text.matches("setfsuid(4)").count(), 1, "{text}");
+}
+
+#[test]
 fn temporaries_lie_above_every_descriptor() {
     let tree = tree(vec![anonymous(0x40_0000, 0x40_2000, 3)], vec![thread(100)]);
     let bytes = plan(&tree, &ImageMap::default());

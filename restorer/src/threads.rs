@@ -288,7 +288,6 @@ impl<'a> Threads<'a> {
 
     /// The leader's part: waits for the others, then nothing of ours is left.
     pub fn finish(&self, stopped: u32, last: impl FnOnce() -> Outcome<()>) -> Outcome<()> {
-        let mut jump = self.prepare(self.process.first_thread)?;
         let (missing, _) = words(&self.place()?);
         loop {
             let left = missing.load(Ordering::SeqCst);
@@ -301,6 +300,8 @@ impl<'a> Threads<'a> {
                 sys::call(nr::FUTEX, &[missing.as_ptr() as usize, 128, left as usize, 0])
             };
         }
+        // A change of credentials in any thread would undo what the leader does.
+        let mut jump = self.prepare(self.process.first_thread)?;
         last()?;
         let leader = self.plan().thread(self.process.first_thread)?;
         if stopped != 0 {

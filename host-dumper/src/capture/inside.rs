@@ -19,11 +19,11 @@ pub(super) const SCRATCH: u64 = 256;
 const PR_GET_TID_ADDRESS: u64 = 40;
 const PR_GET_THP_DISABLE: u64 = 42;
 /// Where results lie in the room of a thread: alternate stack, clear_child_tid, parent-death signal,
-/// timer slack, subreaper, three interval timers.
+/// the result that is kept (timer slack or securebits), subreaper, three interval timers.
 const ALTSTACK: u64 = 0;
 const TID_ADDRESS: u64 = 32;
 const DEATH_SIGNAL: u64 = 40;
-const SLACK: u64 = 48;
+const KEPT: u64 = 48;
 const SUBREAPER: u64 = 56;
 const ITIMERS: u64 = 64;
 /// Bytes of them, and of one struct itimerval.
@@ -45,7 +45,6 @@ pub(super) struct ProcessAnswers {
     pub dumpable: u32,
     pub subreaper: bool,
     pub thp_disable: bool,
-    pub securebits: u32,
     pub brk: u64,
 }
 
@@ -56,6 +55,8 @@ pub(super) struct ThreadAnswers {
     pub clear_tid: u64,
     pub parent_death_signal: u32,
     pub timer_slack: u64,
+    /// None where the thread was not asked for them.
+    pub securebits: Option<u32>,
     /// What concerns the whole process, of the thread that was asked for it.
     shared: Option<Shared>,
 }
@@ -166,7 +167,6 @@ pub(super) fn ask_process(
     if status.thp_enabled != Some(true) {
         answers.thp_disable = ask.value("prctl", prctl, &[PR_GET_THP_DISABLE])? != 0;
     }
-    answers.securebits = ask.value("prctl", prctl, &[libc::PR_GET_SECUREBITS as u64])? as u32;
     answers.brk = ask.value("brk", libc::SYS_brk, &[0])?;
     Ok(answers)
 }
@@ -203,13 +203,16 @@ pub(super) fn ask_lock_future(
 }
 
 /// Asks all threads, each what concerns it alone, and the first about the process, in one run of
-/// each. `ids` are the threads' ids as they see them themselves.
+/// each. `ids` are the threads' ids as they see them themselves. With `slack`, timer slacks known
+/// already, each is asked for its securebits instead.
 pub(super) fn ask_threads_at_once(
     threads: &mut [Thread],
     code: Code,
     chains: &Chains,
     ids: &[u32],
+    slack: &[Option<u64>],
 ) -> Result<Vec<ThreadAnswers>> {
+    let known = slack.iter().all(Option::is_some);
     let mut blank = [0; RESULTS];
     blank[..TID_ADDRESS as usize].fill(UNWRITTEN as u8);
     for thread in threads.iter() {
@@ -224,7 +227,8 @@ pub(super) fn ask_threads_at_once(
             Link::new(prctl, [libc::PR_GET_PDEATHSIG as u64, s + DEATH_SIGNAL]),
         ];
         if chains.keeps() {
-            links.push(Link { nr: prctl, args: [libc::PR_GET_TIMERSLACK as u64, 0], keep: true });
+            let get = if known { libc::PR_GET_SECUREBITS } else { libc::PR_GET_TIMERSLACK };
+            links.push(Link { nr: prctl, args: [get as u64, 0], keep: true });
         }
         if i == 0 {
             links.push(Link::new(prctl, [libc::PR_GET_CHILD_SUBREAPER as u64, s + SUBREAPER]));
@@ -234,7 +238,7 @@ pub(super) fn ask_threads_at_once(
         }
         links
     };
-    chains.run(threads, code, ids, links, SLACK)?;
+    chains.run(threads, code, ids, links, KEPT)?;
     let mut answers = Vec::with_capacity(threads.len());
     for (i, thread) in threads.iter().enumerate() {
         let mut out = [0u8; RESULTS];
@@ -251,7 +255,8 @@ pub(super) fn ask_threads_at_once(
             // Still zero from kernels without CONFIG_CHECKPOINT_RESTORE, which do not tell.
             clear_tid: word(TID_ADDRESS),
             parent_death_signal: word(DEATH_SIGNAL) as u32,
-            timer_slack: word(SLACK),
+            timer_slack: word(KEPT),
+            securebits: (known && chains.keeps()).then(|| word(KEPT) as u32),
             shared: (i == 0).then(|| Shared {
                 subreaper: word(SUBREAPER) as u32 != 0,
                 itimers: [0, 1, 2].map(|which| {
@@ -306,6 +311,7 @@ pub(super) fn ask_threads(
             },
             parent_death_signal: word(40) as u32,
             timer_slack: slack[i].unwrap_or(0),
+            securebits: None,
             shared: None,
         };
     }
@@ -325,4 +331,34 @@ pub(super) fn ask_threads(
         }
     }
     Ok(answers)
+}
+
+/// Asks the threads for their securebits: the leader, and with `all` every other one too. The
+/// others have the leader's otherwise.
+pub(super) fn ask_securebits(
+    threads: &mut [Thread],
+    code: Code,
+    answers: &mut [ThreadAnswers],
+    all: bool,
+) -> Result<()> {
+    let get = Call::new("prctl", libc::SYS_prctl, &[libc::PR_GET_SECUREBITS as u64]);
+    let ask = |threads: &mut [Thread], answers: &mut [ThreadAnswers]| -> Result<()> {
+        let calls = vec![Some(get); threads.len()];
+        let results = call_each(threads, code, &calls)?;
+        for ((thread, answer), result) in threads.iter().zip(answers).zip(results) {
+            answer.securebits = Some(checked(thread.tid(), "prctl", result)? as u32);
+        }
+        Ok(())
+    };
+    if answers.iter().any(|a| a.securebits.is_none()) {
+        ask(&mut threads[..1], &mut answers[..1])?;
+        let bits = answers[0].securebits;
+        if all || bits != Some(0) {
+            ask(&mut threads[1..], &mut answers[1..])?;
+        }
+        for answer in answers.iter_mut() {
+            answer.securebits = answer.securebits.or(bits);
+        }
+    }
+    Ok(())
 }

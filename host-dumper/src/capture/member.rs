@@ -45,6 +45,8 @@ struct Questions<'a> {
     slack: &'a [Option<u64>],
     timers: &'a [timers::TimerEntry],
     ids: &'a [u32],
+    /// Securebits may differ from thread to thread.
+    bits_differ: bool,
     chains: Option<Chains>,
 }
 
@@ -201,7 +203,8 @@ impl Member {
     pub fn examine(&mut self, xsave: Vec<Vec<u8>>) -> Result<Examined> {
         let chains =
             self.code.and_then(|code| chain::possible(code, &self.threads, &self.statuses));
-        let slack = !chains.is_some_and(|c| c.keeps());
+        let bits_differ = survey::securebits_may_differ(&self.statuses);
+        let slack = bits_differ || !chains.is_some_and(|c| c.keeps());
         let outside: Vec<Outside> = self
             .threads
             .iter()
@@ -229,6 +232,7 @@ impl Member {
             slack: &slack,
             timers: &timers,
             ids: &ids,
+            bits_differ,
             chains,
         };
         let outcome = self.ask(&questions);
@@ -242,12 +246,12 @@ impl Member {
             threads.push(ThreadParts {
                 tid,
                 outer_tid: t.tid(),
-                name: status.name,
                 verdict,
                 xsave,
                 sigmask: t.sigmask,
                 outside,
                 answers,
+                status,
             });
         }
         Ok(Examined { threads, answers, pending, stopped, lock_future })
@@ -436,12 +440,15 @@ impl Member {
         }
         let threads = &mut self.threads;
         let mut each = match &about.chains {
-            Some(chains) => inside::ask_threads_at_once(threads, code, chains, about.ids)?,
+            Some(chains) => {
+                inside::ask_threads_at_once(threads, code, chains, about.ids, about.slack)?
+            }
             None => inside::ask_threads(threads, code, about.slack)?,
         };
         for (answers, slack) in each.iter_mut().zip(about.slack) {
             answers.timer_slack = slack.unwrap_or(answers.timer_slack);
         }
+        inside::ask_securebits(threads, code, &mut each, about.bits_differ)?;
         let leader = &mut threads[0];
         let process = inside::ask_process(leader, code, about.status, about.timers, &each[0])?;
         let proc = &self.target.proc;

@@ -25,23 +25,23 @@ pub(super) struct ThreadParts {
     pub tid: u32,
     /// Id as this program sees it.
     pub outer_tid: u32,
-    pub name: Vec<u8>,
     pub verdict: Verdict,
     pub xsave: Vec<u8>,
     pub sigmask: u64,
     pub outside: Outside,
     pub answers: ThreadAnswers,
+    pub status: Status,
 }
 
 /// SS_DISABLE.
 const SS_DISABLE: u32 = 2;
 
-fn thread(parts: ThreadParts) -> Thread {
-    let ThreadParts { tid, name, verdict, xsave, sigmask, outside, answers, .. } = parts;
+fn thread(parts: ThreadParts, credentials: Option<Credentials>) -> Thread {
+    let ThreadParts { tid, verdict, xsave, sigmask, outside, answers, status, .. } = parts;
     let reissue: Option<Reissue> = verdict.reissue;
     Thread {
         tid,
-        name: name.into(),
+        name: status.name.into(),
         regs: verdict.regs,
         xsave: xsave.into(),
         reissue,
@@ -52,6 +52,7 @@ fn thread(parts: ThreadParts) -> Thread {
         clear_tid: answers.clear_tid,
         rseq: outside.rseq,
         sched: outside.sched,
+        credentials,
         parent_death_signal: answers.parent_death_signal,
         timer_slack_ns: answers.timer_slack,
         ioprio: outside.ioprio,
@@ -77,16 +78,18 @@ fn inward(map: &[[u64; 3]], id: u32) -> u32 {
         .map_or(id, |[inside, outside, _]| id - outside + inside) as u32
 }
 
-fn credentials(proc: &Proc, status: &Status, securebits: u32) -> Credentials {
+/// Credentials of each thread.
+fn credentials(proc: &Proc, threads: &[ThreadParts]) -> Vec<Credentials> {
     let (users, groups) = (id_map(proc, "uid_map"), id_map(proc, "gid_map"));
-    Credentials {
+    let each = threads.iter().map(|ThreadParts { status, answers, .. }| Credentials {
         uids: status.uids.map(|id| inward(&users, id)),
         gids: status.gids.map(|id| inward(&groups, id)),
         groups: status.groups.iter().map(|&id| inward(&groups, id)).collect(),
         capabilities: status.capabilities,
-        securebits,
+        securebits: answers.securebits.unwrap_or(0),
         no_new_privs: status.no_new_privs,
-    }
+    });
+    each.collect()
 }
 
 fn auxv(proc: &Proc) -> Result<Vec<u64>> {
@@ -125,6 +128,9 @@ pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
         let named = threads.iter().find(|t| t.outer_tid == timer.thread);
         timer.thread = named.map_or(timer.thread, |t| t.tid);
     }
+    let all = credentials(proc, &threads);
+    let leader = all.first().cloned().ok_or_else(|| proc.format("task", "no thread"))?;
+    let others: Vec<_> = all.into_iter().map(|c| (c != leader).then_some(c)).collect();
     let exe = proc.link("exe")?;
     let settings = Settings { embed_limit, external: ExternalSockets::Refuse, pid: proc.pid() };
     let known = shared::mappings(proc, &survey.table, settings, files)?;
@@ -149,9 +155,13 @@ pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
             exe: exe.strip_suffix(b" (deleted)").unwrap_or(&exe).to_vec().into(),
             lock_future,
         },
-        threads: threads.into_iter().map(thread).collect(),
+        threads: threads
+            .into_iter()
+            .zip(others)
+            .map(|(parts, other)| thread(parts, other))
+            .collect(),
         descriptors,
-        credentials: credentials(proc, status, answers.securebits),
+        credentials: leader,
         cwd: proc.link("cwd")?.into(),
         root: proc.link("root")?.into(),
         umask: status.umask,

@@ -84,7 +84,7 @@ pub(super) fn refusals(
     let mut all = memory::refusals(&survey.table);
     all.extend(files::refusals(&survey.descriptors, options.external_sockets));
     namespaces(target, resumed, &mut all)?;
-    thread_refusals(target.proc.pid(), &survey.status, threads, &mut all);
+    thread_refusals(target.proc.pid(), threads, &mut all);
     Ok(all)
 }
 
@@ -110,7 +110,7 @@ fn namespaces(target: &Target, resumed: bool, all: &mut Vec<Refusal>) -> Result<
     Ok(())
 }
 
-fn thread_refusals(pid: u32, leader: &Status, threads: &[ThreadStatus], all: &mut Vec<Refusal>) {
+fn thread_refusals(pid: u32, threads: &[ThreadStatus], all: &mut Vec<Refusal>) {
     for (tid, status) in threads {
         let object = || format!("thread {tid} ({})", String::from_utf8_lossy(&status.name));
         if status.seccomp != 0 {
@@ -127,17 +127,6 @@ fn thread_refusals(pid: u32, leader: &Status, threads: &[ThreadStatus], all: &mu
                 "start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off",
             ));
         }
-        let differs = status.uids != leader.uids
-            || status.gids != leader.gids
-            || status.groups != leader.groups
-            || status.capabilities != leader.capabilities;
-        if differs {
-            all.push(Refusal::new(
-                object(),
-                "has other credentials than the rest of its process",
-                "dump the program when it has given them back",
-            ));
-        }
         if matches!(status.state, b'Z' | b'X') && *tid == pid {
             all.push(Refusal::new(
                 object(),
@@ -146,6 +135,17 @@ fn thread_refusals(pid: u32, leader: &Status, threads: &[ThreadStatus], all: &mu
             ));
         }
     }
+}
+
+/// Whether threads may have securebits of their own: it takes CAP_SETPCAP to set those that matter,
+/// and there is no other sign of them.
+pub(super) fn securebits_may_differ(threads: &[ThreadStatus]) -> bool {
+    const CAP_SETPCAP: u32 = 8;
+    let Some(((_, leader), others)) = threads.split_first() else { return false };
+    let able = |s: &Status| s.capabilities[1] >> CAP_SETPCAP & 1 == 1;
+    let all = |s: &Status| (s.uids, s.gids, s.groups.clone(), s.capabilities, s.no_new_privs);
+    let same = |s: &Status| all(s) == all(leader);
+    !others.is_empty() && (able(leader) || others.iter().any(|(_, s)| able(s) || !same(s)))
 }
 
 /// What a resume cannot bring back and nobody needs to be stopped for.

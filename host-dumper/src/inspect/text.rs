@@ -115,6 +115,10 @@ fn thread_notes(thread: &Thread) -> String {
     if thread.sigmask != 0 {
         let _ = write!(notes, "  blocks {:#x}", thread.sigmask);
     }
+    if let Some(c) = &thread.credentials {
+        let (user, group, effective) = (c.uids[1], c.gids[1], c.capabilities[2]);
+        let _ = write!(notes, "  user {user}, group {group}, capabilities {effective:#x}");
+    }
     notes
 }
 

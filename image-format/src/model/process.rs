@@ -24,7 +24,7 @@ record! {
         pub memory: Memory,
         /// Descriptors in ascending order.
         pub descriptors: Vec<Descriptor>,
-        /// Credentials.
+        /// Credentials of the leader, and of every thread that has no others.
         pub credentials: Credentials,
         /// Working directory.
         pub cwd: Bytes,
@@ -123,7 +123,7 @@ record! {
 }
 
 record! {
-    /// Credentials (credentials(7)); the same for every thread of a process for now.
+    /// Credentials (credentials(7)). The kernel keeps them for each thread by itself.
     pub struct Credentials {
         /// Real, effective, saved, filesystem user ids as the process sees them.
         pub uids: [u32; 4],

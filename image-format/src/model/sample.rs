@@ -56,6 +56,7 @@ pub fn thread(tid: u32) -> Thread {
             deadline: [0; 3],
             affinity: Bytes(vec![3]),
         },
+        credentials: None,
         parent_death_signal: 0,
         timer_slack_ns: 50_000,
         ioprio: 0,

@@ -1,5 +1,6 @@
 //! Threads: registers, kernel-known addresses, interrupted system calls.
 
+use super::Credentials;
 use crate::codec::Bytes;
 use crate::{record, variant};
 use alloc::vec::Vec;
@@ -32,6 +33,8 @@ record! {
         pub rseq: Option<Rseq>,
         /// Scheduling.
         pub sched: Sched,
+        /// Credentials that differ from the leader's.
+        pub credentials: Option<Credentials>,
         /// PR_GET_PDEATHSIG.
         pub parent_death_signal: u32,
         /// Timer slack in nanoseconds.

@@ -12,6 +12,7 @@
 //! 10. pending signals; 11. FINISH, which runs the leader's own steps, credentials among them.
 
 mod builder;
+mod credentials;
 mod descriptors;
 mod family;
 mod memory;

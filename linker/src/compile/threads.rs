@@ -6,16 +6,14 @@ use super::process::signal_of;
 use super::ProcessCompiler;
 use crate::layout::Stub;
 use crate::LinkError;
-use image_format::model::{Credentials, Sched, Thread};
+use image_format::model::{Sched, Thread};
 use image_format::plan::{arg, op, Expect, ThreadPlan};
 use image_format::stub::{frames_offset, FRAME_STRIDE, SLOTS_OFFSET, SLOT_SIZE};
 
 const PR_SET_PDEATHSIG: u64 = 1;
 const PR_SET_DUMPABLE: u64 = 4;
-const PR_SET_KEEPCAPS: u64 = 8;
 const PR_SET_NAME: u64 = 15;
 const PR_SET_TIMERSLACK: u64 = 29;
-const PR_SET_NO_NEW_PRIVS: u64 = 38;
 const DEFAULT_SLACK_NS: u64 = 50_000;
 const IOPRIO_WHO_PROCESS: u64 = 1;
 const SS_DISABLE: u32 = 2;
@@ -102,14 +100,15 @@ impl ProcessCompiler<'_> {
             let args = [PR_SET_TIMERSLACK, thread.timer_slack_ns, 0, 0, 0, 0];
             self.note("timer slack", nr::PRCTL, args);
         }
-        self.credentials(leader);
+        self.credentials(thread, leader);
         if thread.parent_death_signal != 0 {
             // After the credentials: changing them clears it (prctl(2)).
             let args = [PR_SET_PDEATHSIG, u64::from(thread.parent_death_signal), 0, 0, 0, 0];
             self.must("parent-death signal", nr::PRCTL, args);
         }
         if leader {
-            // Likewise cleared by a change of credentials.
+            // Likewise cleared by a change of credentials, of any thread: so the leader's steps
+            // come last.
             let value = u64::from(self.process.dumpable == 1);
             self.must("dumpable", nr::PRCTL, [PR_SET_DUMPABLE, value, 0, 0, 0, 0]);
         }
@@ -148,38 +147,6 @@ impl ProcessCompiler<'_> {
             let mask = self.b.data(&sched.affinity.0);
             let args = [u64::from(mask), sched.affinity.0.len() as u64, 0, 0, 0, 0];
             self.b.verb(op::AFFINITY, "CPU affinity", args);
-        }
-    }
-
-    /// The kernel keeps credentials per thread, so each thread takes them on; what could not be
-    /// had is said once, by the leader.
-    fn credentials(&mut self, leader: bool) {
-        let expect = if leader { Expect::Note } else { Expect::Ignore };
-        let c: &Credentials = &self.process.credentials;
-        let groups: Vec<u8> = c.groups.iter().flat_map(|g| g.to_le_bytes()).collect();
-        let count = c.groups.len() as u64;
-        let list = self.b.data(&groups);
-        let args = [Arg::value(count), Arg::data(list)];
-        self.b.step(op::GROUPS, "supplementary groups", nr::SETGROUPS, &args, expect);
-        let [real, effective, saved, fs] = c.gids.map(u64::from);
-        self.b.syscall("group ids", nr::SETGID_RES, [real, effective, saved, 0, 0, 0], expect);
-        if fs != effective {
-            self.b.syscall("filesystem group id", nr::SETFSGID, [fs, 0, 0, 0, 0, 0], expect);
-        }
-        // Without it, leaving user id 0 would clear the capabilities that are set next.
-        self.b.syscall("capabilities", nr::PRCTL, [PR_SET_KEEPCAPS, 1, 0, 0, 0, 0], Expect::Ignore);
-        let [real, effective, saved, fs] = c.uids.map(u64::from);
-        self.b.syscall("user ids", nr::SETUID_RES, [real, effective, saved, 0, 0, 0], expect);
-        if fs != effective {
-            self.b.syscall("filesystem user id", nr::SETFSUID, [fs, 0, 0, 0, 0, 0], expect);
-        }
-        let [inheritable, permitted, effective, bounding, ambient] = c.capabilities;
-        let securebits = u64::from(c.securebits);
-        let args = [inheritable, permitted, effective, bounding, ambient, securebits];
-        let args = args.map(Arg::value);
-        self.b.step(op::CAPABILITIES, "capabilities", 0, &args, expect);
-        if c.no_new_privs {
-            self.must("no_new_privs", nr::PRCTL, [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0]);
         }
     }
 }
