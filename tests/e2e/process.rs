@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use nix::fcntl::OFlag;
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 
 use crate::reaper::{self, Exit};
 
@@ -245,6 +247,28 @@ impl Process {
         reaper::wait(self.pid, LIMIT).ok_or_else(|| {
             format!("process {} does not end: {}\n{}", self.pid, self.state(), self.seen())
         })
+    }
+
+    /// Ends it with all its descendants, and waits until their pids are free again.
+    pub fn end(&mut self) -> Outcome {
+        let mut all = vec![self.pid];
+        let mut next = 0;
+        while let Some(&pid) = all.get(next) {
+            all.extend(children(pid));
+            next += 1;
+        }
+        let kill = |&pid: &i32, signal| nix::sys::signal::kill(Pid::from_raw(pid), signal);
+        for pid in &all {
+            let _ = kill(pid, Some(Signal::SIGKILL));
+        }
+        let deadline = Instant::now() + LIMIT;
+        while all.iter().any(|pid| kill(pid, None).is_ok()) {
+            if Instant::now() > deadline {
+                return Err(format!("processes {all:?} do not end: {}", self.state()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Ok(())
     }
 
     /// Waits for an end with this status.

@@ -4,7 +4,7 @@
 //! treat it:
 //!
 //! - `Flags`: further flags for the compiler.
-//! - `Modes`: the ways to try it, of those in [`Mode`]; without it root, user, newpid and leave;
+//! - `Modes`: the ways to try it, of those in [`Mode`]; without it root, user, newpid, leave and left;
 //!   `none` if it only serves other tests.
 //! - `Stdio`: `pipes` (default), `file` or `pty`.
 //! - `Dump`: further options for `dumper`.
@@ -44,22 +44,25 @@ pub enum Mode {
     Empty,
     /// Dumped three times with `--leave-running`, never resumed.
     Leave,
+    /// As root, dumped with `--leave-running`; the process that was left is ended, the image resumed.
+    Left,
 }
 
 impl Mode {
     /// All of them with their names.
-    pub const ALL: [(Mode, &'static str); 6] = [
+    pub const ALL: [(Mode, &'static str); 7] = [
         (Mode::Alone, "alone"),
         (Mode::Root, "root"),
         (Mode::User, "user"),
         (Mode::NewPid, "newpid"),
         (Mode::Empty, "empty"),
         (Mode::Leave, "leave"),
+        (Mode::Left, "left"),
     ];
 
     /// Whether it can only be tried by root.
     pub fn needs_root(self) -> bool {
-        matches!(self, Mode::Root | Mode::Empty)
+        matches!(self, Mode::Root | Mode::Empty | Mode::Left)
     }
 
     /// The user everything runs as.
@@ -115,7 +118,7 @@ impl Victim {
 
     /// The ways to try it.
     pub fn modes(&self) -> Vec<(Mode, &'static str)> {
-        let wanted = self.directive("Modes").unwrap_or("root user newpid leave");
+        let wanted = self.directive("Modes").unwrap_or("root user newpid leave left");
         let words: Vec<&str> = wanted.split_ascii_whitespace().collect();
         if words == ["none"] {
             return Vec::new();
@@ -203,7 +206,14 @@ impl Victim {
             let tag = |e: String| format!("round {round}: {e}");
             self.before_dump(&process).map_err(tag)?;
             let image = dir.join(format!("resume{round}.elf"));
-            command::dump(process.pid, &image, mode.uid(), &self.words("Dump")).map_err(tag)?;
+            let mut options = self.words("Dump");
+            if mode == Mode::Left {
+                options.push("--leave-running");
+            }
+            command::dump(process.pid, &image, mode.uid(), &options).map_err(tag)?;
+            if mode == Mode::Left {
+                process.end().map_err(tag)?;
+            }
             command::gone(&mut process).map_err(tag)?;
             process = self.resume(mode, &image, dir).map_err(tag)?;
             self.after_resume(&process).map_err(tag)?;

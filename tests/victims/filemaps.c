@@ -19,6 +19,12 @@ int main(void)
 	int reader = MUST(open("mapped.dat", O_RDONLY));
 	char *shared = mmap(NULL, 50 * PAGE, PROT_READ, MAP_SHARED, reader, 0);
 	CHECK(shared != MAP_FAILED, "mmap shared");
+	// Written to in a few places, then for reading only, as relocated data is.
+	char *settled = mmap(NULL, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	CHECK(settled != MAP_FAILED, "mmap settled");
+	settled[3 * PAGE + 5] = 'z';
+	memset(settled + 9 * PAGE, 0, PAGE);
+	MUST(mprotect(settled, 16 * PAGE, PROT_READ));
 	close(fd);
 	close(reader);
 	MUST(unlink("mapped.dat"));
@@ -34,6 +40,15 @@ int main(void)
 		CHECK(!memcmp(shared + p * PAGE, line, PAGE), "page %d read shared differs", p);
 		if (p >= 10 && p < 30)
 			CHECK(!memcmp(code + (p - 10) * PAGE, line, PAGE), "code page %d differs", p);
+		if (p == 3)
+			((char *)line)[5] = 'z';
+		if (p == 9)
+			memset(line, 0, PAGE);
+		if (p < 16)
+			CHECK(!memcmp(settled + p * PAGE, line, PAGE), "settled page %d differs", p);
+		if (p == 3 || p == 9)
+			for (int i = 0; i < 512; i++)
+				line[i] = mix(p * 512 + i);
 		if (p == 5)
 			((char *)line)[1] = 'x';
 		if (p == 30)

@@ -2,6 +2,7 @@
 //! after the process was let go. The process stands still for less.
 
 use super::batch::is_mapped;
+use super::scan::{Scanner, Want};
 use image_format::model::{Backing, Mapping};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,13 +24,19 @@ struct CleanFile {
 }
 
 impl CleanFiles {
-    /// Opens what is behind the mappings of process `pid` that the plan maps from the image. The
-    /// kernel names the very file for it, whatever became of its path, but only to the privileged
-    /// (`CAP_CHECKPOINT_RESTORE`); what cannot be opened is read from the stopped process.
+    /// Opens what is behind the mappings of process `pid`, which stands still, that the plan maps
+    /// from the image and that have no page of their own (relocated data, which was written to and
+    /// then protected, has some). The kernel names the very file for it, whatever became of its
+    /// path, but only to the privileged (`CAP_CHECKPOINT_RESTORE`); what cannot be opened is read
+    /// from the stopped process.
     pub fn open(pid: i32, mappings: &[Mapping]) -> Self {
         let mut files = BTreeMap::new();
+        let Ok(mut own) = Scanner::open(pid, Want::Changed, 0) else { return Self::default() };
         for mapping in mappings.iter().filter(|mapping| is_mapped(mapping)) {
             let Backing::File { offset, .. } = mapping.backing else { continue };
+            if own.any(mapping.start, mapping.end).unwrap_or(true) {
+                continue;
+            }
             let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
             match File::open(link) {
                 Ok(file) => {

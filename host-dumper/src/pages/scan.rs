@@ -98,6 +98,12 @@ impl Scanner {
         })
     }
 
+    /// Whether any page of `from..to` is wanted, without a look at what lies behind.
+    pub fn any(&mut self, from: u64, to: u64) -> io::Result<bool> {
+        self.limit = page_up(to);
+        Ok(self.next(from, to)?.is_some())
+    }
+
     /// Whether guard regions can be told from other pages (since 6.15). Known after the first
     /// [`Scanner::next`].
     pub fn sees_guards(&self) -> bool {
