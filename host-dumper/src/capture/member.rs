@@ -1,16 +1,17 @@
 //! One process under capture, from the first look to its release or end.
 
-use super::arch::x86_64::{foreign_state, frame_len, trim_xsave};
-use super::chain::{self, Chains};
+mod ask;
+
+use self::ask::Questions;
+use super::arch::x86_64::{foreign_state, trim_xsave};
+use super::chain;
 use super::error::{CaptureError, Refusal, Result};
-use super::footing::{self, Code, Place};
-use super::inside::{self, ProcessAnswers, ThreadAnswers, SCRATCH};
-use super::memory::Table;
+use super::footing::{self, Code};
+use super::inside::ProcessAnswers;
 use super::model::ThreadParts;
 use super::outside::{self, Outside};
-use super::proc::status::Status;
+use super::patience::Patience;
 use super::proc::timers;
-use super::remote::{self, Call};
 use super::stop::XSAVE_MAX;
 use super::stub::{self, Stub};
 use super::survey::{self, Survey, ThreadStatus};
@@ -20,7 +21,6 @@ use super::target::{self, Target};
 use super::thread::Thread;
 use super::{memory, source};
 use crate::capture::knowledge::ThreadKnowledge;
-use image_format::arch::x86_64::XSAVE_CARRIED;
 use image_format::model::SigInfo;
 use nix::errno::Errno;
 use nix::sys::signal::{kill, Signal};
@@ -30,25 +30,6 @@ use std::time::{Duration, Instant};
 
 /// How long a thread may take to leave the vdso or the stub.
 const LEAVING: Duration = Duration::from_secs(10);
-/// Bytes for one thread in a mapping made for the purpose.
-const ROOM: u64 = 16 << 10;
-
-/// What the process and its threads answered, and whether it locks future memory.
-type Answers = (ProcessAnswers, Vec<ThreadAnswers>, u8);
-
-/// What is to be asked inside the process, and what is known about it.
-struct Questions<'a> {
-    status: &'a Status,
-    table: &'a Table,
-    verdicts: &'a [Verdict],
-    xsave: &'a [Vec<u8>],
-    slack: &'a [Option<u64>],
-    timers: &'a [timers::TimerEntry],
-    ids: &'a [u32],
-    /// Securebits may differ from thread to thread.
-    bits_differ: bool,
-    chains: Option<Chains>,
-}
 
 /// A process under capture. Dropped, it lets the process go on as if nothing had been.
 #[derive(Debug)]
@@ -283,17 +264,17 @@ impl Member {
             Ok(!(waits && stub.slot(pid, rip)?.is_some()))
         };
         for thread in &mut self.threads {
-            let begin = Instant::now();
+            let mut patience = Patience::new(LEAVING);
             // Moments of changing length: a thread that asks for the time over and over must be
             // met elsewhere sooner or later.
             let mut moments = moments();
             while inside(thread)? {
                 ran = true;
                 thread.run_a_moment(moments.next().unwrap_or_default())?;
-                if begin.elapsed() > LEAVING {
+                if patience.is_over() {
                     return Err(CaptureError::NotStopping {
                         tid: thread.tid(),
-                        seconds: begin.elapsed().as_secs(),
+                        seconds: patience.spent().as_secs(),
                         state: "it stays in the kernel's own code, the vdso".into(),
                     });
                 }
@@ -380,124 +361,6 @@ impl Member {
         Ok(())
     }
 
-    /// System calls inside the process.
-    fn ask(&mut self, about: &Questions<'_>) -> Result<Answers> {
-        let tid = self.pid();
-        let code =
-            self.code.filter(|&c| footing::still_there(tid, c)).ok_or(CaptureError::NoFooting {
-                tid,
-                reason: "its text holds no system call to borrow (a program without a C library)",
-            })?;
-        let outcome = self.ask_with(code, about);
-        // Whatever happened, every thread is put back where it stood.
-        let mut undone = self.give_room_back(code);
-        for thread in &mut self.threads {
-            undone = undone.and(thread.restore());
-        }
-        let answers = outcome?;
-        undone?;
-        Ok(answers)
-    }
-
-    fn ask_with(&mut self, code: Code, about: &Questions<'_>) -> Result<Answers> {
-        let Questions { verdicts, xsave, .. } = *about;
-        let areas: Vec<_> = about.table.iter().map(|(a, _)| a.clone()).collect();
-        let mut places: Vec<Option<Place>> = self
-            .threads
-            .iter()
-            .zip(xsave)
-            .map(|(t, x)| footing::on_stack(&areas, t.regs.rsp, x.len(), SCRATCH))
-            .collect();
-        let own: Vec<bool> = places.iter().map(Option::is_some).collect();
-        if own.iter().any(|&o| !o) {
-            let len = xsave.first().map_or(0, Vec::len);
-            let first = own.iter().position(|&o| o).unwrap_or(0);
-            let foot = match places[first] {
-                Some(place) => place,
-                None => {
-                    footing::low_stack(&areas, len, SCRATCH).ok_or(CaptureError::NoFooting {
-                        tid: self.threads[first].tid(),
-                        reason: "no stack has room for a signal frame",
-                    })?
-                }
-            };
-            self.prepare(first, code, foot, verdicts, xsave, true)?;
-            let base = self.make_room(first, code)?;
-            for (i, place) in places.iter_mut().enumerate().filter(|(_, p)| p.is_none()) {
-                if i != first {
-                    *place = Place::below(base + (i as u64 + 1) * ROOM, frame_room(len), SCRATCH);
-                }
-            }
-        }
-        for i in 0..self.threads.len() {
-            if self.threads[i].undo.is_none() {
-                let place = places[i].ok_or(CaptureError::NoFooting {
-                    tid: self.threads[i].tid(),
-                    reason: "no stack has room for a signal frame",
-                })?;
-                self.prepare(i, code, place, verdicts, xsave, own[i])?;
-            }
-        }
-        let threads = &mut self.threads;
-        let mut each = match &about.chains {
-            Some(chains) => {
-                inside::ask_threads_at_once(threads, code, chains, about.ids, about.slack)?
-            }
-            None => inside::ask_threads(threads, code, about.slack)?,
-        };
-        for (answers, slack) in each.iter_mut().zip(about.slack) {
-            answers.timer_slack = slack.unwrap_or(answers.timer_slack);
-        }
-        inside::ask_securebits(threads, code, &mut each, about.bits_differ)?;
-        let leader = &mut threads[0];
-        let process = inside::ask_process(leader, code, about.status, about.timers, &each[0])?;
-        let proc = &self.target.proc;
-        let lock_future = match about.status.locked {
-            0 => 0,
-            locked => inside::ask_lock_future(&mut self.threads[0], code, proc, locked)?,
-        };
-        Ok((process, each, lock_future))
-    }
-
-    fn prepare(
-        &mut self,
-        i: usize,
-        code: Code,
-        place: Place,
-        verdicts: &[Verdict],
-        xsave: &[Vec<u8>],
-        borrowed: bool,
-    ) -> Result<()> {
-        let xfeatures = source::cpu().xcr0 & XSAVE_CARRIED;
-        let home = &verdicts[i].home;
-        remote::prepare(&mut self.threads[i], code, place, home, &xsave[i], xfeatures, borrowed)
-    }
-
-    /// Maps memory in the process for threads whose stacks are not known to be stacks.
-    fn make_room(&mut self, i: usize, code: Code) -> Result<u64> {
-        let len = ROOM * self.threads.len() as u64;
-        let prot = (libc::PROT_READ | libc::PROT_WRITE) as u64;
-        let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS) as u64;
-        let call = Call::new("mmap", libc::SYS_mmap, &[0, len, prot, flags, u64::MAX, 0]);
-        let base = remote::call(&mut self.threads[i], code, call)?;
-        self.room = Some((base, len));
-        Ok(base)
-    }
-
-    /// Unmaps it again, from a thread that does not stand in it.
-    fn give_room_back(&mut self, code: Code) -> Result<()> {
-        let Some((base, len)) = self.room.take() else { return Ok(()) };
-        let inside = |frame: u64| (base..base + len).contains(&frame);
-        for thread in &mut self.threads {
-            if thread.undo.as_ref().is_some_and(|u| inside(u.frame)) {
-                thread.restore()?;
-            }
-        }
-        let outside = self.threads.iter_mut().find(|t| t.undo.is_some());
-        let Some(thread) = outside else { return Ok(()) };
-        remote::call(thread, code, Call::new("munmap", libc::SYS_munmap, &[base, len])).map(drop)
-    }
-
     /// Lets the process go on as if nothing had been.
     pub fn release(mut self) -> Result<()> {
         self.let_go()
@@ -561,12 +424,6 @@ fn ended_is_fine(pid: u32, thread: &Thread, outcome: Result<()>) -> Result<()> {
         Err(CaptureError::Died { .. }) if thread.tid() != pid && thread.is_gone() => Ok(()),
         other => other,
     }
-}
-
-fn frame_room(xsave: usize) -> usize {
-    // The same for every thread: a place of ROOM bytes holds any frame.
-    debug_assert!(frame_len(xsave) < ROOM as usize);
-    xsave
 }
 
 fn state_names(bits: u64) -> String {

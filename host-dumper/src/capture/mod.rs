@@ -25,6 +25,7 @@ mod member;
 mod memory;
 mod model;
 mod outside;
+mod patience;
 pub mod proc;
 mod remote;
 mod session;

@@ -1,6 +1,7 @@
 //! Stopping threads: every ptrace request lives here, and works on a [`Stopped`] only.
 
 use super::error::{CaptureError, Result};
+use super::patience::Patience;
 use super::proc::Proc;
 use image_format::model::Rseq;
 use libc::user_regs_struct;
@@ -98,6 +99,7 @@ impl Running {
     /// Waits for any stop.
     pub fn wait(self) -> std::result::Result<(Stopped, Cause), (Option<Running>, CaptureError)> {
         let begin = Instant::now();
+        let mut patience = Patience::new(PATIENCE);
         let mut nap = Duration::from_micros(20);
         loop {
             let died = CaptureError::Died { pid: self.tid(), during: "being stopped" };
@@ -109,14 +111,13 @@ impl Running {
             if let Some(cause) = cause {
                 return Ok((Stopped { tid: self.tid, not_send: PhantomData }, cause));
             }
-            let waited = begin.elapsed();
-            if waited > PATIENCE {
+            if patience.is_over() {
                 let state = describe_wait(self.tid());
-                let error =
-                    CaptureError::NotStopping { tid: self.tid(), seconds: waited.as_secs(), state };
+                let seconds = patience.spent().as_secs();
+                let error = CaptureError::NotStopping { tid: self.tid(), seconds, state };
                 return Err((Some(self), error));
             }
-            if waited < SPIN {
+            if begin.elapsed() < SPIN {
                 std::thread::yield_now();
             } else {
                 std::thread::sleep(nap);
