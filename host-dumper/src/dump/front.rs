@@ -104,6 +104,7 @@ fn tracer_process(
 ) -> ! {
     // A session of its own: neither ^C nor a hang-up of the terminal reaches it.
     let _ = nix::unistd::setsid();
+    keep_freed_memory();
     let _ = nix::sys::prctl::set_name(c"dumper-tracer");
     let own = control.try_clone();
     let _ = abort::install(control);
@@ -129,6 +130,20 @@ fn tracer_process(
     }
     let _ = tell(control.as_fd(), &message);
     std::process::exit(0)
+}
+
+/// Lets the allocator use freed memory again instead of giving it back: each page that comes
+/// anew costs a fault, and models and plans are built in vectors that grow.
+fn keep_freed_memory() {
+    const LARGEST: i32 = 64 << 20;
+    for (parameter, value) in [
+        (libc::M_MMAP_THRESHOLD, LARGEST),
+        (libc::M_TRIM_THRESHOLD, LARGEST),
+        (libc::M_TOP_PAD, 1 << 20),
+    ] {
+        // SAFETY: sets a number of the allocator; no other thread runs yet.
+        unsafe { libc::mallopt(parameter, value) };
+    }
 }
 
 struct Front<'a> {
