@@ -95,6 +95,10 @@ pub struct DumpArgs {
     /// What becomes of Unix sockets that are connected with another process
     #[arg(long, value_enum, value_name = "POLICY", default_value = "refuse")]
     pub external_sockets: ExternalSockets,
+    /// TCP connections with others live on (needs CAP_NET_ADMIN here and at the resume); without it
+    /// the program finds them reset
+    #[arg(long)]
+    pub tcp_established: bool,
     /// Replace FILE if it exists, overwrite what the stick holds
     #[arg(long)]
     pub force: bool,

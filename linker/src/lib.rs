@@ -4,7 +4,8 @@
 //! * [`front`]: the first bytes of the image: ELF header and relocated blob;
 //! * [`ChainWriter`]: the headers of the chunks that follow;
 //! * [`compile`]: the model as a plan;
-//! * [`plan_text`]: a plan in words.
+//! * [`plan_text`]: a plan in words;
+//! * [`netfilter`]: packets of connections held back between dump and resume.
 //!
 //! Nothing here reads or writes a file, and the same input gives the same bytes.
 #![forbid(unsafe_code)]
@@ -17,6 +18,7 @@ mod elf;
 mod error;
 mod info;
 mod layout;
+pub mod netfilter;
 mod transcript;
 
 pub use chain::{ChainWriter, ChunkHead};

@@ -6,6 +6,7 @@
 mod cli;
 mod command;
 mod confined;
+mod connections;
 mod luck;
 mod medium;
 mod process;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         cli::cases(),
         medium::cases(),
         sockets::cases(),
+        connections::cases(),
     ];
     for case in cases.into_iter().flatten() {
         let trial = Trial::test(case.name, move || (case.body)().map_err(Failed::from));

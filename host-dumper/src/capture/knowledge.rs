@@ -60,7 +60,14 @@ impl Knowledge for ThreadKnowledge<'_> {
     fn blocking_stream(&self, fd: u64) -> bool {
         self.descriptors.iter().any(|d| {
             u64::from(d.fd) == fd
-                && matches!(d.kind, Kind::Pipe | Kind::Tty | Kind::Socket | Kind::Outside { .. })
+                && matches!(
+                    d.kind,
+                    Kind::Pipe
+                        | Kind::Tty
+                        | Kind::Socket
+                        | Kind::SocketLive { .. }
+                        | Kind::Outside { .. }
+                )
                 && d.flags() & libc::O_NONBLOCK as u32 == 0
         })
     }

@@ -39,7 +39,7 @@ mod thread;
 mod vdso;
 
 pub use error::{CaptureError, Refusal};
-pub use files::{Embed, Part, Source};
+pub use files::{Embed, Part, Source, TableName};
 pub use session::Session;
 
 use image_format::model::Tree;
@@ -65,11 +65,18 @@ pub struct Options {
     pub embed_limit: u64,
     /// `--external-sockets`.
     pub external_sockets: ExternalSockets,
+    /// `--tcp-established`: TCP connections to the outside live on; their packets are held back by
+    /// this table of the packet filter between dump and resume.
+    pub tcp_established: Option<TableName>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { embed_limit: 1 << 20, external_sockets: ExternalSockets::Refuse }
+        Self {
+            embed_limit: 1 << 20,
+            external_sockets: ExternalSockets::Refuse,
+            tcp_established: None,
+        }
     }
 }
 
@@ -107,6 +114,42 @@ pub struct Verdict {
     pub refusals: Vec<Refusal>,
     /// What will differ after a resume.
     pub notes: Vec<String>,
+}
+
+/// What a front process does for the TCP connections of a process whose tracer was killed in the
+/// middle of a dump with `--tcp-established`.
+#[derive(Debug)]
+pub struct Rescue {
+    pid: u32,
+    table: TableName,
+    before: files::Before,
+}
+
+impl Rescue {
+    /// Notes the state before the dump.
+    pub fn new(pid: u32) -> Self {
+        let mut before = files::Before::default();
+        each_process(pid, |proc| before.note(proc));
+        Self { pid, table: TableName::random(), before }
+    }
+
+    /// The table that the dump uses.
+    pub fn table(&self) -> TableName {
+        self.table
+    }
+
+    /// Lets packets through and leaves repair mode.
+    pub fn heal(&self) {
+        files::release(self.table);
+        each_process(self.pid, |proc| self.before.heal(proc));
+    }
+}
+
+/// A process and its descendants, as far as they can be seen; a dump tells what is the matter.
+fn each_process(pid: u32, what: impl FnMut(&proc::Proc)) {
+    if let Ok(session) = Session::look(pid, &Options::default()) {
+        session.members().iter().map(|m| &m.target.proc).for_each(what);
+    }
 }
 
 /// Looks at a process and its descendants without stopping them.

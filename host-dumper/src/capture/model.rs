@@ -132,7 +132,8 @@ pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
     let leader = all.first().cloned().ok_or_else(|| proc.format("task", "no thread"))?;
     let others: Vec<_> = all.into_iter().map(|c| (c != leader).then_some(c)).collect();
     let exe = proc.link("exe")?;
-    let settings = Settings { embed_limit, external: ExternalSockets::Refuse, pid: proc.pid() };
+    let settings =
+        Settings { embed_limit, external: ExternalSockets::Refuse, keep: None, pid: proc.pid() };
     let known = shared::mappings(proc, &survey.table, settings, files)?;
     let ours = |a: &Area| stub.is_some_and(|s| s.owns(a));
     let shared = |a: &Area| shared::index_of(&known, a);

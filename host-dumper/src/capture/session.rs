@@ -4,7 +4,7 @@
 //! last has stopped, all are read.
 
 use super::error::{CaptureError, Refusal, Result};
-use super::files::{self, Settings};
+use super::files::{self, Live, Settings};
 use super::member::Member;
 use super::model::{self, Parts};
 use super::proc::Proc;
@@ -28,6 +28,8 @@ pub struct Session {
     stopped_at: Instant,
     /// TCP connections inside: closed without a word once the processes have ended.
     quiet: Vec<OwnedFd>,
+    /// TCP connections to the outside that live on.
+    live: Option<Live>,
 }
 
 impl Session {
@@ -67,7 +69,13 @@ impl Session {
     pub(super) fn look(pid: u32, options: &Options) -> Result<Self> {
         let mut members = vec![Member::open(target::open(pid)?)?];
         add_descendants(&mut members)?;
-        Ok(Self { members, options: *options, stopped_at: Instant::now(), quiet: Vec::new() })
+        Ok(Self {
+            members,
+            options: *options,
+            stopped_at: Instant::now(),
+            quiet: Vec::new(),
+            live: None,
+        })
     }
 
     /// Looks at all their threads, too, of processes that run on.
@@ -98,7 +106,7 @@ impl Session {
     /// What stands in the way, of all processes.
     pub(super) fn refusals(&mut self) -> Result<Vec<Refusal>> {
         let mut all = Vec::new();
-        classify(&mut self.members)?;
+        classify(&mut self.members, self.options.tcp_established.is_some())?;
         let resumed = self.members.first().is_some_and(|root| root.target.supervised)
             || self.members.iter().any(|m| m.stub.is_some());
         for member in &self.members {
@@ -165,6 +173,7 @@ impl Session {
         let settings = Settings {
             embed_limit: self.options.embed_limit,
             external: self.options.external_sockets,
+            keep: self.options.tcp_established,
             pid: self.pid(),
         };
         let procs: Vec<&Proc> = self.members.iter().map(|m| &m.target.proc).collect();
@@ -173,6 +182,7 @@ impl Session {
         let (mut warnings, mut losses) = (Vec::new(), Vec::new());
         let held = std::mem::take(&mut files.held);
         self.quiet = std::mem::take(&mut files.quiet);
+        self.live = files.live.take();
         let descriptors = std::mem::take(&mut files.descriptors);
         let mut processes = Vec::with_capacity(self.members.len());
         let each = self.members.iter().zip(examined).zip(descriptors);
@@ -216,11 +226,39 @@ impl Session {
         outcome
     }
 
+    /// Has packets of connections that live on held back until the resume; gives the number of
+    /// connections. Let through again should the session be dropped.
+    pub fn hold_packets(&mut self) -> Result<usize> {
+        let (Some(live), Some(table)) = (&mut self.live, self.options.tcp_established) else {
+            return Ok(0);
+        };
+        live.last(table).map_err(|source| CaptureError::File {
+            path: "connections of the process".into(),
+            what: "hold back packets of",
+            source,
+        })
+    }
+
+    /// Lets packets through again: the process runs on.
+    pub fn let_packets_through(&mut self) {
+        self.live = None;
+    }
+
     /// Ends the processes where they stand: they never run another instruction.
     pub fn kill(mut self) -> Result<()> {
+        let live = self.live.take();
+        if let Some(live) = &live {
+            live.silence();
+        }
         let mut outcome = Ok(());
         for member in &self.members {
             outcome = outcome.and(member.kill());
+        }
+        if let Some(live) = live {
+            match &outcome {
+                Ok(()) | Err(CaptureError::Died { .. }) => live.hand_over(),
+                Err(_) => live.revive(),
+            }
         }
         while let Some(member) = self.members.pop() {
             member.await_end();
@@ -242,11 +280,11 @@ impl Drop for Session {
 }
 
 /// Finds what the descriptors of all lead to, as one: the other end may be in another process.
-pub(super) fn classify(members: &mut [Member]) -> Result<()> {
+pub(super) fn classify(members: &mut [Member], keep: bool) -> Result<()> {
     let mut all: Vec<_> =
         members.iter_mut().map(|m| std::mem::take(&mut m.survey.descriptors)).collect();
     let procs: Vec<&Proc> = members.iter().map(|m| &m.target.proc).collect();
-    let outcome = files::classify(&procs, &mut all);
+    let outcome = files::classify(&procs, &mut all, keep);
     for (member, descriptors) in members.iter_mut().zip(all) {
         member.survey.descriptors = descriptors;
     }

@@ -4,6 +4,7 @@ use super::tracer;
 use super::wire::{hear, tell, Message, Summary};
 use crate::abort;
 use crate::bar::Bar;
+use crate::capture;
 use crate::cli::DumpArgs;
 use crate::failure::{status, Failure};
 use crate::sink::{self, Sink};
@@ -47,6 +48,8 @@ fn attempt(args: &DumpArgs, start: Instant) -> Result<Summary, Failure> {
             "the process was not touched",
         )
     };
+    let rescue = args.tcp_established.then(|| capture::Rescue::new(args.pid));
+    let table = rescue.as_ref().map(capture::Rescue::table);
     let output = sink::open(&args.output, args.force).map_err(|error| error.failure())?;
     let output = output.as_ref();
     let mut signals = SigSet::empty();
@@ -70,7 +73,7 @@ fn attempt(args: &DumpArgs, start: Instant) -> Result<Summary, Failure> {
     match unsafe { fork() }.map_err(|errno| internal("start the tracer process", errno))? {
         ForkResult::Child => {
             drop((near, signal_fd, target));
-            tracer_process(args, output, far, &before, start);
+            tracer_process(args, output, far, &before, start, table);
         }
         ForkResult::Parent { child } => {
             drop(far);
@@ -83,6 +86,7 @@ fn attempt(args: &DumpArgs, start: Instant) -> Result<Summary, Failure> {
                 target,
                 interrupted: None,
                 committing: false,
+                rescue,
                 bar: Bar::new(!args.quiet),
             };
             let result = front.follow(child);
@@ -101,6 +105,7 @@ fn tracer_process(
     control: OwnedFd,
     mask: &SigSet,
     start: Instant,
+    table: Option<capture::TableName>,
 ) -> ! {
     // A session of its own: neither ^C nor a hang-up of the terminal reaches it.
     let _ = nix::unistd::setsid();
@@ -113,7 +118,7 @@ fn tracer_process(
         std::process::exit(i32::from(status::FAILED));
     };
     let made = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        tracer::run(args, output, control.as_fd(), start)
+        tracer::run(args, output, control.as_fd(), start, table)
     }));
     let message = match made {
         Ok(Ok(summary)) => Message::Done(summary),
@@ -155,6 +160,8 @@ struct Front<'a> {
     target: Option<OwnedFd>,
     interrupted: Option<u32>,
     committing: bool,
+    /// For connections that live on.
+    rescue: Option<capture::Rescue>,
     bar: Bar,
 }
 
@@ -226,6 +233,9 @@ impl Front<'_> {
             _ => String::from("is gone"),
         };
         let failure = |advice: &str| {
+            if let Some(rescue) = &self.rescue {
+                rescue.heal();
+            }
             Failure::new(
                 status::FAILED,
                 format!("the tracer process {how}"),

@@ -7,7 +7,7 @@ use super::compose::Composer;
 use super::meter::{estimate, Meter};
 use super::wire::{tell, Message, Summary};
 use crate::abort;
-use crate::capture::{self, CaptureError, Captured, Session};
+use crate::capture::{self, CaptureError, Captured, Session, TableName};
 use crate::cli::{DumpArgs, ExternalSockets, OnChanged};
 use crate::failure::{status, Failure, Reason};
 use crate::pages::{find_guards, Buffer, PageError, Part};
@@ -79,12 +79,13 @@ pub fn capture_failure(error: &CaptureError) -> Failure {
     }
 }
 
-/// Makes the dump; `start` is when the command began.
+/// Makes the dump; `start` is when the command began, `table` the one that holds packets back.
 pub fn run(
     args: &DumpArgs,
     sink: &dyn Sink,
     control: BorrowedFd<'_>,
     start: Instant,
+    table: Option<TableName>,
 ) -> Result<Summary, DumpError> {
     let step = |text: String| {
         if args.verbose {
@@ -102,12 +103,16 @@ pub fn run(
             ExternalSockets::Reconnect => capture::ExternalSockets::Reconnect,
             ExternalSockets::Close => capture::ExternalSockets::Close,
         },
+        tcp_established: table,
     };
     let kill = !args.leave_running && (sink.durable() || args.kill);
 
     step(format!("stopping process {}", args.pid));
     let buffer = Buffer::ready();
-    let (session, mut captured) = stop_and_read(args.pid, &options, &step)?;
+    let (mut session, mut captured) = stop_and_read(args.pid, &options, &step)?;
+    if !kill {
+        session.let_packets_through();
+    }
     let frozen = session.stopped_at();
     let pids = session.pids();
     for (process, pid) in captured.tree.processes.iter_mut().zip(&pids) {
@@ -150,6 +155,15 @@ pub fn run(
     if sink.doubtful() && !args.no_sync {
         step(String::from("reading the image back"));
         sink.reread(bytes)?;
+    }
+    if let Some(session) = session.as_mut() {
+        let kept = session.hold_packets()?;
+        if let (1.., Some(table)) = (kept, table) {
+            captured.warnings.push(format!(
+                "packets of {kept} TCP connections are held back until the image is resumed \
+                 (nftables table inet {table})"
+            ));
+        }
     }
     step(String::from("committing the image"));
     // From here on a front process that dies changes nothing; one that is dead already is

@@ -1,6 +1,6 @@
 //! Sockets in words.
 
-use image_format::model::{Socket, SocketLink, Tree};
+use image_format::model::{Connection, Socket, SocketLink, Tree};
 use linker::address_text as address;
 
 /// A socket of the tree, on one line.
@@ -24,6 +24,9 @@ pub fn line(tree: &Tree, index: u32) -> String {
         }
         SocketLink::Address { address: to } => format!("connected with {}", address(&to.0)),
         SocketLink::Reset => String::from("comes back as a connection that was reset"),
+        SocketLink::Live { connection: c } => {
+            format!("lives on with {}, {}", address(&c.peer.0), to_send(c))
+        }
         SocketLink::Pending { listener } => format!("waits for socket {listener} to accept it"),
         SocketLink::OneWay { socket } => format!("sends to socket {socket}"),
     });
@@ -43,6 +46,10 @@ pub fn line(tree: &Tree, index: u32) -> String {
     }));
     text.retain(|part| !part.is_empty());
     text.join(", ")
+}
+
+fn to_send(c: &Connection) -> String {
+    format!("{} bytes to be acknowledged, {} to be sent", c.sent.0.len(), c.unsent.0.len())
 }
 
 fn sort(socket: &Socket) -> &'static str {

@@ -1,9 +1,9 @@
 //! A small tree, consistent in itself, for the tests of everything that handles models.
 
 use super::{
-    vma, AddressRange, AltStack, ArgPatch, Backing, Cpu, Credentials, Descriptor, FileObject,
-    Layout, Mapping, Memory, OpenFile, Process, Registers, Reissue, Rseq, Sched, SigInfo, Source,
-    Thread, Tree,
+    vma, AddressRange, AltStack, ArgPatch, Backing, Connection, Cpu, Credentials, Descriptor,
+    FileObject, Layout, Mapping, Memory, Message, OpenFile, Process, Registers, Reissue, Rseq,
+    Sched, SigInfo, Socket, SocketLink, SocketOption, Source, Thread, Tree,
 };
 use crate::codec::Bytes;
 use alloc::vec;
@@ -154,5 +154,42 @@ pub fn tree() -> Tree {
         terminals: vec![],
         shared: vec![],
         sockets: vec![],
+    }
+}
+
+/// A connection that lives on.
+pub fn connection() -> Socket {
+    Socket {
+        inode: 77,
+        family: 2,
+        kind: 1,
+        protocol: 6,
+        name: Bytes(b"\x02\0\x1f\x90\x0a\0\0\x01\0\0\0\0\0\0\0\0".to_vec()),
+        file: None,
+        options: vec![SocketOption { level: 6, name: 1, value: Bytes(vec![1, 0, 0, 0]) }],
+        link: SocketLink::Live {
+            connection: Connection {
+                peer: Bytes(b"\x02\0\x23\x28\x0a\0\0\x02\0\0\0\0\0\0\0\0".to_vec()),
+                table: Bytes(b"resume-0".to_vec()),
+                send_seq: 1000,
+                receive_seq: 2000,
+                mss: 1460,
+                agreed: 7,
+                scales: [7, 7],
+                timestamp: 12345,
+                window: [1999, 65536, 65536, 64240, 2000],
+                sent: Bytes(b"sent".to_vec()),
+                unsent: Bytes(b"unsent".to_vec()),
+                buffers: [87040, 131_072],
+                locked: 0,
+            },
+        },
+        shutdown: 0,
+        peek_offset: -1,
+        queue: vec![Message {
+            data: Bytes(b"received".to_vec()),
+            files: vec![],
+            from: Bytes(vec![]),
+        }],
     }
 }

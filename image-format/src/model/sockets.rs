@@ -94,6 +94,43 @@ variant! {
             /// Its index.
             socket: u32,
         },
+        /// Something outside, by a TCP connection that lives on.
+        9 => Live {
+            /// Its state.
+            connection: Connection,
+        },
+    }
+}
+
+record! {
+    /// A TCP connection as TCP_REPAIR tells and takes it (tcp(7), linux/tcp.h).
+    pub struct Connection {
+        /// Address of the other end.
+        pub peer: Bytes,
+        /// Name of the nftables table that holds its packets back until the resume.
+        pub table: Bytes,
+        /// Sequence number of the first byte of `sent`.
+        pub send_seq: u32,
+        /// Sequence number of the first byte that waits to be received.
+        pub receive_seq: u32,
+        /// Largest segment that the other end takes.
+        pub mss: u32,
+        /// TCPI_OPT_ bits: what both ends agreed on.
+        pub agreed: u32,
+        /// Window scales: of what is sent, of what is received.
+        pub scales: [u32; 2],
+        /// Clock of its timestamps.
+        pub timestamp: u32,
+        /// struct tcp_repair_window: snd_wl1, snd_wnd, max_window, rcv_wnd, rcv_wup.
+        pub window: [u32; 5],
+        /// Sent and not acknowledged.
+        pub sent: Bytes,
+        /// Not sent yet.
+        pub unsent: Bytes,
+        /// Sizes of the buffers (SO_SNDBUF, SO_RCVBUF), which the kernel adjusts as it goes.
+        pub buffers: [u32; 2],
+        /// Which of them the program has set (SO_BUF_LOCK).
+        pub locked: u32,
     }
 }
 

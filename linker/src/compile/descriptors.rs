@@ -90,7 +90,7 @@ impl ProcessCompiler<'_> {
     }
 
     /// Whether no earlier process has the description.
-    fn is_first_user(&self, file: u32) -> bool {
+    pub(super) fn is_first_user(&self, file: u32) -> bool {
         let uses = |p: &Process| p.descriptors.iter().any(|d| d.file == file);
         !self.tree.processes[..self.index].iter().any(uses)
     }

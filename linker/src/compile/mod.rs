@@ -9,7 +9,8 @@
 //! 7. descriptors, by absolute paths, then working directory and root;
 //! 8. handlers, limits and other process attributes that need privilege;
 //! 9. threads, while their ids may still be chosen; then timers, which may aim at threads;
-//! 10. pending signals; 11. FINISH, which runs the leader's own steps, credentials among them.
+//! 10. pending signals; 11. connections that live on are let go on: what cannot be undone;
+//! 12. FINISH, which runs the leader's own steps, credentials among them.
 
 mod builder;
 mod credentials;
@@ -34,6 +35,7 @@ use image_format::plan::{
 };
 use image_format::PAGE_SIZE;
 pub use sockets::address_text;
+pub(crate) use sockets::endpoint;
 use sockets::Places;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -208,6 +210,7 @@ impl ProcessCompiler<'_> {
         self.timers();
         self.pending()?;
         self.seals();
+        self.thaw()?;
         let finish = [family.lasting(), 0, 0, 0, 0, 0];
         self.b.verb(op::FINISH, "the way back into the program", finish);
         Ok(ProcessPlan {

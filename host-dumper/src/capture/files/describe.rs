@@ -4,7 +4,7 @@ use super::borrow::{borrow, pidfd};
 use super::contents::{recognise, Embed, Source};
 use super::descriptor::{Descriptor, Kind};
 use super::inflight;
-use super::sockets::Gatherer;
+use super::sockets::{Gatherer, Live, TableName};
 use super::{anonymous, locks, pipe, shared, sharing, terminal};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
@@ -33,6 +33,8 @@ pub(in crate::capture) struct Files {
     pub held: Vec<OwnedFd>,
     /// TCP connections with both ends in the tree.
     pub quiet: Vec<OwnedFd>,
+    /// TCP connections that live on.
+    pub live: Option<Live>,
 }
 
 /// How files are to be treated.
@@ -42,6 +44,8 @@ pub(in crate::capture) struct Settings {
     pub embed_limit: u64,
     /// What becomes of Unix sockets that are connected with another process.
     pub external: ExternalSockets,
+    /// TCP connections to the outside live on; the table of the packet filter meanwhile.
+    pub keep: Option<TableName>,
     /// Translates an id of this program's pid namespace into the process's.
     pub pid: u32,
 }
@@ -229,7 +233,10 @@ pub(super) fn object(
                 }
             }
         }
-        Kind::Socket | Kind::SocketOutside { .. } | Kind::SocketReset { .. } => {
+        Kind::Socket
+        | Kind::SocketOutside { .. }
+        | Kind::SocketReset { .. }
+        | Kind::SocketLive { .. } => {
             let Some(borrowed) = borrowed else {
                 return Err(refused(d, "is a socket that may not be looked at", "try as root"));
             };

@@ -59,8 +59,13 @@ pub(in crate::capture) enum Kind {
         /// Which, in words.
         peer: String,
     },
-    /// A TCP connection that leads outside.
+    /// A TCP connection that leads outside and is lost.
     SocketReset {
+        /// The address at its other end.
+        peer: String,
+    },
+    /// A TCP connection that leads outside and lives on.
+    SocketLive {
         /// The address at its other end.
         peer: String,
     },
@@ -135,8 +140,12 @@ pub(in crate::capture) fn scan(proc: &Proc) -> Result<Vec<Descriptor>> {
 }
 
 /// Finds out what the descriptors of several processes lead to: the other end of one may be in
-/// another process. The first is the root.
-pub(in crate::capture) fn classify_all(procs: &[&Proc], all: &mut [Vec<Descriptor>]) -> Result<()> {
+/// another process. The first is the root. With `keep`, TCP connections to the outside live on.
+pub(in crate::capture) fn classify_all(
+    procs: &[&Proc],
+    all: &mut [Vec<Descriptor>],
+    keep: bool,
+) -> Result<()> {
     let pids: Vec<u32> = procs.iter().map(|proc| proc.pid()).collect();
     let root = pids.first().copied().unwrap_or(0);
     let mut ends = Ends::of(all.iter().flatten(), root);
@@ -153,7 +162,7 @@ pub(in crate::capture) fn classify_all(procs: &[&Proc], all: &mut [Vec<Descripto
         }
     }
     let each: Vec<_> = procs.iter().copied().zip(all.iter().map(Vec::as_slice)).collect();
-    let (sockets, facts) = sockets::kinds(&each)?;
+    let (sockets, facts) = sockets::kinds(&each, keep)?;
     for (proc, all) in procs.iter().zip(all) {
         for d in all {
             d.kind = classify(proc, d, &ends, &sockets);

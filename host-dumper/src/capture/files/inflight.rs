@@ -39,6 +39,9 @@ pub(super) fn gather(
     if sockets.is_empty() {
         return Ok(());
     }
+    if let Some(table) = settings.keep {
+        sockets.keep_connections(table)?;
+    }
     let own = std::process::id();
     let here = Proc::open(own)
         .map_err(|source| CaptureError::Proc { path: "/proc/self".into(), source })?;
@@ -72,10 +75,10 @@ pub(super) fn gather(
         Ok(file)
     })?;
     whole_pipes(all, out)?;
-    let Gathered { sockets, warnings, quiet } = sockets.finish(proc, settings.external)?;
+    let Gathered { sockets, warnings, quiet, live } = sockets.finish(proc, settings.external)?;
     out.sockets = sockets;
     out.notes.extend(warnings);
-    out.quiet = quiet;
+    (out.quiet, out.live) = (quiet, live);
     debug_assert!(out.open.iter().all(|f| match f.object {
         FileObject::Socket { socket } => (socket as usize) < out.sockets.len(),
         _ => true,

@@ -18,7 +18,8 @@ pub use contents::{Embed, Part, Source};
 pub(super) use describe::{capture, Files, Settings};
 pub(super) use descriptor::{classify_all as classify, scan, Descriptor, Kind};
 pub(super) use pipe::foreign_holders;
-pub(super) use sockets::close_quietly;
+pub use sockets::TableName;
+pub(super) use sockets::{close_quietly, release, Before, Live};
 
 use super::error::Refusal;
 use super::ExternalSockets;

@@ -8,7 +8,7 @@ fn family(address: &[u8]) -> u32 {
 }
 
 /// Address and port, IPv4 in its mapped form; the wildcards of both are all zero.
-fn endpoint(address: &[u8]) -> Option<([u8; 16], [u8; 2])> {
+pub(crate) fn endpoint(address: &[u8]) -> Option<([u8; 16], [u8; 2])> {
     let port = *address.get(2..)?.first_chunk()?;
     let mut ip = [0; 16];
     match family(address) {

@@ -62,7 +62,8 @@ impl ProcessCompiler<'_> {
     pub(super) fn bind(&mut self, i: u32) -> Result<(), LinkError> {
         let socket = self.socket_at(i)?;
         let home = self.places.home(i);
-        if !socket.name.0.is_empty() && !matches!(socket.link, SocketLink::Reset) {
+        let later = matches!(socket.link, SocketLink::Reset | SocketLink::Live { .. });
+        if !socket.name.0.is_empty() && !later {
             match socket.family {
                 AF_UNIX => self.bind_unix(i, socket, home),
                 AF_NETLINK => self.bind_netlink(socket, home),
@@ -152,6 +153,7 @@ impl ProcessCompiler<'_> {
                 SocketLink::Peer { socket: j } if self.is_accepted(i)? => self.accepted(i, j)?,
                 SocketLink::Reset => self.over_loopback(i, true)?,
                 SocketLink::Gone if is_tcp(socket) => self.over_loopback(i, false)?,
+                SocketLink::Live { .. } => self.repair(i)?,
                 _ => {}
             }
         }

@@ -32,8 +32,8 @@ impl ProcessCompiler<'_> {
             let other = match socket.link {
                 SocketLink::Peer { socket: j } => Some((self.places.home(j), self.socket_at(j)?)),
                 SocketLink::Gone => Some((self.places.other(i), socket)),
-                // What came from outside, before the connection was lost.
-                SocketLink::Reset => continue,
+                // What came from outside: lost with the connection, or put back already.
+                SocketLink::Reset | SocketLink::Live { .. } => continue,
                 _ => None,
             };
             for message in &socket.queue {

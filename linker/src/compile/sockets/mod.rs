@@ -9,9 +9,11 @@
 
 mod address;
 mod connect;
+mod live;
 mod messages;
 mod options;
 
+pub(crate) use address::endpoint;
 pub use address::show as address_text;
 
 use super::arch::nr;

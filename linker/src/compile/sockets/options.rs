@@ -145,7 +145,15 @@ impl ProcessCompiler<'_> {
         }
     }
 
-    fn set(&mut self, socket: &Socket, fd: u32, level: u32, number: u32, value: &[u8], e: Expect) {
+    pub(super) fn set(
+        &mut self,
+        socket: &Socket,
+        fd: u32,
+        level: u32,
+        number: u32,
+        value: &[u8],
+        e: Expect,
+    ) {
         let what = format!("option {level}:{number} of {}", name(socket));
         let at = self.b.data(value);
         let args = [

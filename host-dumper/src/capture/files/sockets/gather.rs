@@ -2,11 +2,13 @@
 
 use super::diag::Diag;
 use super::link::{Facts, Known, Link};
+use super::netlock::{NetLock, TableName};
+use super::repair::{self, Live};
 use super::{failed, options, queue, raw, show};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::Proc;
 use crate::capture::ExternalSockets;
-use image_format::model::{Message, Socket, SocketFile, SocketLink};
+use image_format::model::{Connection, Message, Socket, SocketFile, SocketLink};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::stat::stat;
 use std::collections::BTreeMap;
@@ -31,6 +33,9 @@ pub struct Gatherer {
     known: Known,
     entries: Vec<Entry>,
     index: BTreeMap<u64, u32>,
+    /// TCP connections to the outside that live on, by inode.
+    connections: BTreeMap<u64, Connection>,
+    lock: Option<NetLock>,
 }
 
 /// What became of the sockets.
@@ -42,6 +47,8 @@ pub struct Gathered {
     /// Connections whose two ends are in the tree, to be closed without a word on the wire once
     /// the process has ended.
     pub quiet: Vec<OwnedFd>,
+    /// Connections that live on.
+    pub live: Option<Live>,
 }
 
 /// Makes the index in the model's files of a descriptor that was found in a message.
@@ -78,6 +85,26 @@ impl Gatherer {
         Ok(index)
     }
 
+    /// Holds back the packets of TCP connections to the outside and reads their state.
+    pub fn keep_connections(&mut self, table: TableName) -> Result<()> {
+        let live = |e: &&Entry| self.known.may_live(e.inode);
+        let entries: Vec<&Entry> = self.entries.iter().filter(live).collect();
+        let facts = |e: &Entry| self.known.0.get(&e.inode);
+        let flows: Vec<_> = entries.iter().filter_map(|e| facts(e)).map(repair::flow).collect();
+        if flows.is_empty() {
+            return Ok(());
+        }
+        let lock = NetLock::hold(flows).map_err(|e| failed("hold back packets of", &e))?;
+        for entry in entries {
+            let Some(facts) = facts(entry) else { continue };
+            let connection = repair::read(entry.fd.as_fd(), facts, table)
+                .map_err(|e| failed("read the connections of", &e))?;
+            self.connections.insert(entry.inode, connection);
+        }
+        self.lock = Some(lock);
+        Ok(())
+    }
+
     /// Reads all queues; sockets found in flight are taken in, and read as well.
     pub fn read_queues(&mut self, resolve: &mut Resolve<'_>) -> Result<()> {
         let mut next = 0;
@@ -110,7 +137,7 @@ impl Gatherer {
         let all: Vec<(Link, u64)> = self.entries.iter().map(|e| (self.link(e), e.inode)).collect();
         for (entry, (link, _)) in self.entries.iter().zip(&all) {
             let Some(facts) = self.known.0.get(&entry.inode) else { continue };
-            let link = match self.model_link(facts, link, external) {
+            let link = match self.model_link(entry.inode, facts, link, external) {
                 Ok(link) => link,
                 Err((reason, remedy)) => {
                     let object = format!("socket:[{}]", entry.inode);
@@ -153,7 +180,14 @@ impl Gatherer {
         if !refusals.is_empty() {
             return Err(CaptureError::Refused(refusals));
         }
+        out.live = self.lock.map(Live::new);
         for (entry, (link, _)) in self.entries.into_iter().zip(all) {
+            if let Some(live) = out.live.as_mut() {
+                if self.connections.contains_key(&entry.inode) {
+                    live.add(entry.fd);
+                    continue;
+                }
+            }
             let tcp = self.known.0.get(&entry.inode).is_some_and(Facts::is_tcp);
             if tcp && matches!(link, Link::Peer(_)) {
                 out.quiet.push(entry.fd);
@@ -173,10 +207,14 @@ impl Gatherer {
 
     fn model_link(
         &self,
+        inode: u64,
         facts: &Facts,
         link: &Link,
         external: ExternalSockets,
     ) -> std::result::Result<SocketLink, (&'static str, &'static str)> {
+        if let Some(connection) = self.connections.get(&inode) {
+            return Ok(SocketLink::Live { connection: connection.clone() });
+        }
         let known = |inode: &u64| self.find(*inode);
         let missing = ("is connected with a socket that cannot be seen", "try as root");
         Ok(match link {

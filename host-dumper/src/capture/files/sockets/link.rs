@@ -7,6 +7,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 /// TCP_ states, which Unix sockets use as well.
+const ESTABLISHED: u8 = 1;
 const CLOSE: u8 = 7;
 const LISTEN: u8 = 10;
 /// States in which the own side sends no more.
@@ -143,6 +144,17 @@ impl Known {
         } else {
             facts.peer.clone().filter(|_| facts.is_inet()).map_or(Link::None, Link::Address)
         }
+    }
+
+    /// Whether it is a TCP connection to the outside that could live on.
+    pub fn may_live(&self, inode: u64) -> bool {
+        self.0.get(&inode).is_some_and(|facts| {
+            facts.is_tcp()
+                && facts.kind == libc::SOCK_STREAM as u32
+                && facts.unix.state == ESTABLISHED
+                && self.tcp(facts) == Link::Reset
+                && facts.peer.is_some()
+        })
     }
 
     fn unix(&self, inode: u64, facts: &Facts) -> Link {

@@ -7,11 +7,15 @@
 mod diag;
 mod gather;
 mod link;
+mod netlock;
 mod options;
 mod queue;
 mod raw;
+mod repair;
 
 pub(super) use gather::{Gathered, Gatherer};
+pub use netlock::{release, TableName};
+pub(in crate::capture) use repair::{Before, Live};
 
 use super::borrow::{borrow, pidfd};
 use super::descriptor::{Descriptor, Kind};
@@ -48,8 +52,8 @@ struct Holder<'a> {
 }
 
 /// What the sockets of some processes are, by inode: those of all of them together, since one may
-/// hold another's peer.
-pub(super) fn kinds(processes: &[(&Proc, &[Descriptor])]) -> Result<(Kinds, AllFacts)> {
+/// hold another's peer. With `keep`, TCP connections to the outside live on.
+pub(super) fn kinds(processes: &[(&Proc, &[Descriptor])], keep: bool) -> Result<(Kinds, AllFacts)> {
     let mut held: BTreeMap<u64, Holder<'_>> = BTreeMap::new();
     for &(proc, all) in processes {
         if !all.iter().any(Descriptor::is_socket) {
@@ -88,11 +92,15 @@ pub(super) fn kinds(processes: &[(&Proc, &[Descriptor])]) -> Result<(Kinds, AllF
     }
     for (inode, Holder { proc, fd: first, socket }) in &held {
         let (Some(fd), Some(facts)) = (socket, known.0.get(inode)) else { continue };
-        let kind = judge(proc, &known, *inode, facts, fd.as_fd());
+        let kind = if keep && known.may_live(*inode) {
+            live(facts, fd.as_fd())
+        } else {
+            judge(proc, &known, *inode, facts, fd.as_fd())
+        };
         let kind = match kind {
             // One of standard input, output and error that leads outside.
             Kind::SocketOutside { .. } | Kind::SocketReset { .. } | Kind::Refused { .. }
-                if *first <= 2 =>
+                if *first <= 2 && !keep =>
             {
                 Kind::Outside { stdio: *first }
             }
@@ -150,6 +158,35 @@ fn judge(proc: &Proc, known: &Known, inode: u64, facts: &Facts, fd: BorrowedFd<'
         libc::AF_NETLINK => Kind::Socket,
         libc::AF_PACKET => refused("is a packet socket", CLOSE_IT),
         other => refused(format!("is a socket of address family {other}"), CLOSE_IT),
+    }
+}
+
+/// A TCP connection to the outside that is to live on.
+fn live(facts: &Facts, fd: BorrowedFd<'_>) -> Kind {
+    const WITHOUT: &str = "dump without --tcp-established: the program sees it reset";
+    let peer = facts.peer.as_deref().map_or_else(|| "its peer".into(), show);
+    if raw::is_urgent(fd) {
+        return refused(
+            format!("is connected with {peer}, which has sent urgent data (MSG_OOB)"),
+            "let the program read it",
+        );
+    }
+    if raw::option(fd, libc::IPPROTO_TCP, libc::TCP_ULP).is_ok_and(|name| !name.is_empty()) {
+        return refused(format!("encrypts in the kernel what it sends to {peer}"), WITHOUT);
+    }
+    match netlock::available() {
+        Ok(()) => Kind::SocketLive { peer },
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => refused(
+            format!("is connected with {peer}, which takes CAP_NET_ADMIN to be kept"),
+            "try as root, or dump without --tcp-established: the program sees it reset",
+        ),
+        Err(e) => refused(
+            format!(
+                "is connected with {peer}: to be kept, packets must be held back by nf_tables, \
+                 which this kernel does not have ({e})"
+            ),
+            WITHOUT,
+        ),
     }
 }
 

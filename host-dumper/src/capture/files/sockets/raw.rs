@@ -12,8 +12,14 @@ const CONTROL: usize = 16 + 253 * 4 + 64;
 
 /// The value of an option.
 pub fn option(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<Vec<u8>> {
+    option_of(fd, level, name, OPTION)
+}
+
+/// The value of an option that has at most so many bytes; some want it exactly.
+pub fn option_of(fd: BorrowedFd<'_>, level: i32, name: i32, room: usize) -> io::Result<Vec<u8>> {
     let mut value = [0u8; OPTION];
-    let mut len = value.len() as libc::socklen_t;
+    let room = room.min(OPTION);
+    let mut len = room as libc::socklen_t;
     // SAFETY: the kernel writes at most `len` bytes to the buffer, and the length.
     let got = unsafe {
         libc::getsockopt(fd.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut len)
@@ -21,7 +27,7 @@ pub fn option(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<Vec<u8>> 
     if got != 0 {
         return Err(io::Error::last_os_error());
     }
-    Ok(value.get(..len as usize).unwrap_or(&value).to_vec())
+    Ok(value.get(..(len as usize).min(room)).unwrap_or(&value).to_vec())
 }
 
 /// The value of an option that is an int.
@@ -122,6 +128,22 @@ pub fn incoming(fd: BorrowedFd<'_>) -> io::Result<usize> {
 /// Bytes that were sent and not yet taken by the other side.
 pub fn outgoing(fd: BorrowedFd<'_>) -> io::Result<usize> {
     count(fd, libc::TIOCOUTQ)
+}
+
+/// Bytes of them that were not even sent.
+pub fn not_sent(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    /// linux/sockios.h.
+    const SIOCOUTQNSD: libc::c_ulong = 0x894b;
+    count(fd, SIOCOUTQNSD)
+}
+
+/// Urgent data (MSG_OOB) that was not taken, or that is announced.
+pub fn is_urgent(fd: BorrowedFd<'_>) -> bool {
+    let mut byte = 0u8;
+    let flags = libc::MSG_OOB | libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the kernel writes at most one byte, which lives over the call.
+    let got = unsafe { libc::recv(fd.as_raw_fd(), (&raw mut byte).cast(), 1, flags) };
+    got > 0 || got < 0 && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock
 }
 
 /// A socket of ours, of the same sort.
