@@ -272,6 +272,14 @@ pub mod op {
     /// The last step of a process that has ended: end with status `args[0]`, in the form of wait(2),
     /// when `args[1]` processes have come to the last barrier; at once for 0.
     pub const EXIT: u16 = 20;
+    /// Pass over the next `args[2]` steps of the process if args\[0\] and args\[1\] are equal; with 1
+    /// as args\[3\], if they differ.
+    pub const SKIP: u16 = 21;
+    /// Store the hash ([`crate::container::hash_data`], seed 0) of the `args[1]` bytes at address
+    /// `args[0]` at data offset `args[2]`.
+    pub const HASH: u16 = 22;
+    /// Should the resume fail, make the system call `nr` with args\[0\], \[1\] and \[2\].
+    pub const UNDO: u16 = 23;
 }
 
 /// Number of barriers; the last is that of FINISH and EXIT.
@@ -293,6 +301,8 @@ pub mod when {
     pub const MAP: u16 = 32;
     /// The clocks jump: no time namespace could be had.
     pub const CLOCK_JUMP: u16 = 64;
+    /// With `--on-changed accept`.
+    pub const ACCEPT: u16 = 128;
 }
 
 /// What becomes of a failure ([`Step::expect`]).

@@ -134,6 +134,7 @@ mod tests {
             window_len: 1 << 40,
             stubs: vec![],
             vdso_spare: 0x1fff_0000_0000,
+            segment_room: 0,
         }
     }
 

@@ -3,12 +3,12 @@
 //! ```text
 //! 0                                                                  2^47
 //! |--program--|                 hole                  |--program, stack--|
-//!                  ^stub ^spare vdso ^window......................^
+//!                  ^stub ^spare vdso ^segment ^window.............^
 //!                  |-- stay --------||-- gone before the program runs --|
 //! ```
 
 use crate::LinkError;
-use image_format::model::{Process, Thread, Tree};
+use image_format::model::{Process, SharedOrigin, Thread, Tree};
 use image_format::plan::VDSO_ROOM;
 use image_format::stub::stub_len;
 use image_format::PAGE_SIZE;
@@ -24,6 +24,8 @@ pub struct Layout {
     pub stubs: Vec<Stub>,
     /// Where a vdso that differs from the old one goes, in every process.
     pub vdso_spare: u64,
+    /// Where a segment of System V shared memory can be attached meanwhile, in every process.
+    pub segment_room: u64,
 }
 
 /// Place of the stub of one process.
@@ -66,7 +68,8 @@ pub fn layout(tree: &Tree) -> Result<Layout, LinkError> {
     }
     let stubs: Vec<(u64, u64)> = tree.processes.iter().map(needs).collect();
     let stub_room = stubs.iter().map(|&(s, f)| stub_len(s, f)).max().unwrap_or(0);
-    let before = stub_room + VDSO_ROOM + 3 * GAP;
+    let segment_len = segment_room(tree);
+    let before = stub_room + VDSO_ROOM + segment_len + 4 * GAP;
     let needed = before + WINDOW_MIN + GAP;
 
     let (start, end) = holes(used)
@@ -80,7 +83,8 @@ pub fn layout(tree: &Tree) -> Result<Layout, LinkError> {
     let from = if room / 2 >= needed { start + room / 2 } else { start };
     let stub = image_format::page_up(from + GAP);
     let vdso_spare = image_format::page_up(stub + stub_room + GAP);
-    let window_base = image_format::page_up(vdso_spare + VDSO_ROOM + GAP);
+    let segment_room = image_format::page_up(vdso_spare + VDSO_ROOM + GAP);
+    let window_base = segment_room + segment_len + GAP;
     let window_len = (end - GAP - window_base).min(WINDOW_MAX) / PAGE_SIZE * PAGE_SIZE;
     Ok(Layout {
         window_base,
@@ -95,7 +99,17 @@ pub fn layout(tree: &Tree) -> Result<Layout, LinkError> {
             })
             .collect(),
         vdso_spare,
+        segment_room,
     })
+}
+
+/// Bytes of the largest segment of System V shared memory.
+fn segment_room(tree: &Tree) -> u64 {
+    let sizes = tree.shared.iter().map(|m| match m.origin {
+        SharedOrigin::Segment { .. } => image_format::page_up(m.size.min(WINDOW_MAX)),
+        _ => 0,
+    });
+    sizes.max().unwrap_or(0)
 }
 
 fn needs(process: &Process) -> (u64, u64) {

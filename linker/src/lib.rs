@@ -22,7 +22,9 @@ pub mod netfilter;
 mod transcript;
 
 pub use chain::{ChainWriter, ChunkHead};
-pub use compile::{address_text, compile, ImageMap, MappedRun, OnChanged, PlanOptions};
+pub use compile::{
+    address_text, compile, EmbeddedPiece, ImageMap, MappedRun, OnChanged, PlanOptions,
+};
 pub use elf::{front, front_len};
 pub use error::LinkError;
 pub use layout::{layout, Layout};

@@ -133,6 +133,9 @@ fn step_name(step: &Step) -> String {
         op::FORK => "FORK",
         op::BARRIER => "BARRIER",
         op::EXIT => "EXIT",
+        op::SKIP => "SKIP",
+        op::HASH => "HASH",
+        op::UNDO => return format!("on failure {}", syscall_name(step.nr)),
         _ => "unknown verb",
     };
     verb.to_owned()
@@ -155,6 +158,7 @@ fn conditions(bits: u16) -> String {
         (when::COPY_ALL, "with --copy-all"),
         (when::MAP, "without --copy-all"),
         (when::CLOCK_JUMP, "if the clocks jump"),
+        (when::ACCEPT, "with --on-changed accept"),
     ] {
         if bits & bit != 0 {
             text.push_str(if text.is_empty() { " when " } else { " and " });

@@ -56,7 +56,8 @@ fn position(steps: &[Step], find: impl Fn(&Step) -> bool) -> usize {
 #[test]
 fn contents_come_between_mapping_and_protection() {
     let tree = tree(vec![anonymous(0x40_0000, 0x40_2000, 5)], vec![thread(100)]);
-    let map = ImageMap { mapped: vec![vec![]], filled: vec![[0x40_0000].into()] };
+    let map =
+        ImageMap { mapped: vec![vec![]], filled: vec![[0x40_0000].into()], ..ImageMap::default() };
     let steps = steps_of(&plan(&tree, &map));
     let mapped = position(&steps, |s| s.op == op::SYSCALL && s.nr == MMAP);
     let filled = position(&steps, |s| s.op == op::FILL);
@@ -178,17 +179,23 @@ proptest! {
 
     /// The restorer's places touch neither the program nor each other.
     #[test]
-    fn places_are_free(starts in prop::collection::vec(16u64..0x7_ffff_0000, 1..50), threads in 1u32..70) {
+    fn places_are_free(
+        starts in prop::collection::vec(16u64..0x7_ffff_0000, 1..50),
+        threads in 1u32..70,
+        segment_len in 1u64..1 << 40,
+    ) {
         let mut starts = starts;
         starts.sort_unstable();
         starts.dedup();
         let mappings: Vec<_> = starts.iter().map(|s| anonymous(s * 4096 * 4, s * 4096 * 4 + 8192, 3)).collect();
-        let tree = tree(mappings, (0..threads).map(|i| thread(100 + i)).collect());
+        let mut tree = tree(mappings, (0..threads).map(|i| thread(100 + i)).collect());
+        tree.shared.push(segment(segment_len, false, None));
         if let Ok(l) = layout(&tree) {
             let stub = l.stubs[0];
             let places = [
                 (stub.address, stub.address + stub.len),
                 (l.vdso_spare, l.vdso_spare + image_format::plan::VDSO_ROOM),
+                (l.segment_room, l.segment_room + segment_len),
                 (l.window_base, l.window_base + l.window_len),
             ];
             for (i, a) in places.iter().enumerate() {
@@ -201,6 +208,57 @@ proptest! {
                 }
             }
         }
+    }
+}
+
+fn segment(size: u64, destroyed: bool, embedded: Option<u32>) -> SharedMemory {
+    SharedMemory {
+        inode: [u64::MAX, 7],
+        size,
+        mode: 0o600,
+        origin: SharedOrigin::Segment {
+            key: if destroyed { 0 } else { 0x1234 },
+            id: 7,
+            changed: 1,
+            owner: [0; 2],
+            destroyed,
+            locked: false,
+            outside: false,
+            hash: embedded.map(|_| 5),
+            embedded,
+        },
+    }
+}
+
+#[test]
+fn a_segment_is_found_or_made_or_an_error() {
+    const PREAD: u32 = 17;
+    const MREMAP: u32 = 25;
+    const SHMGET: u32 = 29;
+    const SHMAT: u32 = 30;
+    for (destroyed, embedded) in [(false, Some(0)), (false, None), (true, Some(0))] {
+        let backing = |offset| Backing::Shared { shared: 0, offset };
+        let mut mappings = vec![anonymous(0x40_0000, 0x40_2000, 3); 2];
+        mappings[0].backing = backing(0x1000);
+        (mappings[1].start, mappings[1].end) = (0x50_0000, 0x50_4000);
+        mappings[1].backing = backing(0);
+        let mut tree = tree(mappings, vec![thread(100)]);
+        tree.shared.push(segment(0x3001, destroyed, embedded));
+        let piece = linker::EmbeddedPiece { offset: 0x1000, len: 0x2001, file_offset: 0x7000 };
+        let map = ImageMap { embedded: [(0, vec![piece])].into(), ..ImageMap::default() };
+        let steps = steps_of(&plan(&tree, &map));
+        for (at, step) in steps.iter().enumerate().filter(|(_, s)| s.op == op::SKIP) {
+            assert!(at + 1 + (step.args[2] as usize) < steps.len());
+        }
+        let made = steps.iter().filter(|s| s.nr == SHMGET && s.args[2] != 0).count();
+        assert_eq!(made, usize::from(embedded.is_some()));
+        assert_eq!(steps.iter().any(|s| s.op == op::HASH), embedded.is_some() && !destroyed);
+        assert_eq!(steps.iter().any(|s| s.nr == PREAD), embedded.is_some());
+        let last = steps.iter().rposition(|s| s.nr == SHMAT).expect("attached whole");
+        assert_eq!(steps[last].args[1], 0x50_0000);
+        let moved = position(&steps, |s| s.nr == MREMAP);
+        assert_eq!(steps[moved].args[4], 0x40_0000);
+        assert_eq!(steps[moved].args[0], steps[moved - 1].args[1] + 0x1000);
     }
 }
 

@@ -33,25 +33,32 @@ const S_IFREG: u32 = 0o100_000;
 const MFD_CLOEXEC: usize = 1;
 const NONE: u32 = u32::MAX;
 
-/// Files that were made with a name: taken away again should the resume fail.
+/// System calls that take away again what was made outside, should the resume fail: numbers and
+/// arguments. Paths in them lie in the plan, which stays.
 #[derive(Debug, Default)]
-pub struct Created(RefCell<Vec<CString>>);
+pub struct Created(RefCell<Vec<[usize; 4]>>);
 
 // SAFETY: files are opened, and so noted, by the first thread alone, before others start; any
 // thread that fails ends the process after `undo`.
 unsafe impl Sync for Created {}
 
 impl Created {
-    /// Notes what is about to be made.
-    pub fn note(&self, path: CString) {
-        self.0.borrow_mut().push(path);
+    /// Notes how to undo what is about to be made, or was.
+    #[inline(never)]
+    pub fn note(&self, call: [usize; 4]) {
+        self.0.borrow_mut().push(call);
+    }
+
+    /// The same for a file with a name.
+    pub fn note_file(&self, path: &CStr) {
+        self.note([nr::UNLINK, path.as_ptr() as usize, 0, 0]);
     }
 
     /// Removes what was made.
     pub fn undo(&self) {
-        for path in self.0.borrow().iter() {
-            // SAFETY: the kernel reads the path.
-            let _ = unsafe { sys::call(nr::UNLINK, &[path.as_ptr() as usize]) };
+        for [nr, args @ ..] in self.0.borrow().iter() {
+            // SAFETY: the kernel reads a path, at most.
+            let _ = unsafe { sys::call(*nr, args) };
         }
     }
 }
@@ -196,7 +203,7 @@ impl Opening<'_> {
         let mode = self.plan.mode as usize & 0o7777;
         let fd = sys::openat(sys::AT_FDCWD, self.path, flags, mode & 0o777)
             .map_err(|e| self.fault("cannot create a file", e, ""))?;
-        steps.created.0.borrow_mut().push(self.path.into());
+        steps.created.note_file(self.path);
         let _ = sys::plain(FCHMOD, &[fd as usize, mode]);
         let written = self.write(fd);
         sys::close(fd);

@@ -206,24 +206,36 @@ fn build(beginning: Beginning<'_>, index: u32) -> Outcome<()> {
         helper,
         tids: Vec::new(),
     };
-    for i in 0..process.step_count {
-        let index = process.first_step.saturating_add(i);
+    let mut next = 0;
+    while next < process.step_count {
+        let index = process.first_step.saturating_add(next);
         let step = setup.plan.step(index)?;
         steps.enter(index);
-        if let Err(fault) = building.step(&step) {
+        match building.step(&step) {
+            Ok(skipped) => next = next.saturating_add(1).saturating_add(skipped),
             // Threads that were started hold on to what lies on this stack.
-            steps.fail(&fault);
+            Err(fault) => steps.fail(&fault),
         }
     }
     Ok(())
 }
 
 impl Building<'_> {
-    fn step(&mut self, step: &Step) -> Outcome<()> {
+    /// Executes a step; gives the number of steps to be passed over.
+    fn step(&mut self, step: &Step) -> Outcome<u32> {
         let steps = self.steps;
         if !steps.applies(step) {
-            return Ok(());
+            return Ok(0);
         }
+        if step.op == op::SKIP {
+            let [a, b, count, unless, ..] = steps.arguments(step)?;
+            return Ok(if (a == b) == (unless == 0) { count as u32 } else { 0 });
+        }
+        self.execute(step).map(|()| 0)
+    }
+
+    fn execute(&mut self, step: &Step) -> Outcome<()> {
+        let steps = self.steps;
         let setup = self.setup;
         match step.op {
             op::FILL => {

@@ -20,7 +20,7 @@ pub fn make_room(steps: &Steps<'_>, step: &Step) -> Outcome<()> {
     steps.judge(step, clear(path, [probe, address, length]), 0)?;
     // A relative one leads elsewhere later.
     if path.to_bytes().first() == Some(&b'/') {
-        steps.created.note(path.into());
+        steps.created.note_file(path);
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::check;
 use crate::credentials;
 use crate::image::{self, Image};
-use crate::options::{Command, Options, HELP};
+use crate::options::{Command, OnChanged, Options, HELP};
 use crate::planfile::read;
 use crate::process::Setup;
 use crate::report::{self, Fault, Outcome};
@@ -133,7 +133,8 @@ fn run(entry: &Entry) -> Outcome<i32> {
     if terminal.is_none() && header.flags & plan_flag::TERMINAL != 0 {
         say!("note: the program had a terminal; here is none");
     }
-    let circumstances = if options.copy_all { when::COPY_ALL } else { when::MAP };
+    let circumstances = if options.copy_all { when::COPY_ALL } else { when::MAP }
+        | if options.on_changed == OnChanged::Accept { when::ACCEPT } else { 0 };
     let setup = Setup {
         options: &options,
         window: &window,

@@ -1,6 +1,7 @@
 //! Execution of the steps that any thread may run: system calls and small verbs.
 
 use crate::credentials;
+use crate::hash::hash_data;
 use crate::planfile::Plan;
 use crate::report::{Fault, Outcome};
 use crate::say;
@@ -8,6 +9,7 @@ use crate::shared::{phase, Shared};
 use crate::sys::{self, nr, Errno};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
+use image_format::container::HASH_BLOCK;
 use image_format::plan::{arg, op, when, Expect, Step};
 
 /// Descriptors of ours while the plan runs.
@@ -85,6 +87,18 @@ impl Steps<'_> {
             op::STORE => {
                 let args = self.arguments(step)?;
                 self.store(args[0] as u64, args[1] as u64)
+            }
+            op::HASH => {
+                let args = self.arguments(step)?;
+                // SAFETY: the plan mapped as many bytes there, and nobody else knows them yet.
+                let bytes = unsafe { core::slice::from_raw_parts(args[0] as *const u8, args[1]) };
+                let hash = bytes.chunks(HASH_BLOCK).fold(0, |hash, block| hash_data(block, hash));
+                self.store(args[2] as u64, hash)
+            }
+            op::UNDO => {
+                let [a, b, c, ..] = self.arguments(step)?;
+                self.created.note([step.nr as usize, a, b, c]);
+                Ok(())
             }
             op::PROC_WRITE => {
                 let args = self.arguments(step)?;

@@ -7,6 +7,7 @@ mod cli;
 mod command;
 mod confined;
 mod connections;
+mod ipc;
 mod luck;
 mod medium;
 mod process;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         medium::cases(),
         sockets::cases(),
         connections::cases(),
+        ipc::cases(),
     ];
     for case in cases.into_iter().flatten() {
         let trial = Trial::test(case.name, move || (case.body)().map_err(Failed::from));

@@ -22,7 +22,7 @@ const NO_PROCESS: i32 = 4;
 const STATES: [(&str, &[&str]); 6] = [
     ("socket", &["outsider"]),
     ("netlink", &["netlink"]),
-    ("sysv", &["sysv"]),
+    ("aio", &["asynchronous"]),
     ("outside-pipe", &["pipe"]),
     ("seccomp", &["seccomp"]),
     ("pidfd", &["pidfd"]),
@@ -36,10 +36,11 @@ pub fn cases() -> Vec<Case> {
             Case::new(format!("refused::{state}"), false, move || refused(&[state], &[words]))
         })
         .collect();
-    let together = ["sysv", "netlink", "seccomp", "pidfd"];
+    let together = ["asynchronous", "netlink", "seccomp", "pidfd"];
+    let states = ["aio", "netlink", "seccomp", "pidfd"];
     all.push(Case::new("refused::all_at_once", false, move || {
         let words: Vec<&[&str]> = together.iter().map(std::slice::from_ref).collect();
-        refused(&together, &words)
+        refused(&states, &words)
     }));
     all.push(Case::new("refused::traced", false, traced));
     all.push(Case::new("refused::leader_gone", false, leader_gone));

@@ -5,7 +5,6 @@
 #include <linux/netlink.h>
 #include <linux/seccomp.h>
 #include <sys/ptrace.h>
-#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -54,10 +53,9 @@ static void make(const char *what)
 		MUST(socket(AF_NETLINK, SOCK_RAW, NETLINK_XFRM));
 	} else if (!strcmp(what, "pidfd")) {
 		MUST(syscall(SYS_pidfd_open, getpid(), 0));
-	} else if (!strcmp(what, "sysv")) {
-		int id = MUST(shmget(IPC_PRIVATE, 4096, 0600));
-		CHECK(shmat(id, NULL, 0) != (void *)-1, "shmat");
-		MUST(shmctl(id, IPC_RMID, NULL));
+	} else if (!strcmp(what, "aio")) {
+		unsigned long context = 0;
+		MUST(syscall(SYS_io_setup, 1, &context));
 	} else if (!strcmp(what, "outside-pipe")) {
 		/* One end here, the other in a process that is not part of the tree. */
 		int ends[2];

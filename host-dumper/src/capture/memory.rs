@@ -5,6 +5,7 @@ use super::files::shared;
 use super::proc::maps::{self, Area, Detail};
 use super::proc::stat::Stat;
 use super::proc::Proc;
+use super::segments::is_segment;
 use image_format::model::{vma, Backing, Layout, Mapping};
 use image_format::PAGE_SIZE;
 
@@ -78,9 +79,8 @@ pub(super) fn refusals(table: &Table) -> Vec<Refusal> {
             refuse("is secret memory, which nobody else can read", "there is no way around");
         } else if detail.has(b"ht") || area.name.starts_with(b"/anon_hugepage") {
             refuse("uses hugetlb pages", "let the program use transparent huge pages instead");
-        } else if area.name.starts_with(b"/SYSV") {
-            refuse("is shared System V memory", "other processes may use it; detach it first");
         } else if area.shared
+            && !is_segment(area)
             && !is_shared_read_only(area, *detail)
             && shared::nature(area, *detail).is_none()
         {
@@ -98,7 +98,8 @@ pub(super) fn refusals(table: &Table) -> Vec<Refusal> {
 
 /// A file that is only read, though mapped MAP_SHARED: the same as private while it does not change.
 fn is_shared_read_only(area: &Area, detail: Detail) -> bool {
-    let is_file = area.inode != 0 && area.name.starts_with(b"/") && area.prot & 2 == 0;
+    let is_file =
+        area.inode != 0 && area.name.starts_with(b"/") && area.prot & 2 == 0 && !is_segment(area);
     // Without VM_MAYWRITE the description was opened read-only: it can never become writable.
     is_file && !detail.has(b"mw") && !area.name.starts_with(b"/dev/zero")
 }
@@ -219,7 +220,7 @@ mod tests {
     #[test]
     fn what_stands_in_the_way() {
         let t = table(
-            "1000-2000 rw-s 00000000 00:01 7 /SYSV00000000 (deleted)\nVmFlags: rd wr sh\n\
+            "1000-2000 rw-s 00000000 00:01 7 /SYSV00000000 (deleted)\nVmFlags: rd wr sh ht\n\
              2000-3000 r--s 00000000 fe:01 8 /usr/lib/gconv.cache\nVmFlags: rd sh\n\
              3000-4000 rw-p 00000000 00:00 0 \nVmFlags: rd wr ss\n\
              4000-5000 rw-p 00000000 00:00 0 [vvar]\nVmFlags: rd pf io\n\

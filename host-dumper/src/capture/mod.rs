@@ -28,6 +28,7 @@ mod outside;
 mod patience;
 pub mod proc;
 mod remote;
+mod segments;
 mod session;
 mod source;
 mod stop;
@@ -39,7 +40,7 @@ mod thread;
 mod vdso;
 
 pub use error::{CaptureError, Refusal};
-pub use files::{Embed, Part, Source, TableName};
+pub use files::{Attached, Embed, Part, Source, TableName};
 pub use session::Session;
 
 use image_format::model::Tree;
@@ -68,6 +69,8 @@ pub struct Options {
     /// `--tcp-established`: TCP connections to the outside live on; their packets are held back by
     /// this table of the packet filter between dump and resume.
     pub tcp_established: Option<TableName>,
+    /// `--sysv-ipc`: what others use as well travels along, too.
+    pub sysv_ipc: bool,
 }
 
 impl Default for Options {
@@ -76,6 +79,7 @@ impl Default for Options {
             embed_limit: 1 << 20,
             external_sockets: ExternalSockets::Refuse,
             tcp_established: None,
+            sysv_ipc: false,
         }
     }
 }
@@ -93,6 +97,8 @@ pub struct Captured {
     pub losses: Vec<String>,
     /// Descriptors kept open until the image is complete: those that were found in flight.
     pub held: Vec<OwnedFd>,
+    /// Segments of System V shared memory that this program has to read, likewise.
+    pub attached: Vec<Attached>,
 }
 
 /// What is visible without stopping a process.

@@ -1,7 +1,7 @@
 //! From what was found to the model's process.
 
 use super::error::{CaptureError, Result};
-use super::files::{shared, Files, Settings};
+use super::files::{shared, Files};
 use super::inside::ThreadAnswers;
 use super::member::Examined;
 use super::memory;
@@ -9,11 +9,11 @@ use super::outside::Outside;
 use super::proc::maps::Area;
 use super::proc::status::Status;
 use super::proc::{limits, number, Proc};
+use super::segments::Segments;
 use super::stub::Stub;
 use super::survey::Survey;
 use super::syscalls::Verdict;
 use super::vdso;
-use super::ExternalSockets;
 use image_format::model::{
     AltStack, Credentials, Descriptor, Memory, Process, Reissue, Thread, Tree, Zombie,
 };
@@ -60,7 +60,7 @@ fn thread(parts: ThreadParts, credentials: Option<Credentials>) -> Thread {
 }
 
 /// A map of a user namespace: (inside, outside, count).
-fn id_map(proc: &Proc, name: &str) -> Vec<[u64; 3]> {
+pub(super) fn id_map(proc: &Proc, name: &str) -> Vec<[u64; 3]> {
     let text = proc.read_optional(name).unwrap_or_default();
     number::lines(&text)
         .filter_map(|line| {
@@ -71,7 +71,7 @@ fn id_map(proc: &Proc, name: &str) -> Vec<[u64; 3]> {
 }
 
 /// An id as the process sees it.
-fn inward(map: &[[u64; 3]], id: u32) -> u32 {
+pub(super) fn inward(map: &[[u64; 3]], id: u32) -> u32 {
     let id = u64::from(id);
     map.iter()
         .find(|[_, outside, count]| (*outside..outside.saturating_add(*count)).contains(&id))
@@ -113,11 +113,15 @@ pub(super) struct Parts<'a> {
     pub descriptors: Vec<Descriptor>,
     /// Files up to this size travel along.
     pub embed_limit: u64,
+    /// What the tree has attached.
+    pub segments: &'a Segments,
+    /// `--sysv-ipc`.
+    pub sysv_ipc: bool,
 }
 
 /// Puts a process together.
 pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
-    let Parts { proc, survey, stub, parent, examined, descriptors, embed_limit } = parts;
+    let Parts { proc, survey, stub, parent, examined, descriptors, .. } = parts;
     let Examined { threads, mut answers, pending, stopped, lock_future } = examined;
     let (status, stat) = (&survey.status, &survey.stat);
     let inner = |ids: &[u32]| ids.last().copied().unwrap_or(0);
@@ -132,9 +136,13 @@ pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
     let leader = all.first().cloned().ok_or_else(|| proc.format("task", "no thread"))?;
     let others: Vec<_> = all.into_iter().map(|c| (c != leader).then_some(c)).collect();
     let exe = proc.link("exe")?;
-    let settings =
-        Settings { embed_limit, external: ExternalSockets::Refuse, keep: None, pid: proc.pid() };
-    let known = shared::mappings(proc, &survey.table, settings, files)?;
+    let sharing = shared::Sharing {
+        proc,
+        embed_limit: parts.embed_limit,
+        segments: parts.segments,
+        sysv_ipc: parts.sysv_ipc,
+    };
+    let known = sharing.mappings(&survey.table, files)?;
     let ours = |a: &Area| stub.is_some_and(|s| s.owns(a));
     let shared = |a: &Area| shared::index_of(&known, a);
     let mut mappings = memory::mappings(&survey.table, ours, shared);

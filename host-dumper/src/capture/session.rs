@@ -8,6 +8,7 @@ use super::files::{self, Live, Settings};
 use super::member::Member;
 use super::model::{self, Parts};
 use super::proc::Proc;
+use super::segments::Segments;
 use super::survey::{self, Survey};
 use super::target;
 use super::{kin, source, Captured, Options};
@@ -118,7 +119,17 @@ impl Session {
         let descriptors = self.members.iter().flat_map(|m| &m.survey.descriptors);
         all.extend(files::foreign_holders(&pids, descriptors));
         all.extend(kin::refusals(&self.members));
+        let segments = self.segments();
+        for member in &self.members {
+            all.extend(segments.refusals(&member.survey.table));
+        }
         Ok(all)
+    }
+
+    /// The segments of System V shared memory that they have attached.
+    fn segments(&self) -> Segments {
+        let tables = self.members.iter().map(|m| (m.pid(), &m.survey.table));
+        Segments::of(&tables.collect::<Vec<_>>())
     }
 
     /// Stops everyone, generation by generation.
@@ -179,7 +190,8 @@ impl Session {
         let procs: Vec<&Proc> = self.members.iter().map(|m| &m.target.proc).collect();
         let surveys: Vec<&Survey> = self.members.iter().map(|m| &m.survey).collect();
         let mut files = files::capture(&procs, &surveys, settings)?;
-        let (mut warnings, mut losses) = (Vec::new(), Vec::new());
+        let segments = self.segments();
+        let (mut warnings, mut losses) = (segments.notes(self.options.sysv_ipc), Vec::new());
         let held = std::mem::take(&mut files.held);
         self.quiet = std::mem::take(&mut files.quiet);
         self.live = files.live.take();
@@ -202,6 +214,8 @@ impl Session {
                 examined,
                 descriptors,
                 embed_limit: self.options.embed_limit,
+                segments: &segments,
+                sysv_ipc: self.options.sysv_ipc,
             };
             processes.push(model::process(parts, &mut files)?);
         }
@@ -209,11 +223,12 @@ impl Session {
         kin::foreground(&self.members, &processes, &mut files.terminals);
         let embeds = std::mem::take(&mut files.embeds);
         warnings.append(&mut files.notes);
+        let attached = std::mem::take(&mut files.attached);
         let generation = self.members.iter().filter_map(|m| m.stub.as_ref());
         let generation = generation.map(|s| s.header.generation).max().unwrap_or(0);
         let source = source::source(self.proc(), generation);
         let tree = model::tree(source, processes, zombies, files);
-        Ok(Captured { tree, embeds, warnings, losses, held })
+        Ok(Captured { tree, embeds, warnings, losses, held, attached })
     }
 
     /// Lets the processes go on as if nothing had been; children first, so that nobody waits for

@@ -7,7 +7,7 @@ use crate::sink::Sink;
 use image_format::codec::encode_all;
 use image_format::container::{hash_data, kind, HASH_BLOCK};
 use image_format::model::{Contents, FileObject, Tree};
-use linker::{ChainWriter, ChunkHead, ImageMap, Layout, LinkError, PlanOptions};
+use linker::{ChainWriter, ChunkHead, EmbeddedPiece, ImageMap, Layout, LinkError, PlanOptions};
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
@@ -127,6 +127,9 @@ impl<'a> Composer<'a> {
                 let hash = hash_data(piece, 0);
                 whole = hash_data(piece, whole);
                 let head = self.chain().file(embed.number, offset, len as u64, hash)?;
+                let place =
+                    EmbeddedPiece { offset, len: len as u64, file_offset: head.data_offset() };
+                self.map.embedded.entry(embed.number).or_default().push(place);
                 self.put(&head, piece)?;
                 if !progress.advance(len as u64) {
                     return Err(PageError::Aborted);

@@ -92,19 +92,7 @@ pub fn run(
             let _ = tell(control, &Message::Step(text));
         }
     };
-    let options = capture::Options {
-        embed_limit: match args.on_changed {
-            // Whatever may have changed has to travel along.
-            OnChanged::Embed => u64::MAX,
-            OnChanged::Refuse | OnChanged::Accept => args.embed_files,
-        },
-        external_sockets: match args.external_sockets {
-            ExternalSockets::Refuse => capture::ExternalSockets::Refuse,
-            ExternalSockets::Reconnect => capture::ExternalSockets::Reconnect,
-            ExternalSockets::Close => capture::ExternalSockets::Close,
-        },
-        tcp_established: table,
-    };
+    let options = capture_options(args, table);
     let kill = !args.leave_running && (sink.durable() || args.kill);
 
     step(format!("stopping process {}", args.pid));
@@ -228,6 +216,23 @@ fn stop_and_read(
         let _ = session.release();
         tries += 1;
         std::thread::sleep(Duration::from_millis(tries));
+    }
+}
+
+fn capture_options(args: &DumpArgs, table: Option<TableName>) -> capture::Options {
+    capture::Options {
+        embed_limit: match args.on_changed {
+            // Whatever may have changed has to travel along.
+            OnChanged::Embed => u64::MAX,
+            OnChanged::Refuse | OnChanged::Accept => args.embed_files,
+        },
+        external_sockets: match args.external_sockets {
+            ExternalSockets::Refuse => capture::ExternalSockets::Refuse,
+            ExternalSockets::Reconnect => capture::ExternalSockets::Reconnect,
+            ExternalSockets::Close => capture::ExternalSockets::Close,
+        },
+        tcp_established: table,
+        sysv_ipc: args.sysv_ipc,
     }
 }
 

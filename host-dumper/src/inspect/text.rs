@@ -138,7 +138,7 @@ fn memory(out: &mut String, image: &Image, owner: u32, process: &Process) {
             protection(mapping),
             size(length(mapping)),
             if stored == 0 { String::from("-") } else { size(stored) },
-            what(process, mapping),
+            what(&image.tree, process, mapping),
             flags(mapping)
         );
     }
@@ -167,7 +167,7 @@ fn protection(mapping: &Mapping) -> String {
     [letter(1, 'r'), letter(2, 'w'), letter(4, 'x')].into_iter().collect()
 }
 
-fn what(process: &Process, mapping: &Mapping) -> String {
+fn what(tree: &Tree, process: &Process, mapping: &Mapping) -> String {
     let layout = &process.memory.layout;
     match &mapping.backing {
         Backing::File { path, offset, from_image } => {
@@ -181,7 +181,9 @@ fn what(process: &Process, mapping: &Mapping) -> String {
             String::from("[stack]")
         }
         Backing::Anonymous => String::new(),
-        Backing::Shared { shared, offset } => format!("shared memory {shared} at {offset:#x}"),
+        Backing::Shared { shared, offset } => {
+            format!("{}, at {offset:#x}", shared_memory(tree, *shared))
+        }
     }
 }
 
@@ -287,6 +289,11 @@ fn shared_memory(tree: &Tree, index: u32) -> String {
             format!("shared memory {index} \"{name}\" ({}, travels along)", size(memory.size))
         }
         SharedOrigin::File { path, .. } => format!("{path} ({}, shared)", size(memory.size)),
+        SharedOrigin::Segment { key, id, embedded, .. } => format!(
+            "System V shared memory {id} (key {key:#010x}, {}{})",
+            size(memory.size),
+            if embedded.is_some() { ", travels along" } else { "" }
+        ),
     }
 }
 

@@ -31,6 +31,7 @@ pub fn image() -> Vec<u8> {
     let map = ImageMap {
         mapped: vec![vec![mapped]],
         filled: vec![std::collections::BTreeSet::default()],
+        ..ImageMap::default()
     };
     let plan = linker::compile(&tree, &layout, &map, &PlanOptions::default()).unwrap();
     let head = chain.blob(kind::PLAN, &plan).unwrap();

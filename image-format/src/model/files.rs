@@ -224,6 +224,28 @@ variant! {
             /// What is known of its contents.
             contents: Contents,
         },
+        /// A segment of System V shared memory (shmget(2)).
+        3 => Segment {
+            /// Key; 0 (IPC_PRIVATE) for one that cannot be found by key.
+            key: u32,
+            /// Id.
+            id: u32,
+            /// shm_ctime: when it was made or given another owner or mode, seconds. With key and
+            /// size it tells whether the segment with this id is still the same one.
+            changed: u64,
+            /// Owner: user and group as the root process sees them.
+            owner: [u32; 2],
+            /// Marked for removal (SHM_DEST): goes with the last process that has it attached.
+            destroyed: bool,
+            /// Locked in memory (SHM_LOCK).
+            locked: bool,
+            /// Processes outside of the tree have it attached as well.
+            outside: bool,
+            /// Hash of its contents (`hash_data`, seed 0), whole pages.
+            hash: Option<u64>,
+            /// Number under which the contents travel along, if they do.
+            embedded: Option<u32>,
+        },
     }
 }
 

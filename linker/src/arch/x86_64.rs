@@ -23,9 +23,15 @@ calls! {
     LSEEK 8 "lseek";
     MMAP 9 "mmap";
     MPROTECT 10 "mprotect";
+    MUNMAP 11 "munmap";
     RT_SIGACTION 13 "rt_sigaction";
     IOCTL 16 "ioctl";
+    PREAD64 17 "pread64";
+    MREMAP 25 "mremap";
     MADVISE 28 "madvise";
+    SHMGET 29 "shmget";
+    SHMAT 30 "shmat";
+    SHMCTL 31 "shmctl";
     SETITIMER 38 "setitimer";
     SOCKET 41 "socket";
     CONNECT 42 "connect";
@@ -38,9 +44,11 @@ calls! {
     SOCKETPAIR 53 "socketpair";
     SETSOCKOPT 54 "setsockopt";
     WAIT4 61 "wait4";
+    SHMDT 67 "shmdt";
     FCNTL 72 "fcntl";
     FLOCK 73 "flock";
     CHDIR 80 "chdir";
+    MKDIR 83 "mkdir";
     CHMOD 90 "chmod";
     FCHMOD 91 "fchmod";
     LCHOWN 94 "lchown";

@@ -4,7 +4,7 @@ use crate::LinkError;
 use image_format::plan::{arg, op, Expect, PlanHeader, ProcessPlan, Step, ThreadPlan, PLAN_MAGIC};
 use scroll::ctx::{SizeWith, TryIntoCtx};
 use scroll::{Endian, Pwrite, LE};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
 /// An argument of a step: value and [`arg`] kind.
@@ -33,6 +33,10 @@ impl Arg {
         Self(0, kind)
     }
 }
+
+/// A step that passes over others, up to where it is told to land.
+#[must_use]
+pub struct Skip(usize);
 
 /// What a step is about, in words.
 pub trait Object {
@@ -82,6 +86,9 @@ pub struct Builder {
     pub threads: Vec<ThreadPlan>,
     /// Processes.
     pub processes: Vec<ProcessPlan>,
+    /// Index of a segment of System V shared memory -> data offset of the word with its id, and of
+    /// the word that tells whether it was made here.
+    pub segments: BTreeMap<u32, [u32; 2]>,
     /// Bits of [`image_format::plan::when`] for the steps that follow.
     pub when: u16,
 }
@@ -96,6 +103,7 @@ impl Builder {
             embedded: Vec::new(),
             threads: Vec::new(),
             processes: Vec::new(),
+            segments: BTreeMap::new(),
             when: 0,
         }
     }
@@ -225,6 +233,37 @@ impl Builder {
     /// A verb with constant arguments.
     pub fn verb(&mut self, op: u16, object: &(impl Object + ?Sized), args: [u64; 6]) {
         self.step(op, object, 0, &args.map(Arg::value), Expect::Success);
+    }
+
+    /// A step that passes over those between it and [`Builder::land`] if both are equal.
+    pub fn skip_if_equal(&mut self, a: Arg, b: Arg) -> Skip {
+        self.skip([a, b, Arg::value(0), Arg::value(0)])
+    }
+
+    /// The same if they differ.
+    pub fn skip_unless_equal(&mut self, a: Arg, b: Arg) -> Skip {
+        self.skip([a, b, Arg::value(0), Arg::value(1)])
+    }
+
+    /// The same in any case.
+    pub fn skip_always(&mut self) -> Skip {
+        self.skip([Arg::value(0); 4])
+    }
+
+    fn skip(&mut self, args: [Arg; 4]) -> Skip {
+        let at = self.steps.len();
+        self.step(op::SKIP, "the steps of another case", 0, &args, Expect::Success);
+        Skip(at)
+    }
+
+    /// The next step is the first that is not passed over.
+    pub fn land(&mut self, skips: impl IntoIterator<Item = Skip>) {
+        let here = self.steps.len();
+        for Skip(at) in skips {
+            if let Some(step) = self.steps.get_mut(at) {
+                step.args[2] = (here - at - 1) as u64;
+            }
+        }
     }
 
     /// Runs `add` with `when` set for the steps that it adds.

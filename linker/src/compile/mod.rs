@@ -19,6 +19,7 @@ mod family;
 mod memory;
 mod objects;
 mod process;
+mod segments;
 mod shared;
 mod sockets;
 mod threads;
@@ -66,6 +67,19 @@ pub struct ImageMap {
     /// For each process: start addresses of the mappings of which any page was stored in a PAGES
     /// chunk. The others get their final protection at once.
     pub filled: Vec<BTreeSet<u64>>,
+    /// For each embedded file: where its pieces lie.
+    pub embedded: BTreeMap<u32, Vec<EmbeddedPiece>>,
+}
+
+/// A piece of an embedded file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EmbeddedPiece {
+    /// Offset in the embedded file in bytes.
+    pub offset: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// Place in the image in bytes.
+    pub file_offset: u64,
 }
 
 /// Pages that lie in the file one after another and are mapped from there.
@@ -186,9 +200,14 @@ impl ProcessCompiler<'_> {
         self.relations(family, self.index);
         self.vdso()?;
         self.mappings()?;
-        if is_family(self.tree) && shared::is_sealed(self.tree) {
-            // Seals may forbid what the others still have to map.
+        if is_family(self.tree) && (shared::is_sealed(self.tree) || segments::are_there(self.tree))
+        {
+            // Seals may forbid what the others still have to map, and a segment's mode or end what
+            // they still have to attach.
             self.b.verb(op::BARRIER, "the other processes", [2, processes, 0, 0, 0, 0]);
+        }
+        if self.index == 0 {
+            self.settle_segments();
         }
         self.b.verb(op::FILL, "memory contents", [self.index as u64, 0, 0, 0, 0, 0]);
         self.protections();

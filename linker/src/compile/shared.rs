@@ -30,7 +30,7 @@ impl ProcessCompiler<'_> {
         self.first_temporary + super::TEMPORARIES + index
     }
 
-    fn shared_at(&self, index: u32) -> Result<&SharedMemory, LinkError> {
+    pub(super) fn shared_at(&self, index: u32) -> Result<&SharedMemory, LinkError> {
         let bad = LinkError::Model { pid: self.process.pid, what: "shared memory" };
         self.tree.shared.get(index as usize).ok_or(bad)
     }
@@ -46,6 +46,10 @@ impl ProcessCompiler<'_> {
                     let what = format!("shared file {path}");
                     let plan = self.regular(&path.0, O_RDWR, 0, memory.size, memory.mode, contents);
                     self.open_file(plan, fd, &what);
+                    continue;
+                }
+                SharedOrigin::Segment { .. } => {
+                    self.segment(index as u32, memory);
                     continue;
                 }
             };
@@ -73,6 +77,7 @@ impl ProcessCompiler<'_> {
         let sealed = match &self.shared_at(shared)?.origin {
             SharedOrigin::Memory { seals, .. } => seals & WRITE_SEALS != 0,
             SharedOrigin::File { .. } => false,
+            SharedOrigin::Segment { .. } => return self.attach(m, shared, offset),
         };
         let (held, temporary) = (self.shared_fd(shared), self.first_temporary);
         let what = format!("shared memory {:x}-{:x}", m.start, m.end);

@@ -73,11 +73,19 @@ pub(super) fn recognise(path: &Path, size: u64, embedded: Option<u32>) -> Result
 }
 
 fn whole(file: &File, size: u64) -> io::Result<u64> {
-    let mut buf = vec![0; HASH_BLOCK.min(size as usize)];
+    hash_blocks(size, |buf, at| file.read_exact_at(buf, at))
+}
+
+/// Hashes `size` bytes that `read` puts into a buffer, given their offset.
+pub(super) fn hash_blocks<E>(
+    size: u64,
+    mut read: impl FnMut(&mut [u8], u64) -> std::result::Result<(), E>,
+) -> std::result::Result<u64, E> {
+    let mut buf = vec![0; (HASH_BLOCK as u64).min(size) as usize];
     let (mut at, mut hash) = (0, 0);
     while at < size {
         let n = (HASH_BLOCK as u64).min(size - at) as usize;
-        file.read_exact_at(&mut buf[..n], at)?;
+        read(&mut buf[..n], at)?;
         hash = hash_data(&buf[..n], hash);
         at += n as u64;
     }

@@ -4,6 +4,7 @@ use super::borrow::{borrow, pidfd};
 use super::contents::{recognise, Embed, Source};
 use super::descriptor::{Descriptor, Kind};
 use super::inflight;
+use super::segment::Attached;
 use super::sockets::{Gatherer, Live, TableName};
 use super::{anonymous, locks, pipe, shared, sharing, terminal};
 use crate::capture::error::{CaptureError, Refusal, Result};
@@ -31,6 +32,8 @@ pub(in crate::capture) struct Files {
     pub notes: Vec<String>,
     /// Descriptors that must stay open until the image is complete.
     pub held: Vec<OwnedFd>,
+    /// The same for segments of System V shared memory.
+    pub attached: Vec<Attached>,
     /// TCP connections with both ends in the tree.
     pub quiet: Vec<OwnedFd>,
     /// TCP connections that live on.

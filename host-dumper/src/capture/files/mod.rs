@@ -8,6 +8,7 @@ mod descriptor;
 mod inflight;
 mod locks;
 mod pipe;
+mod segment;
 pub(super) mod shared;
 mod sharing;
 mod sockets;
@@ -18,6 +19,7 @@ pub use contents::{Embed, Part, Source};
 pub(super) use describe::{capture, Files, Settings};
 pub(super) use descriptor::{classify_all as classify, scan, Descriptor, Kind};
 pub(super) use pipe::foreign_holders;
+pub use segment::Attached;
 pub use sockets::TableName;
 pub(super) use sockets::{close_quietly, release, Before, Live};
 

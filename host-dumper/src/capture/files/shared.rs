@@ -1,12 +1,15 @@
-//! Memory that is shared: memfds, anonymous memory mapped MAP_SHARED, files mapped MAP_SHARED.
+//! Memory that is shared: memfds, anonymous memory mapped MAP_SHARED, files mapped MAP_SHARED,
+//! segments of System V shared memory.
 
 use super::contents::{recognise, Embed, Part, Source};
-use super::describe::{Files, Settings};
+use super::describe::Files;
 use super::descriptor::Descriptor;
+use super::segment;
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::memory::Table;
 use crate::capture::proc::maps::{Area, Detail};
 use crate::capture::proc::Proc;
+use crate::capture::segments::{is_segment, Segments};
 use image_format::model::{SharedMemory, SharedOrigin};
 use nix::sys::statfs::statfs;
 use std::collections::BTreeMap;
@@ -21,8 +24,10 @@ use std::path::{Path, PathBuf};
 const F_SEAL_SEAL: u32 = 1;
 /// statfs(2) type of tmpfs.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
+/// Stands for the device of segments.
+const SEGMENT: u64 = u64::MAX;
 /// Bytes that are read through the mapping itself: a read makes memory of what was a hole.
-const BLIND_READ: u64 = 1 << 30;
+pub(super) const BLIND_READ: u64 = 1 << 30;
 
 /// What a shared mapping shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,13 +36,18 @@ pub(in crate::capture) enum Nature {
     Memory,
     /// A file under its path.
     File,
+    /// A segment of System V shared memory.
+    Segment,
 }
 
 /// What a mapping shows that has to be shared again; none for private ones and for files that can
 /// only be read through it, which are as good as private.
 pub(in crate::capture) fn nature(area: &Area, detail: Detail) -> Option<Nature> {
     let (path, deleted) = area.path();
-    if !area.shared || area.inode == 0 || !path.starts_with(b"/") || path.starts_with(b"/SYSV") {
+    if is_segment(area) {
+        return Some(Nature::Segment);
+    }
+    if !area.shared || area.inode == 0 || !path.starts_with(b"/") {
         return None;
     }
     if path.starts_with(b"/memfd:") || deleted {
@@ -47,7 +57,12 @@ pub(in crate::capture) fn nature(area: &Area, detail: Detail) -> Option<Nature> 
     (area.prot & 2 != 0 || detail.has(b"mw")).then_some(Nature::File)
 }
 
+/// What tells one memory from another: device and inode. The ids of segments are inodes of the
+/// same device as anonymous memory, without being so.
 fn key(area: &Area) -> [u64; 2] {
+    if is_segment(area) {
+        return [SEGMENT, area.inode];
+    }
     [libc::makedev(area.device.0, area.device.1), area.inode]
 }
 
@@ -89,32 +104,102 @@ fn memory(
     out.shared.len() as u32 - 1
 }
 
-/// Finds what the mappings share. The result tells the index of a mapping's memory.
-pub(in crate::capture) fn mappings(
-    proc: &Proc,
-    table: &Table,
-    settings: Settings,
-    out: &mut Files,
-) -> Result<BTreeMap<[u64; 2], u32>> {
-    let mut groups: BTreeMap<[u64; 2], Vec<&Area>> = BTreeMap::new();
-    for (area, _) in table.iter().filter(|(area, detail)| nature(area, *detail).is_some()) {
-        groups.entry(key(area)).or_default();
-    }
-    // A mapping that only reads belongs to them all the same, if another one writes.
-    for (area, _) in table.iter().filter(|(area, _)| area.shared) {
-        if let Some(group) = groups.get_mut(&key(area)) {
-            group.push(area);
+/// What shared mappings are looked at with.
+#[derive(Clone, Copy)]
+pub(in crate::capture) struct Sharing<'a> {
+    /// The process.
+    pub proc: &'a Proc,
+    /// Files up to this size travel along.
+    pub embed_limit: u64,
+    /// Segments of System V shared memory.
+    pub segments: &'a Segments,
+    /// `--sysv-ipc`.
+    pub sysv_ipc: bool,
+}
+
+impl Sharing<'_> {
+    /// Finds what the mappings share. The result tells the index of a mapping's memory.
+    pub fn mappings(&self, table: &Table, out: &mut Files) -> Result<BTreeMap<[u64; 2], u32>> {
+        let mut groups: BTreeMap<[u64; 2], Vec<&Area>> = BTreeMap::new();
+        for (area, _) in table.iter().filter(|(area, detail)| nature(area, *detail).is_some()) {
+            groups.entry(key(area)).or_default();
         }
+        // A mapping that only reads belongs to them all the same, if another one writes.
+        for (area, _) in table.iter().filter(|(area, _)| area.shared) {
+            if let Some(group) = groups.get_mut(&key(area)) {
+                group.push(area);
+            }
+        }
+        let mut known = BTreeMap::new();
+        for (inode, areas) in groups {
+            let index = match out.shared.iter().position(|m| m.inode == inode) {
+                Some(index) => index as u32,
+                None => self.register(inode, &areas, out)?,
+            };
+            known.insert(inode, index);
+        }
+        Ok(known)
     }
-    let mut known = BTreeMap::new();
-    for (inode, areas) in groups {
-        let index = match out.shared.iter().position(|m| m.inode == inode) {
-            Some(index) => index as u32,
-            None => register(proc, inode, &areas, settings, out)?,
+
+    fn register(&self, inode: [u64; 2], areas: &[&Area], out: &mut Files) -> Result<u32> {
+        let Some(first) = areas.first() else { return Ok(0) };
+        let proc = self.proc;
+        if is_segment(first) {
+            let memory = segment::describe(self, inode, first, out)?;
+            out.shared.push(memory);
+            return Ok(out.shared.len() as u32 - 1);
+        }
+        let (path, deleted) = first.path();
+        if deleted || path.starts_with(b"/memfd:") {
+            let name = path.strip_prefix(b"/memfd:").unwrap_or(path);
+            // The kernel opens what is mapped, to the privileged (CAP_CHECKPOINT_RESTORE).
+            let link = proc.path(&format!("map_files/{:x}-{:x}", first.start, first.end));
+            if let Ok(file) = File::open(&link) {
+                let (size, mode) =
+                    file.metadata().map_or((0, 0o777), |m| (m.len(), m.mode() & 0o7777));
+                let fd = Some(file.as_raw_fd());
+                return Ok(memory(out, inode, size, mode, name, fd, Source::File(link)));
+            }
+            let size = areas.iter().map(|a| a.offset + a.size()).max().unwrap_or(0);
+            if size > BLIND_READ {
+                return Err(refused(
+                    first,
+                    format!(
+                        "shares {} MiB, of which only root can tell what is in use",
+                        size >> 20
+                    ),
+                    "run dumper as root",
+                ));
+            }
+            let part = |a: &&Area| Part { offset: a.offset, address: a.start, len: a.size() };
+            let parts = areas.iter().map(part).collect();
+            let source = Source::Memory { pid: proc.pid(), parts };
+            return Ok(memory(out, inode, size, 0o777, name, None, source));
+        }
+        let place = Path::new(OsStr::from_bytes(path));
+        let found = std::fs::metadata(place).ok().filter(|m| m.ino() == first.inode);
+        let Some(found) = found else {
+            let reason = "is shared memory of a file that is no longer found under its path";
+            return Err(refused(first, reason.into(), "let the program unmap it"));
         };
-        known.insert(inode, index);
+        let size = found.len();
+        // What lies in memory only is gone with the next boot: it travels along whatever its size.
+        let in_memory = statfs(place).is_ok_and(|s| s.filesystem_type().0 == TMPFS_MAGIC);
+        let embedded = (in_memory || size <= self.embed_limit).then_some(out.embeds.len() as u32);
+        let contents = recognise(place, size, embedded)?;
+        if let image_format::model::Contents::Whole { hash, embedded: Some(number) } = contents {
+            let what = String::from_utf8_lossy(path).into_owned();
+            let source = Source::File(PathBuf::from(place));
+            out.embeds.push(Embed { number, source, size, hash: Some(hash), what });
+        }
+        out.shared.push(SharedMemory {
+            inode,
+            size,
+            mode: found.mode() & 0o7777,
+            origin: SharedOrigin::File { path: path.to_vec().into(), contents },
+        });
+        Ok(out.shared.len() as u32 - 1)
     }
-    Ok(known)
 }
 
 /// The index of what a mapping shares, if it does.
@@ -126,63 +211,7 @@ pub(in crate::capture) fn index_of(known: &BTreeMap<[u64; 2], u32>, area: &Area)
     }
 }
 
-fn register(
-    proc: &Proc,
-    inode: [u64; 2],
-    areas: &[&Area],
-    settings: Settings,
-    out: &mut Files,
-) -> Result<u32> {
-    let Some(first) = areas.first() else { return Ok(0) };
-    let (path, deleted) = first.path();
-    if deleted || path.starts_with(b"/memfd:") {
-        let name = path.strip_prefix(b"/memfd:").unwrap_or(path);
-        // The kernel opens what is mapped, to the privileged (CAP_CHECKPOINT_RESTORE).
-        let link = proc.path(&format!("map_files/{:x}-{:x}", first.start, first.end));
-        if let Ok(file) = File::open(&link) {
-            let (size, mode) = file.metadata().map_or((0, 0o777), |m| (m.len(), m.mode() & 0o7777));
-            let fd = Some(file.as_raw_fd());
-            return Ok(memory(out, inode, size, mode, name, fd, Source::File(link)));
-        }
-        let size = areas.iter().map(|a| a.offset + a.size()).max().unwrap_or(0);
-        if size > BLIND_READ {
-            return Err(refused(
-                first,
-                format!("shares {} MiB, of which only root can tell what is in use", size >> 20),
-                "run dumper as root",
-            ));
-        }
-        let part = |a: &&Area| Part { offset: a.offset, address: a.start, len: a.size() };
-        let parts = areas.iter().map(part).collect();
-        let source = Source::Memory { pid: proc.pid(), parts };
-        return Ok(memory(out, inode, size, 0o777, name, None, source));
-    }
-    let place = Path::new(OsStr::from_bytes(path));
-    let found = std::fs::metadata(place).ok().filter(|m| m.ino() == first.inode);
-    let Some(found) = found else {
-        let reason = "is shared memory of a file that is no longer found under its path";
-        return Err(refused(first, reason.into(), "let the program unmap it"));
-    };
-    let size = found.len();
-    // What lies in memory only is gone with the next boot: it travels along whatever its size.
-    let in_memory = statfs(place).is_ok_and(|s| s.filesystem_type().0 == TMPFS_MAGIC);
-    let embedded = (in_memory || size <= settings.embed_limit).then_some(out.embeds.len() as u32);
-    let contents = recognise(place, size, embedded)?;
-    if let image_format::model::Contents::Whole { hash, embedded: Some(number) } = contents {
-        let what = String::from_utf8_lossy(path).into_owned();
-        let source = Source::File(PathBuf::from(place));
-        out.embeds.push(Embed { number, source, size, hash: Some(hash), what });
-    }
-    out.shared.push(SharedMemory {
-        inode,
-        size,
-        mode: found.mode() & 0o7777,
-        origin: SharedOrigin::File { path: path.to_vec().into(), contents },
-    });
-    Ok(out.shared.len() as u32 - 1)
-}
-
-fn refused(area: &Area, reason: String, remedy: &'static str) -> CaptureError {
+pub(super) fn refused(area: &Area, reason: String, remedy: &'static str) -> CaptureError {
     let name = String::from_utf8_lossy(&area.name);
     let object = format!("memory {:x}-{:x} ({name})", area.start, area.end);
     CaptureError::Refused(vec![Refusal::new(object, reason, remedy)])

@@ -1,0 +1,239 @@
+//! System V shared memory that others know, too: found again, changed, gone, shared.
+
+use std::ffi::CStr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::command;
+use crate::process::{self, Kind, Outcome, Process};
+use crate::scratch::{self, NOBODY};
+use crate::victims::{resume_with, Mode, Victim};
+use crate::Case;
+
+type Body = fn(&Stage) -> Outcome;
+
+/// All cases, each as root and as another user.
+pub fn cases() -> Vec<Case> {
+    let each: [(&str, Body); 6] = [
+        ("found_again", found_again),
+        ("changed", changed),
+        ("gone", gone),
+        ("shared_outside", shared_outside),
+        ("shared_outside_and_gone", shared_outside_and_gone),
+        ("nothing_left_by_a_failure", nothing_left_by_a_failure),
+    ];
+    let modes = [(Mode::Root, "root"), (Mode::User, "user")];
+    let all = each.iter().flat_map(|&case| modes.iter().map(move |&mode| (case, mode)));
+    (1..)
+        .zip(all)
+        .map(|(number, ((name, body), (mode, title)))| {
+            Case::new(format!("ipc::{name}::{title}"), mode.needs_root(), move || {
+                let stage = Stage::new(name, mode, number)?;
+                let outcome = body(&stage);
+                stage.remove();
+                outcome
+            })
+        })
+        .collect()
+}
+
+/// A key, and where things lie.
+struct Stage {
+    mode: Mode,
+    key: i32,
+    dir: PathBuf,
+}
+
+/// A segment that the test itself has attached.
+struct Segment(*mut libc::c_char);
+
+impl Segment {
+    fn text(&self, at: usize) -> String {
+        // SAFETY: attached with more bytes, and the victim puts an end to each text.
+        unsafe { CStr::from_ptr(self.0.add(at)) }.to_string_lossy().into_owned()
+    }
+
+    fn write(&self, text: &CStr) {
+        // SAFETY: attached with room for more bytes; nothing is borrowed.
+        unsafe { self.0.copy_from(text.as_ptr(), text.to_bytes_with_nul().len()) };
+    }
+}
+
+impl Drop for Segment {
+    fn drop(&mut self) {
+        // SAFETY: attached by `Stage::attach`.
+        unsafe { libc::shmdt(self.0.cast()) };
+    }
+}
+
+impl Stage {
+    fn new(name: &str, mode: Mode, number: i32) -> Outcome<Stage> {
+        let dir = scratch::directory(&format!("ipc-{name}"), mode.uid());
+        let key = (std::process::id() as i32) << 8 | number;
+        Ok(Stage { mode, key, dir: dir.map_err(|e| e.to_string())? })
+    }
+
+    fn id(&self) -> Option<i32> {
+        // SAFETY: takes numbers only.
+        let id = unsafe { libc::shmget(self.key, 0, 0) };
+        (id >= 0).then_some(id)
+    }
+
+    fn attach(&self) -> Outcome<Segment> {
+        let id = self.id().ok_or("there is no segment")?;
+        // SAFETY: the kernel chooses a free address.
+        let at = unsafe { libc::shmat(id, std::ptr::null(), 0) };
+        if at as isize == -1 {
+            return Err(format!("shmat: {}", std::io::Error::last_os_error()));
+        }
+        Ok(Segment(at.cast()))
+    }
+
+    fn remove(&self) {
+        if let Some(id) = self.id() {
+            // SAFETY: IPC_RMID takes no buffer.
+            unsafe { libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) };
+        }
+    }
+
+    fn start(&self, text: &str) -> Outcome<Process> {
+        let mut command = Command::new(Victim::named("sysv_keyed")?.program());
+        command::as_user(&mut command, self.mode.uid());
+        command.current_dir(&self.dir).arg(self.key.to_string()).arg(text);
+        let mut process = process::start(command, Kind::Pipes, &self.dir)?;
+        process.expect("READY")?;
+        Ok(process)
+    }
+
+    fn dump(&self, process: &mut Process, options: &[&str]) -> Outcome<PathBuf> {
+        let image = self.dir.join("resume.elf");
+        command::dump(process.pid, &image, self.mode.uid(), options)?;
+        command::gone(process)?;
+        Ok(image)
+    }
+
+    fn resume(&self, image: &Path, options: &[&str]) -> Outcome<Process> {
+        let mut process = resume_with(self.mode, image, &self.dir, Kind::Pipes, options)?;
+        process.ping()?;
+        Ok(process)
+    }
+
+    fn fails(&self, image: &Path, words: &str) -> Outcome {
+        let mut command = Command::new(image);
+        command::as_user(&mut command, self.mode.uid());
+        command.current_dir(&self.dir);
+        command::run(&mut command, &self.dir)?.expect(125, "resume")?.says(words)
+    }
+}
+
+/// The segment that the killed process left is the one that the program finds again.
+fn found_again(stage: &Stage) -> Outcome {
+    let mut process = stage.start("kept")?;
+    let before = stage.id();
+    let image = stage.dump(&mut process, &[])?;
+    for _ in 0..2 {
+        let mut process = stage.resume(&image, &[])?;
+        if stage.id() != before {
+            return Err(format!("the id was {before:?}, is {:?}", stage.id()));
+        }
+        process.verify()?;
+        let segment = stage.attach()?;
+        if segment.text(100) != "by the program" {
+            return Err("the program did not write to it".into());
+        }
+        // As it was at the dump, so that it will do once more.
+        // SAFETY: attached with room for more bytes.
+        unsafe { segment.0.add(100).write_bytes(0, 20) };
+    }
+    Ok(())
+}
+
+/// Another one wrote to it: an error, and a choice.
+fn changed(stage: &Stage) -> Outcome {
+    let mut process = stage.start("changed")?;
+    let image = stage.dump(&mut process, &[])?;
+    stage.attach()?.write(c"changed");
+    stage.fails(&image, "with other contents")?;
+    if stage.attach()?.text(0) != "changed" {
+        return Err("the resume wrote to it".into());
+    }
+    stage.resume(&image, &["--on-changed", "accept"])?.verify()?;
+    // Another one with the same key.
+    stage.remove();
+    // SAFETY: takes numbers only.
+    unsafe { libc::shmget(stage.key, 4096, libc::IPC_CREAT | 0o666) };
+    stage.fails(&image, "with other contents")
+}
+
+/// It was removed: it is made anew, as root under its old id.
+fn gone(stage: &Stage) -> Outcome {
+    let mut process = stage.start("kept")?;
+    let before = stage.id();
+    let image = stage.dump(&mut process, &[])?;
+    stage.remove();
+    let mut process = stage.resume(&image, &[])?;
+    if stage.mode == Mode::Root && stage.id() != before {
+        return Err(format!("the id was {before:?}, is {:?}", stage.id()));
+    }
+    let segment = stage.attach()?;
+    process.verify()?;
+    match segment.text(100).as_str() {
+        "by the program" => Ok(()),
+        other => Err(format!("it reads {other:?}")),
+    }
+}
+
+/// Another process has it attached all the while: it is the same one afterwards.
+fn shared_outside(stage: &Stage) -> Outcome {
+    for options in [&[][..], &["--sysv-ipc"]] {
+        let mut process = stage.start("changed")?;
+        let segment = stage.attach()?;
+        let image = stage.dump(&mut process, options)?;
+        segment.write(c"changed");
+        stage.resume(&image, &[])?.verify()?;
+        if segment.text(100) != "by the program" {
+            return Err("it is not shared any more".into());
+        }
+        std::fs::remove_file(image).map_err(|e| e.to_string())?;
+    }
+    Ok(())
+}
+
+/// Where it is not there any more, only `--sysv-ipc` has brought the contents.
+fn shared_outside_and_gone(stage: &Stage) -> Outcome {
+    let mut process = stage.start("kept")?;
+    let segment = stage.attach()?;
+    let image = stage.dump(&mut process, &[])?;
+    stage.remove();
+    drop(segment);
+    stage.fails(&image, "which other processes used as well")?;
+    std::fs::remove_file(&image).map_err(|e| e.to_string())?;
+    let mut process = stage.start("kept")?;
+    let segment = stage.attach()?;
+    let image = stage.dump(&mut process, &["--sysv-ipc"])?;
+    stage.remove();
+    drop(segment);
+    stage.resume(&image, &[])?.verify()
+}
+
+/// A resume that fails takes away the segment that it made.
+fn nothing_left_by_a_failure(stage: &Stage) -> Outcome {
+    let elsewhere = stage.dir.join("elsewhere");
+    std::fs::create_dir(&elsewhere).map_err(|e| e.to_string())?;
+    std::os::unix::fs::chown(&elsewhere, Some(NOBODY), Some(NOBODY)).map_err(|e| e.to_string())?;
+    let mut command = Command::new("/bin/sh");
+    command::as_user(&mut command, stage.mode.uid());
+    let program = Victim::named("sysv_keyed")?.program();
+    let line = format!("exec {} {} kept 9<{}", program.display(), stage.key, elsewhere.display());
+    command.args(["-c", &line]);
+    let mut process = process::start(command, Kind::Pipes, &stage.dir)?;
+    process.expect("READY")?;
+    let image = stage.dump(&mut process, &[])?;
+    stage.remove();
+    std::fs::remove_dir(&elsewhere).map_err(|e| e.to_string())?;
+    stage.fails(&image, "elsewhere")?;
+    match stage.id() {
+        None => Ok(()),
+        Some(id) => Err(format!("segment {id} was left behind")),
+    }
+}
