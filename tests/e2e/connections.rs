@@ -42,7 +42,13 @@ pub fn cases() -> Vec<Case> {
         case("reset_without_the_option", reset_without),
         case("given_up", given_up),
         case("killed_tracer", killed_tracer),
-        Case::new("connections::refused_to_users", false, refused_to_users),
+        Case::new("connections::refused_to_users", false, || {
+            let options = ["--external-sockets", "close", "--tcp-established"];
+            refused_to_users("socket_outside", &options, "CAP_NET_ADMIN")
+        }),
+        Case::new("connections::stuck_refused_to_users", false, || {
+            refused_to_users("socket_stuck", &[], "no room")
+        }),
     ]
 }
 
@@ -360,15 +366,14 @@ fn send_to_netfilter(message: &[u8]) -> Outcome {
     send(channel.as_raw_fd(), message, MsgFlags::empty()).map(drop).map_err(|e| e.to_string())
 }
 
-fn refused_to_users() -> Outcome {
+fn refused_to_users(victim: &str, options: &[&str], word: &str) -> Outcome {
     let uid = Mode::User.uid();
     let dir = scratch::directory("no-admin", uid).map_err(|e| e.to_string())?;
-    let mut process = Victim::named("socket_outside")?.start(Mode::User, &dir)?;
+    let mut process = Victim::named(victim)?.start(Mode::User, &dir)?;
     let mut command = command::dumper(uid);
     command.arg(process.pid.to_string()).arg("-o").arg(dir.join("resume.elf"));
-    command.args(["--external-sockets", "close", "--tcp-established"]);
-    command::run(&mut command, &dir)?.expect(REFUSED, "dump")?.says("CAP_NET_ADMIN")?;
+    command.args(options);
+    command::run(&mut command, &dir)?.expect(REFUSED, "dump")?.says(word)?;
     process.ping()?;
-    reaper::end(process.pid);
-    Ok(())
+    process.verify()
 }

@@ -94,7 +94,8 @@ variant! {
             /// Its index.
             socket: u32,
         },
-        /// Something outside, by a TCP connection that lives on.
+        /// A TCP connection put together without its other end: something outside, or a socket of
+        /// the tree that had no room for what it was sent.
         9 => Live {
             /// Its state.
             connection: Connection,
@@ -107,7 +108,8 @@ record! {
     pub struct Connection {
         /// Address of the other end.
         pub peer: Bytes,
-        /// Name of the nftables table that holds its packets back until the resume.
+        /// Name of the nftables table that holds its packets back until the resume; empty where
+        /// both ends are in the tree.
         pub table: Bytes,
         /// Sequence number of the first byte of `sent`.
         pub send_seq: u32,

@@ -39,9 +39,7 @@ pub(super) fn gather(
     if sockets.is_empty() {
         return Ok(());
     }
-    if let Some(table) = settings.keep {
-        sockets.keep_connections(table)?;
-    }
+    sockets.keep_connections(settings.keep)?;
     let own = std::process::id();
     let here = Proc::open(own)
         .map_err(|source| CaptureError::Proc { path: "/proc/self".into(), source })?;

@@ -1,4 +1,4 @@
-//! TCP connections to the outside that live on: put together by TCP_REPAIR, which sends nothing
+//! TCP connections that live on, to the outside mostly: put together by TCP_REPAIR, which sends nothing
 //! (net/ipv4/tcp.c). Their packets are held back by a table of the packet filter since the dump.
 //!
 //! The order is the kernel's: sequence numbers while the socket is closed; then connect, which in
@@ -99,7 +99,8 @@ impl ProcessCompiler<'_> {
         }
         let mut tables = BTreeSet::new();
         for &(i, _) in &own {
-            if let SocketLink::Live { connection: c } = &self.socket_at(i)?.link {
+            let SocketLink::Live { connection: c } = &self.socket_at(i)?.link else { continue };
+            if !c.table.0.is_empty() {
                 tables.insert(String::from_utf8_lossy(&c.table.0).into_owned());
             }
         }

@@ -2,7 +2,7 @@
 
 use super::diag::Diag;
 use super::link::{Facts, Known, Link};
-use super::netlock::{NetLock, TableName};
+use super::netlock::{self, NetLock, TableName};
 use super::repair::{self, Live};
 use super::{failed, options, queue, raw, show};
 use crate::capture::error::{CaptureError, Refusal, Result};
@@ -85,24 +85,58 @@ impl Gatherer {
         Ok(index)
     }
 
-    /// Holds back the packets of TCP connections to the outside and reads their state.
-    pub fn keep_connections(&mut self, table: TableName) -> Result<()> {
-        let live = |e: &&Entry| self.known.may_live(e.inode);
-        let entries: Vec<&Entry> = self.entries.iter().filter(live).collect();
+    /// Reads connections that can only be put together in repair mode, with their packets held
+    /// back: with a table, those to the outside; and those within of which one end has sent what
+    /// the other has no room for.
+    pub fn keep_connections(&mut self, table: Option<TableName>) -> Result<()> {
+        let mut kept = Vec::new();
+        for entry in self.entries.iter().filter(|e| self.known.is_established(e.inode)) {
+            match self.known.link(entry.inode) {
+                Link::Reset if table.is_some() => kept.push((entry, table)),
+                Link::Peer(_) if raw::outgoing(entry.fd.as_fd()).is_ok_and(|n| n > 0) => {
+                    kept.push((entry, None));
+                }
+                _ => {}
+            }
+        }
+        let deadline = Instant::now() + ACKNOWLEDGED;
+        kept.retain(|(entry, table)| table.is_some() || !acknowledged(entry.fd.as_fd(), deadline));
+        self.with_their_peers(&mut kept);
         let facts = |e: &Entry| self.known.0.get(&e.inode);
-        let flows: Vec<_> = entries.iter().filter_map(|e| facts(e)).map(repair::flow).collect();
-        if flows.is_empty() {
+        let (mut lasting, mut passing) = (Vec::new(), Vec::new());
+        for (entry, table) in &kept {
+            let flows = if table.is_some() { &mut lasting } else { &mut passing };
+            flows.extend(facts(entry).map(repair::flow));
+        }
+        if kept.is_empty() || lasting.is_empty() && netlock::available().is_err() {
             return Ok(());
         }
-        let lock = NetLock::hold(flows).map_err(|e| failed("hold back packets of", &e))?;
-        for entry in entries {
+        let lock =
+            NetLock::hold(lasting, &passing).map_err(|e| failed("hold back packets of", &e))?;
+        let mut connections = BTreeMap::new();
+        for (entry, table) in kept {
             let Some(facts) = facts(entry) else { continue };
             let connection = repair::read(entry.fd.as_fd(), facts, table)
                 .map_err(|e| failed("read the connections of", &e))?;
-            self.connections.insert(entry.inode, connection);
+            connections.insert(entry.inode, connection);
         }
-        self.lock = Some(lock);
+        (self.connections, self.lock) = (connections, Some(lock));
         Ok(())
+    }
+
+    /// Adds the other ends of connections within; those of which one end is half closed go.
+    fn with_their_peers<'a>(&'a self, kept: &mut Vec<(&'a Entry, Option<TableName>)>) {
+        let peer = |e: &Entry| match self.known.link(e.inode) {
+            Link::Peer(peer) => Some(peer),
+            _ => None,
+        };
+        kept.retain(|(e, _)| peer(e).is_none_or(|peer| self.known.is_established(peer)));
+        let peers: Vec<u64> = kept.iter().filter_map(|(e, _)| peer(e)).collect();
+        for entry in self.entries.iter().filter(|e| peers.contains(&e.inode)) {
+            if !kept.iter().any(|(known, _)| known.inode == entry.inode) {
+                kept.push((entry, None));
+            }
+        }
     }
 
     /// Reads all queues; sockets found in flight are taken in, and read as well.
@@ -146,11 +180,12 @@ impl Gatherer {
                 }
             };
             let is_peer = matches!(link, SocketLink::Peer { .. });
-            if facts.is_tcp() && is_peer && !acknowledged(entry.fd.as_fd()) {
+            let deadline = Instant::now() + ACKNOWLEDGED;
+            if facts.is_tcp() && is_peer && !acknowledged(entry.fd.as_fd(), deadline) {
                 refusals.push(Refusal::new(
                     format!("socket:[{}]", entry.inode),
                     "has sent data for which the other end has no room",
-                    "let the program read it",
+                    "try as root where the kernel has nf_tables, or let the program read it",
                 ));
                 continue;
             }
@@ -272,8 +307,7 @@ fn closed_connection(fd: BorrowedFd<'_>) -> Link {
 }
 
 /// Whether the other end has taken everything; acknowledgements may be delayed.
-fn acknowledged(fd: BorrowedFd<'_>) -> bool {
-    let deadline = Instant::now() + ACKNOWLEDGED;
+fn acknowledged(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
     while raw::outgoing(fd).is_ok_and(|n| n > 0) {
         if Instant::now() > deadline {
             return false;

@@ -148,11 +148,15 @@ impl Known {
 
     /// Whether it is a TCP connection to the outside that could live on.
     pub fn may_live(&self, inode: u64) -> bool {
+        self.is_established(inode) && self.link(inode) == Link::Reset
+    }
+
+    /// Whether it is a TCP connection open both ways.
+    pub fn is_established(&self, inode: u64) -> bool {
         self.0.get(&inode).is_some_and(|facts| {
             facts.is_tcp()
                 && facts.kind == libc::SOCK_STREAM as u32
                 && facts.unix.state == ESTABLISHED
-                && self.tcp(facts) == Link::Reset
                 && facts.peer.is_some()
         })
     }

@@ -87,6 +87,7 @@ pub fn release(name: TableName) {
 /// Packets held back; let through when it is dropped, unless they were handed over to the resume.
 #[derive(Debug)]
 pub struct NetLock {
+    /// Connections whose packets are held back until the resume.
     flows: Vec<Flow>,
     /// The temporary table belongs to it.
     _owner: OwnedFd,
@@ -95,19 +96,22 @@ pub struct NetLock {
 }
 
 impl NetLock {
-    /// Holds packets of these connections back as long as it lives.
-    pub fn hold(flows: Vec<Flow>) -> io::Result<Self> {
+    /// Holds packets back as long as it lives: of connections that may have to wait for the resume,
+    /// and of others.
+    pub fn hold(lasting: Vec<Flow>, passing: &[Flow]) -> io::Result<Self> {
         let owner = channel()?;
         let name = format!("dumper-{}", TableName::random().0);
-        ask(&owner, &hold_back(&name, true, &flows))?;
-        Ok(Self { flows, _owner: owner, lasting: None })
+        ask(&owner, &hold_back(&name, true, &[&lasting, passing].concat()))?;
+        Ok(Self { flows: lasting, _owner: owner, lasting: None })
     }
 
-    /// Makes the table that stays when this program has ended.
-    pub fn last(&mut self, name: TableName) -> io::Result<()> {
-        ask(&channel()?, &hold_back(&name.to_string(), false, &self.flows))?;
-        self.lasting = Some(name);
-        Ok(())
+    /// Makes the table that stays when this program has ended; gives the number of connections.
+    pub fn last(&mut self, name: TableName) -> io::Result<usize> {
+        if !self.flows.is_empty() {
+            ask(&channel()?, &hold_back(&name.to_string(), false, &self.flows))?;
+            self.lasting = Some(name);
+        }
+        Ok(self.flows.len())
     }
 
     /// The resume will remove it.

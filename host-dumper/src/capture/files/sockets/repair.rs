@@ -62,7 +62,7 @@ fn number(fd: BorrowedFd<'_>, name: i32) -> io::Result<u32> {
 }
 
 /// Reads everything but what waits to be received.
-pub fn read(fd: BorrowedFd<'_>, facts: &Facts, table: TableName) -> io::Result<Connection> {
+pub fn read(fd: BorrowedFd<'_>, facts: &Facts, table: Option<TableName>) -> io::Result<Connection> {
     let info = raw::option(fd, TCP, libc::TCP_INFO)?;
     let info = |at: usize| u32::from(info.get(at).copied().unwrap_or(0));
     let size = |name| raw::number(fd, libc::SOL_SOCKET, name).map(|n| n as u32);
@@ -84,7 +84,7 @@ pub fn read(fd: BorrowedFd<'_>, facts: &Facts, table: TableName) -> io::Result<C
     }
     let connection = Connection {
         peer: facts.peer.clone().unwrap_or_default().into(),
-        table: table.to_string().into_bytes().into(),
+        table: table.map(|table| table.to_string().into_bytes()).unwrap_or_default().into(),
         send_seq: send_end.wrapping_sub((sent.len() + unsent.len()) as u32),
         receive_seq: receive_end.wrapping_sub(waiting as u32),
         mss: number(fd, libc::TCP_MAXSEG)?,
@@ -134,8 +134,7 @@ impl Live {
 
     /// Has packets held back even when this program has ended; gives the number of connections.
     pub fn last(&mut self, name: TableName) -> io::Result<usize> {
-        self.lock.last(name)?;
-        Ok(self.sockets.len())
+        self.lock.last(name)
     }
 
     /// From now on the connections end without a word.
