@@ -15,13 +15,13 @@ static pid_t child, zombie;
 static void outsider(int not)
 {
 	if (!fork()) {
+		prctl(PR_SET_NAME, "outsider");
 		if (fork())
 			_exit(0);
 		close(not);
 		close(0);
 		close(1);
 		close(2);
-		prctl(PR_SET_NAME, "outsider");
 		sleep(100);
 		_exit(0);
 	}
