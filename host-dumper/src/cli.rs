@@ -99,7 +99,8 @@ pub struct DumpArgs {
     /// the program finds them reset
     #[arg(long)]
     pub tcp_established: bool,
-    /// System V shared memory that other processes use as well travels along, too
+    /// System V shared memory, semaphores and queues that other processes use as well travel along,
+    /// too
     #[arg(long)]
     pub sysv_ipc: bool,
     /// Replace FILE if it exists, overwrite what the stick holds

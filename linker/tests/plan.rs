@@ -262,6 +262,34 @@ fn a_segment_is_found_or_made_or_an_error() {
     }
 }
 
+#[test]
+fn sets_and_queues_are_found_or_made_or_an_error() {
+    const SEMGET: u32 = 64;
+    const SEMCTL: u32 = 66;
+    const MSGGET: u32 = 68;
+    const MSGSND: u32 = 69;
+    const CREATE: u64 = 0o3600;
+    for (outside, messages) in [(false, 2), (true, 2), (false, 0)] {
+        let object = IpcObject { outside, ..sample::ipc_object(5) };
+        let mut tree = tree(vec![anonymous(0x40_0000, 0x40_2000, 3)], vec![thread(100)]);
+        let message = QueuedMessage { kind: 3, data: "text".into() };
+        tree.semaphores.push(SemaphoreSet { object: object.clone(), values: vec![1, 0, 300] });
+        let messages = vec![message; messages];
+        let sent = messages.len().max(1);
+        tree.queues.push(MessageQueue { object, capacity: 9, times: [1, 2, 3], messages });
+        let steps = steps_of(&plan(&tree, &ImageMap::default()));
+        for (at, step) in steps.iter().enumerate().filter(|(_, s)| s.op == op::SKIP) {
+            assert!(at + 1 + (step.args[2] as usize) < steps.len());
+        }
+        let made = position(&steps, |s| s.nr == SEMGET && s.args[2] == CREATE);
+        assert_eq!(steps[made].args[1], 3);
+        assert!(steps[made + 1].op == op::UNDO && steps[made + 1].nr == SEMCTL);
+        let made = position(&steps, |s| s.nr == MSGGET && s.args[1] == CREATE);
+        assert!(steps[made + 1].op == op::UNDO);
+        assert_eq!(steps.iter().filter(|s| s.nr == MSGSND).count(), sent);
+    }
+}
+
 fn socket(link: SocketLink) -> Socket {
     Socket {
         inode: 1,

@@ -14,13 +14,16 @@ type Body = fn(&Stage) -> Outcome;
 
 /// All cases, each as root and as another user.
 pub fn cases() -> Vec<Case> {
-    let each: [(&str, Body); 6] = [
+    let each: [(&str, Body); 9] = [
         ("found_again", found_again),
         ("changed", changed),
         ("gone", gone),
         ("shared_outside", shared_outside),
         ("shared_outside_and_gone", shared_outside_and_gone),
         ("nothing_left_by_a_failure", nothing_left_by_a_failure),
+        ("sets_and_queues_gone", sets_and_queues_gone),
+        ("sets_and_queues_changed", sets_and_queues_changed),
+        ("undo_with_others", undo_with_others),
     ];
     let modes = [(Mode::Root, "root"), (Mode::User, "user")];
     let all = each.iter().flat_map(|&case| modes.iter().map(move |&mode| (case, mode)));
@@ -31,6 +34,7 @@ pub fn cases() -> Vec<Case> {
                 let stage = Stage::new(name, mode, number)?;
                 let outcome = body(&stage);
                 stage.remove();
+                stage.remove_sets_and_queues();
                 outcome
             })
         })
@@ -96,10 +100,39 @@ impl Stage {
         }
     }
 
+    fn semaphores(&self) -> Option<i32> {
+        // SAFETY: takes numbers only.
+        let id = unsafe { libc::semget(self.key, 0, 0) };
+        (id >= 0).then_some(id)
+    }
+
+    fn value(&self) -> Option<i32> {
+        // SAFETY: GETVAL takes numbers only.
+        self.semaphores().map(|id| unsafe { libc::semctl(id, 0, libc::GETVAL) })
+    }
+
+    fn queue(&self) -> Option<i32> {
+        // SAFETY: takes numbers only.
+        let id = unsafe { libc::msgget(self.key, 0) };
+        (id >= 0).then_some(id)
+    }
+
+    fn remove_sets_and_queues(&self) {
+        // SAFETY: IPC_RMID takes no buffer.
+        unsafe {
+            self.semaphores().map(|id| libc::semctl(id, 0, libc::IPC_RMID));
+            self.queue().map(|id| libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()));
+        }
+    }
+
     fn start(&self, text: &str) -> Outcome<Process> {
-        let mut command = Command::new(Victim::named("sysv_keyed")?.program());
+        self.start_victim("sysv_keyed", &[text])
+    }
+
+    fn start_victim(&self, name: &str, arguments: &[&str]) -> Outcome<Process> {
+        let mut command = Command::new(Victim::named(name)?.program());
         command::as_user(&mut command, self.mode.uid());
-        command.current_dir(&self.dir).arg(self.key.to_string()).arg(text);
+        command.current_dir(&self.dir).arg(self.key.to_string()).args(arguments);
         let mut process = process::start(command, Kind::Pipes, &self.dir)?;
         process.expect("READY")?;
         Ok(process)
@@ -235,5 +268,63 @@ fn nothing_left_by_a_failure(stage: &Stage) -> Outcome {
     match stage.id() {
         None => Ok(()),
         Some(id) => Err(format!("segment {id} was left behind")),
+    }
+}
+
+/// They were removed: they are made anew, and stay what they were over a second journey.
+fn sets_and_queues_gone(stage: &Stage) -> Outcome {
+    let mut process = stage.start_victim("sysv_used", &[])?;
+    for round in 0..2 {
+        let image = stage.dir.join(format!("resume{round}.elf"));
+        command::dump(process.pid, &image, stage.mode.uid(), &[])?;
+        command::gone(&mut process)?;
+        if stage.value() != Some(0) {
+            return Err(format!("the semaphore is {:?} after the dump", stage.value()));
+        }
+        stage.remove_sets_and_queues();
+        process = stage.resume(&image, &[])?;
+    }
+    process.verify()
+}
+
+/// Another one used them meanwhile: an error, and a choice.
+fn sets_and_queues_changed(stage: &Stage) -> Outcome {
+    let mut process = stage.start_victim("sysv_used", &[])?;
+    let image = stage.dump(&mut process, &[])?;
+    let id = stage.semaphores().ok_or("no semaphores")?;
+    // SAFETY: SETVAL takes numbers only.
+    let set = |value: i32| unsafe { libc::semctl(id, 0, libc::SETVAL, value) };
+    set(3);
+    stage.fails(&image, "with other contents")?;
+    set(0);
+    let queue = stage.queue().ok_or("no queue")?;
+    let mut message = [9u64, 0];
+    let at = message.as_mut_ptr().cast();
+    // SAFETY: a word and eight bytes of text.
+    unsafe { libc::msgrcv(queue, at, 8, 0, libc::IPC_NOWAIT) };
+    stage.fails(&image, "with other contents")?;
+    let text = message.as_ptr().cast();
+    // SAFETY: as above.
+    unsafe { libc::msgsnd(queue, text, 8, libc::IPC_NOWAIT) };
+    stage.resume(&image, &["--on-changed", "accept"])?.verify()
+}
+
+/// A set that others use as well: the lock that the program holds stays held.
+fn undo_with_others(stage: &Stage) -> Outcome {
+    // SAFETY: SETVAL takes numbers only.
+    unsafe {
+        let id = libc::semget(stage.key, 2, libc::IPC_CREAT | 0o666);
+        libc::semctl(id, 1, libc::SETVAL, 1);
+    }
+    let mut process = stage.start_victim("sysv_used", &[])?;
+    let image = stage.dump(&mut process, &[])?;
+    if stage.value() != Some(0) {
+        return Err(format!("the semaphore is {:?} after the dump", stage.value()));
+    }
+    let mut process = stage.resume(&image, &[])?;
+    process.verify()?;
+    match stage.value() {
+        Some(1) => Ok(()),
+        value => Err(format!("the semaphore is {value:?} in the end")),
     }
 }

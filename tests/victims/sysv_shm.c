@@ -1,4 +1,4 @@
-//#Modes: root user leave
+//#Modes: root user leave left
 // System V shared memory: removed while attached, private, with a key; attached twice, read-only,
 // in part, with other protections; shared with a child that attached it by itself; modes and ids.
 #include "victim.h"

@@ -35,6 +35,7 @@ mod stop;
 mod stub;
 mod survey;
 pub mod syscalls;
+mod sysv;
 mod target;
 mod thread;
 mod vdso;

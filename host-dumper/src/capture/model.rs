@@ -13,6 +13,7 @@ use super::segments::Segments;
 use super::stub::Stub;
 use super::survey::Survey;
 use super::syscalls::Verdict;
+use super::sysv::Found;
 use super::vdso;
 use image_format::model::{
     AltStack, Credentials, Descriptor, Memory, Process, Reissue, Thread, Tree, Zombie,
@@ -196,6 +197,7 @@ pub(super) fn tree(
     processes: Vec<Process>,
     zombies: Vec<Zombie>,
     files: Files,
+    found: Found,
 ) -> Tree {
     Tree {
         source,
@@ -206,6 +208,8 @@ pub(super) fn tree(
         terminals: files.terminals,
         shared: files.shared,
         sockets: files.sockets,
+        semaphores: found.semaphores,
+        queues: found.queues,
     }
 }
 

@@ -11,7 +11,8 @@ use super::proc::Proc;
 use super::segments::Segments;
 use super::survey::{self, Survey};
 use super::target;
-use super::{kin, source, Captured, Options};
+use super::{kin, source, sysv, Captured, Options};
+use image_format::model::SemaphoreSet;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,8 @@ pub struct Session {
     stopped_at: Instant,
     /// TCP connections inside: closed without a word once the processes have ended.
     quiet: Vec<OwnedFd>,
+    /// Sets of System V semaphores that they used.
+    semaphores: Vec<SemaphoreSet>,
     /// TCP connections to the outside that live on.
     live: Option<Live>,
 }
@@ -75,6 +78,7 @@ impl Session {
             options: *options,
             stopped_at: Instant::now(),
             quiet: Vec::new(),
+            semaphores: Vec::new(),
             live: None,
         })
     }
@@ -227,7 +231,10 @@ impl Session {
         let generation = self.members.iter().filter_map(|m| m.stub.as_ref());
         let generation = generation.map(|s| s.header.generation).max().unwrap_or(0);
         let source = source::source(self.proc(), generation);
-        let tree = model::tree(source, processes, zombies, files);
+        let mut found = sysv::look(self.proc(), &self.pids(), self.options.sysv_ipc);
+        warnings.append(&mut found.notes);
+        self.semaphores = std::mem::take(&mut found.used);
+        let tree = model::tree(source, processes, zombies, files, found);
         Ok(Captured { tree, embeds, warnings, losses, held, attached })
     }
 
@@ -257,6 +264,19 @@ impl Session {
     /// Lets packets through again: the process runs on.
     pub fn let_packets_through(&mut self) {
         self.live = None;
+    }
+
+    /// Keeps the end of the processes from undoing what they did to System V semaphores (SEM_UNDO).
+    /// To be called right before it; gives what could not be had.
+    pub fn forget_undo(&self) -> Vec<String> {
+        let doubtful = sysv::forget_undo(&self.semaphores, &self.pids());
+        let said = doubtful.iter().map(|id| {
+            format!(
+                "System V semaphores {id} are used by processes outside as well: what the program \
+                 would undo there at its end (SEM_UNDO) was undone"
+            )
+        });
+        said.collect()
     }
 
     /// Ends the processes where they stand: they never run another instruction.

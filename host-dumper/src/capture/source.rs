@@ -35,6 +35,12 @@ fn now(clock: ClockId) -> i64 {
         .map_or(0, |t| t.tv_sec().saturating_mul(1_000_000_000).saturating_add(t.tv_nsec()))
 }
 
+/// What tells this boot of the machine from others, of a fixed length.
+fn boot() -> Vec<u8> {
+    let id = std::fs::read("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim_ascii_end().to_vec()
+}
+
 /// The processor, asked once: the instruction traps in virtual machines.
 pub(super) fn cpu() -> &'static Cpu {
     static CPU: OnceLock<Cpu> = OnceLock::new();
@@ -50,6 +56,7 @@ pub(super) fn source(proc: &Proc, generation: u32) -> Source {
     Source {
         kernel: text(uname.as_ref().map(UtsName::release)),
         host: text(uname.as_ref().map(UtsName::nodename)),
+        boot: boot().into(),
         realtime_ns: now(ClockId::CLOCK_REALTIME),
         monotonic_ns: now(ClockId::CLOCK_MONOTONIC) - ours[0] + theirs[0],
         boottime_ns: now(ClockId::CLOCK_BOOTTIME) - ours[1] + theirs[1],

@@ -159,6 +159,7 @@ pub fn run(
     tell(control, &Message::Committing).map_err(|_| DumpError::Aborted)?;
     sink.commit(!args.no_sync)?;
     if let Some(session) = session.take() {
+        warnings.extend(session.forget_undo());
         match session.kill() {
             Ok(()) | Err(CaptureError::Died { .. }) => {}
             Err(error) => warnings.push(format!("the process could not be ended: {error}")),

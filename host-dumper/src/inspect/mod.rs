@@ -2,6 +2,7 @@
 
 mod read;
 mod sockets;
+mod sysv;
 mod text;
 
 pub use read::{read, verify, Image, InspectError, StoredRun};

@@ -1,7 +1,7 @@
 //! An image in words.
 
 use super::read::Image;
-use super::sockets;
+use super::{sockets, sysv};
 use crate::words::size;
 use image_format::arch::x86_64::missing;
 use image_format::model::{
@@ -26,6 +26,7 @@ pub fn text(name: &str, image: &Image) -> String {
             let _ = writeln!(out, "  not carried: {lost}");
         }
     }
+    sysv::objects(&mut out, &image.tree);
     needs(&mut out, image);
     printable(&out)
 }

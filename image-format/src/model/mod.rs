@@ -9,6 +9,7 @@ mod memory;
 mod process;
 mod sockets;
 mod source;
+mod sysv;
 mod thread;
 
 pub use files::*;
@@ -16,6 +17,7 @@ pub use memory::*;
 pub use process::*;
 pub use sockets::*;
 pub use source::*;
+pub use sysv::*;
 pub use thread::*;
 
 use crate::record;
@@ -40,6 +42,10 @@ record! {
         pub shared: Vec<SharedMemory>,
         /// Sockets, those in flight between others among them.
         pub sockets: Vec<Socket>,
+        /// Sets of System V semaphores that the tree used.
+        pub semaphores: Vec<SemaphoreSet>,
+        /// System V message queues that the tree used.
+        pub queues: Vec<MessageQueue>,
     }
 }
 

@@ -2,8 +2,8 @@
 
 use super::{
     vma, AddressRange, AltStack, ArgPatch, Backing, Connection, Cpu, Credentials, Descriptor,
-    FileObject, Layout, Mapping, Memory, Message, OpenFile, Process, Registers, Reissue, Rseq,
-    Sched, SigInfo, Socket, SocketLink, SocketOption, Source, Thread, Tree,
+    FileObject, IpcObject, Layout, Mapping, Memory, Message, OpenFile, Process, Registers, Reissue,
+    Rseq, Sched, SigInfo, Socket, SocketLink, SocketOption, Source, Thread, Tree,
 };
 use crate::codec::Bytes;
 use alloc::vec;
@@ -134,6 +134,7 @@ pub fn tree() -> Tree {
         source: Source {
             kernel: "6.1".into(),
             host: "a".into(),
+            boot: "b".into(),
             realtime_ns: 1,
             monotonic_ns: 2,
             boottime_ns: 3,
@@ -154,7 +155,14 @@ pub fn tree() -> Tree {
         terminals: vec![],
         shared: vec![],
         sockets: vec![],
+        semaphores: vec![],
+        queues: vec![],
     }
+}
+
+/// A System V object with the key 0x1234.
+pub fn ipc_object(id: u32) -> IpcObject {
+    IpcObject { key: 0x1234, id, mode: 0o600, owner: [5; 2], outside: false }
 }
 
 /// A connection that lives on.

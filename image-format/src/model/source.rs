@@ -11,6 +11,8 @@ record! {
         pub kernel: Bytes,
         /// Host name.
         pub host: Bytes,
+        /// What tells this boot of the machine from others (random/boot_id); empty if not known.
+        pub boot: Bytes,
         /// Wall-clock time of the stop, nanoseconds since the epoch (CLOCK_REALTIME).
         pub realtime_ns: i64,
         /// CLOCK_MONOTONIC of the tree at the stop, in nanoseconds, as the tree sees it

@@ -5,7 +5,19 @@ use super::*;
 use crate::codec::{decode_all, encode_all};
 
 fn tree() -> Tree {
-    Tree { sockets: alloc::vec![sample::connection()], ..sample::tree() }
+    let queue = MessageQueue {
+        object: sample::ipc_object(4),
+        capacity: 16384,
+        times: [1, 2, 3],
+        messages: alloc::vec![QueuedMessage { kind: 7, data: "x".into() }],
+    };
+    let set = SemaphoreSet { object: sample::ipc_object(3), values: alloc::vec![1, 2] };
+    Tree {
+        sockets: alloc::vec![sample::connection()],
+        semaphores: alloc::vec![set],
+        queues: alloc::vec![queue],
+        ..sample::tree()
+    }
 }
 
 #[test]

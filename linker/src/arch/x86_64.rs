@@ -44,7 +44,13 @@ calls! {
     SOCKETPAIR 53 "socketpair";
     SETSOCKOPT 54 "setsockopt";
     WAIT4 61 "wait4";
+    SEMGET 64 "semget";
+    SEMCTL 66 "semctl";
     SHMDT 67 "shmdt";
+    MSGGET 68 "msgget";
+    MSGSND 69 "msgsnd";
+    MSGRCV 70 "msgrcv";
+    MSGCTL 71 "msgctl";
     FCNTL 72 "fcntl";
     FLOCK 73 "flock";
     CHDIR 80 "chdir";

@@ -22,6 +22,7 @@ mod process;
 mod segments;
 mod shared;
 mod sockets;
+mod sysv;
 mod threads;
 
 use crate::arch::x86_64 as arch;
@@ -192,6 +193,7 @@ impl ProcessCompiler<'_> {
         let first_step = self.b.begin_steps();
         if self.index == 0 {
             self.shared_memory();
+            self.sysv_objects();
             if is_family(self.tree) {
                 self.objects()?;
             }

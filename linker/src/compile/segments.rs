@@ -13,54 +13,30 @@
 
 use super::arch::nr;
 use super::builder::{Arg, Skip};
-use super::{OnChanged, ProcessCompiler};
+use super::sysv::{
+    halves, owner_of, DS_KEY, IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_SET, IPC_STAT, OWNER, SEGMENT,
+};
+use super::ProcessCompiler;
 use crate::LinkError;
 use image_format::model::{vma, Backing, Mapping, SharedMemory, SharedOrigin, Tree};
 use image_format::page_up;
-use image_format::plan::{arg, op, when, Expect};
+use image_format::plan::{arg, op, Expect};
 
 const PROT_WRITE: u32 = 2;
 const PROT_EXEC: u32 = 4;
-const IPC_CREAT: u64 = 0o1000;
-const IPC_EXCL: u64 = 0o2000;
-const IPC_RMID: u64 = 0;
-const IPC_SET: u64 = 1;
-const IPC_STAT: u64 = 2;
 const SHM_LOCK: u64 = 11;
 const SHM_RDONLY: u64 = 0o10_000;
 const MREMAP_MAYMOVE: u64 = 1;
 const MREMAP_FIXED: u64 = 2;
 const SHM_EXEC: u64 = 0o100_000;
-/// Reading and writing for the owner, until the segment is filled and attached.
-const OWNER: u64 = 0o600;
-/// What shmget(2) cannot give: no such segment.
-const NONE: u64 = 0xffff_ffff;
 /// struct shmid64_ds (include/uapi/asm-generic/shmbuf.h, ipcbuf.h): 112 bytes.
 const DS: usize = 112;
-const DS_KEY: u32 = 0;
-const DS_UID: usize = 4;
-const DS_GID: usize = 8;
-const DS_MODE: usize = 20;
 const DS_SIZE: u32 = 48;
 const DS_CTIME: u32 = 72;
-const NEXT_ID: &[u8] = b"/proc/sys/kernel/shm_next_id";
 
 /// Whether the tree has any attached.
 pub(super) fn are_there(tree: &Tree) -> bool {
     tree.shared.iter().any(|m| matches!(m.origin, SharedOrigin::Segment { .. }))
-}
-
-/// The two halves of a word.
-fn halves(word: u64) -> [u64; 2] {
-    [word & 0xffff_ffff, word >> 32]
-}
-
-/// What messages call a segment.
-fn name(key: u32, id: u32) -> String {
-    match key {
-        0 => format!("System V shared memory {id} (IPC_PRIVATE)"),
-        key => format!("System V shared memory {id} (key {key:#010x})"),
-    }
 }
 
 impl ProcessCompiler<'_> {
@@ -69,7 +45,7 @@ impl ProcessCompiler<'_> {
         let SharedOrigin::Segment { key, id, destroyed, outside, .. } = memory.origin else {
             return;
         };
-        let what = name(key, id);
+        let what = SEGMENT.name(key, id);
         let word = self.b.words(&[u64::from(id)]);
         let made = self.b.words(&[0]);
         self.b.segments.insert(index, [word, made]);
@@ -104,13 +80,7 @@ impl ProcessCompiler<'_> {
         let missing = if key == 0 {
             self.b.skip_always()
         } else {
-            let by_key = self.b.words(&[NONE]);
-            let args = [Arg::value(u64::from(key)), Arg::value(0), Arg::value(0)];
-            self.b.call(what, nr::SHMGET, &args, Expect::Ignore);
-            self.b.keep_result(by_key);
-            let missing = self.b.skip_if_equal(Arg::load(by_key), Arg::value(NONE));
-            self.b.call(what, nr::SHMGET, &args, Expect::Success);
-            self.b.keep_result(word);
+            let missing = self.by_key(what, nr::SHMGET, key, word);
             self.control(what, Arg::load(word), IPC_STAT, Arg::data(stat));
             differs = self.unless(stat, &[(DS_SIZE, size[0]), (DS_SIZE + 4, size[1])]);
             missing
@@ -127,36 +97,9 @@ impl ProcessCompiler<'_> {
             found.push(self.b.skip_always());
         }
         self.b.land(differs);
-        found.push(self.changed_segment(what, key, id));
+        found.push(self.changed(what, SEGMENT, key, id));
         self.b.land([missing]);
         found
-    }
-
-    /// There is a segment with other contents than at the dump.
-    fn changed_segment(&mut self, what: &str, key: u32, id: u32) -> Skip {
-        let note = self.b.text(&format!("{what} is not as it was at the dump"));
-        let when = if self.options.on_changed == OnChanged::Accept { 0 } else { when::ACCEPT };
-        let mut accepted = None;
-        self.b.only_when(when, |b| {
-            b.verb(op::NOTE, what, [u64::from(note), 0, 0, 0, 0, 0]);
-            accepted = Some(b.skip_always());
-        });
-        let remove = match key {
-            0 => format!("ipcrm -m {id}"),
-            key => format!("ipcrm -M {key:#x}"),
-        };
-        let told = format!(
-            "{what}: one with other contents is here (remove it by {remove}, or use --on-changed \
-             accept)"
-        );
-        self.fail(&told, nr::MKDIR, b"/");
-        accepted.unwrap_or_else(|| self.b.skip_always())
-    }
-
-    /// A step that fails: mkdir("/") with EEXIST, open("") with ENOENT.
-    fn fail(&mut self, what: &str, nr: u32, path: &[u8]) {
-        let path = self.b.path(path);
-        self.b.call(what, nr, &[Arg::data(path), Arg::value(0), Arg::value(0)], Expect::Success);
     }
 
     /// Makes the segment, under its old id where this user may choose it.
@@ -169,11 +112,7 @@ impl ProcessCompiler<'_> {
             self.fail(&format!("{what}, which other processes used as well"), nr::OPEN, b"");
             return;
         };
-        let path = self.b.path(NEXT_ID);
-        let text = id.to_string();
-        let at = self.b.data(text.as_bytes());
-        let args = [Arg::data(path), Arg::value(u64::from(at)), Arg::value(text.len() as u64)];
-        self.b.step(op::PROC_WRITE, what, 0, &args, Expect::Ignore);
+        self.choose_id(what, SEGMENT, id);
         let flags = IPC_CREAT | IPC_EXCL | u64::from(memory.mode) | OWNER;
         let key = if destroyed { 0 } else { u64::from(key) };
         self.must(what, nr::SHMGET, [key, memory.size, flags, 0, 0, 0]);
@@ -194,10 +133,7 @@ impl ProcessCompiler<'_> {
         }
         self.must(what, nr::SHMDT, [place, 0, 0, 0, 0, 0]);
         if !destroyed {
-            let same = self.b.skip_if_equal(Arg::load(word), Arg::value(u64::from(id)));
-            let note = self.b.text(&format!("{what} has another id here"));
-            self.b.verb(op::NOTE, what, [u64::from(note), 0, 0, 0, 0, 0]);
-            self.b.land([same]);
+            self.tell_id(what, word, id);
         }
     }
 
@@ -211,12 +147,9 @@ impl ProcessCompiler<'_> {
                 continue;
             };
             let Some(&[word, made]) = self.b.segments.get(&(index as u32)) else { continue };
-            let what = name(key, id);
+            let what = SEGMENT.name(key, id);
             let found = self.b.skip_if_equal(Arg::load(made), Arg::value(0));
-            let mut ds = [0; DS];
-            ds[DS_UID..DS_UID + 4].copy_from_slice(&owner[0].to_le_bytes());
-            ds[DS_GID..DS_GID + 4].copy_from_slice(&owner[1].to_le_bytes());
-            ds[DS_MODE..DS_MODE + 4].copy_from_slice(&memory.mode.to_le_bytes());
+            let ds = owner_of(owner, memory.mode, DS);
             let ds = self.b.data(&ds);
             self.control(&format!("owner of {what}"), Arg::load(word), IPC_SET, Arg::data(ds));
             if locked {
@@ -291,13 +224,5 @@ impl ProcessCompiler<'_> {
 
     fn control(&mut self, what: &str, id: Arg, command: u64, buffer: Arg) {
         self.b.call(what, nr::SHMCTL, &[id, Arg::value(command), buffer], Expect::Ignore);
-    }
-
-    /// Skips that are taken unless all 32-bit words at these offsets of data have their values.
-    fn unless(&mut self, data: u32, words: &[(u32, u64)]) -> Vec<Skip> {
-        let each = |&(at, value): &(u32, u64)| {
-            self.b.skip_unless_equal(Arg::load(data + at), Arg::value(value))
-        };
-        words.iter().map(each).collect()
     }
 }
