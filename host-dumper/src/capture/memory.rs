@@ -7,10 +7,6 @@ use super::proc::stat::Stat;
 use super::proc::Proc;
 use super::segments::is_segment;
 use image_format::model::{vma, Backing, Layout, Mapping};
-use image_format::PAGE_SIZE;
-
-/// File mappings shorter than this many bytes are copied: a mapping costs more than a page.
-const MAP_FROM_IMAGE: u64 = 2 * PAGE_SIZE;
 
 /// Mappings with their details.
 pub(super) type Table = Vec<(Area, Detail)>;
@@ -129,13 +125,13 @@ pub(super) fn mappings(
             flags: flags(*detail) | read_only(area, *detail),
             backing: match shared(area) {
                 Some(shared) => Backing::Shared { shared, offset: area.offset },
-                None => backing(area, *detail),
+                None => backing(area),
             },
         })
         .collect()
 }
 
-fn backing(area: &Area, detail: Detail) -> Backing {
+fn backing(area: &Area) -> Backing {
     if area.inode == 0 || !area.name.starts_with(b"/") {
         return Backing::Anonymous;
     }
@@ -145,11 +141,11 @@ fn backing(area: &Area, detail: Detail) -> Backing {
         return Backing::Anonymous;
     }
     let read_only = area.prot & 2 == 0 && area.prot & 5 != 0;
-    let clean = detail.anonymous * 2 <= area.size();
     Backing::File {
         path: path.to_vec().into(),
         offset: area.offset,
-        from_image: read_only && clean && area.size() >= MAP_FROM_IMAGE,
+        // Also what was written to before: a page costs more to copy and protect than to map.
+        from_image: read_only,
     }
 }
 
@@ -246,7 +242,7 @@ mod tests {
         let Backing::File { path, from_image, .. } = &all[0].backing else { panic!("file") };
         assert_eq!((path.0.as_slice(), *from_image), (&b"/bin/a"[..], true));
         let Backing::File { from_image, .. } = &all[1].backing else { panic!("file") };
-        assert!(!from_image, "relocated");
+        assert!(from_image, "relocated, and for reading only since");
         assert_eq!((all[2].flags, &all[2].backing), (vma::GROWSDOWN, &Backing::Anonymous));
     }
 }

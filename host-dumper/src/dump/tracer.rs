@@ -16,9 +16,9 @@ use linker::PlanOptions;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-/// Bytes from which several threads are faster than one: a thread has started in the time in which
-/// a tenth of that is copied.
-const WORTH_THREADS: u64 = 1 << 20;
+/// Bytes from which several threads are faster than one: they write to one file, which the kernel
+/// locks for each, and each has buffers to fill with memory first.
+const WORTH_THREADS: u64 = 4 << 20;
 
 /// How often a tree is stopped anew that could not be read; the waits between grow by a
 /// millisecond each.

@@ -12,10 +12,6 @@ use std::io;
 const RUNS_MAX: usize = 2000;
 /// Runs are cut at multiples of this, so that the restorer finds whole huge pages in a chunk.
 const HUGE: u64 = 2 << 20;
-/// Data of a chunk that is mapped from the image: small, so that it stays in the cache between
-/// reading and writing.
-const MAPPED_MAX: u64 = 256 << 10;
-
 /// How a run has to be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
@@ -132,8 +128,7 @@ impl<'a> Batches<'a> {
             Part::Stopped if mapping.prot & 1 == 0 => How::Forced,
             Part::Stopped => How::Plain,
         };
-        let (most, step) =
-            if from_image { (MAPPED_MAX, PAGE_SIZE) } else { (CHUNK_DATA_MAX, HUGE) };
+        let step = if from_image { PAGE_SIZE } else { HUGE };
         loop {
             let from = self.at.max(mapping.start);
             let stretch = if every_page {
@@ -144,7 +139,7 @@ impl<'a> Batches<'a> {
             let Some((start, end)) = stretch else {
                 return Ok(true);
             };
-            let room = most - batch.bytes;
+            let room = CHUNK_DATA_MAX - batch.bytes;
             if room == 0 || batch.runs.len() == RUNS_MAX {
                 self.at = start;
                 return Ok(false);

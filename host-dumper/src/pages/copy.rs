@@ -3,6 +3,8 @@
 //! The order of the chunks is the order in which they were ready: only the place in the chain is
 //! given under a lock, the writing itself goes on in parallel.
 
+mod write;
+
 use super::batch::{Batch, Batches, How, Part};
 use super::clean::CleanFiles;
 use super::zero::is_zero;
@@ -48,7 +50,7 @@ pub struct Buffer(Vec<u8>);
 
 impl Buffer {
     /// Bytes that even the smallest dump needs.
-    const SOON: usize = 256 << 10;
+    const SOON: usize = HASH_BLOCK;
 
     /// Room for a chunk.
     pub fn new() -> Self {
@@ -136,6 +138,7 @@ pub fn copy_pages(
     };
     let workers = if sink.parallel() { options.workers } else { 1 };
     let mut own = Worker::new(&shared, std::mem::take(buffer));
+    own.alone = workers == 1 && sink.parallel();
     // The first chunk may be all that there is.
     if own.fetch()? {
         own.work()?;
@@ -177,6 +180,10 @@ struct Worker<'w, 'a> {
     shared: &'w Shared<'a>,
     batch: Batch,
     buffer: Buffer,
+    /// Nobody else gives chunks their places, and they need not be written front to back.
+    alone: bool,
+    /// Where in the image the data goes while it is being read; none until all of it is.
+    streamed: Option<u64>,
     filled: usize,
     hashed: usize,
     hash: u64,
@@ -191,6 +198,8 @@ impl<'w, 'a> Worker<'w, 'a> {
             shared,
             batch: Batch::default(),
             buffer,
+            alone: false,
+            streamed: None,
             filled: 0,
             hashed: 0,
             hash: 0,
@@ -238,6 +247,7 @@ impl<'w, 'a> Worker<'w, 'a> {
 
     /// Reads and writes the chunk that was fetched.
     fn work(&mut self) -> Result<(), PageError> {
+        self.streamed = self.streaming_place();
         self.read()?;
         self.write()?;
         self.batch.runs.clear();
@@ -268,9 +278,10 @@ impl<'w, 'a> Worker<'w, 'a> {
                 self.skip_unreadable(&mut at);
             }
             self.hash_blocks(HASH_BLOCK);
+            self.flush()?;
         }
         self.hash_blocks(1);
-        Ok(())
+        self.flush()
     }
 
     /// The next stretches to be read in one go, and their length in bytes.
@@ -392,62 +403,6 @@ impl<'w, 'a> Worker<'w, 'a> {
             self.hashed += len;
         }
     }
-
-    fn write(&mut self) -> Result<(), PageError> {
-        if self.filled > 0 {
-            let head = lock(self.shared.chain).pages(
-                self.batch.kind,
-                self.batch.owner,
-                &self.runs,
-                self.filled as u64,
-                self.hash,
-                0,
-            )?;
-            let data = &self.buffer[..self.filled];
-            self.shared.sink.write_at(head.offset, &[&head.bytes, data])?;
-            let mut copied = lock(&self.shared.copied);
-            copied.pages += (self.filled / PAGE) as u64;
-            let mut offset = head.data_offset();
-            for run in &self.runs {
-                for part in by_mapping(self.shared.mappings, *run) {
-                    if self.batch.kind == kind::PAGES_MAPPED {
-                        copied.mapped.push(MappedRun {
-                            address: part.run.address,
-                            pages: part.run.pages,
-                            file_offset: offset,
-                        });
-                    } else {
-                        copied.filled.insert(part.mapping);
-                    }
-                    offset += part.run.pages * PAGE_SIZE;
-                }
-            }
-        }
-        if !self.unreadable.is_empty() {
-            let mut copied = lock(&self.shared.copied);
-            let room = UNREADABLE_MAX - copied.unreadable.len().min(UNREADABLE_MAX);
-            copied.unreadable.extend(self.unreadable.drain(..).take(room));
-        }
-        Ok(())
-    }
-}
-
-/// What of a run lies in one mapping.
-struct Portion {
-    /// First address of the mapping.
-    mapping: u64,
-    run: Run,
-}
-
-/// Cuts `run` at the borders of mappings: runs of adjacent ones were joined.
-fn by_mapping(mappings: &[Mapping], run: Run) -> impl Iterator<Item = Portion> + '_ {
-    let end = run.address + run.pages * PAGE_SIZE;
-    let first = mappings.partition_point(|mapping| mapping.end <= run.address);
-    mappings[first..].iter().take_while(move |mapping| mapping.start < end).map(move |mapping| {
-        let start = mapping.start.max(run.address);
-        let pages = (mapping.end.min(end) - start) / PAGE_SIZE;
-        Portion { mapping: mapping.start, run: Run { address: start, pages } }
-    })
 }
 
 /// A page of a list of runs.

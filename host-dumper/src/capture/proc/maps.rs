@@ -48,8 +48,6 @@ impl Area {
 pub struct Detail {
     /// Resident bytes.
     pub rss: u64,
-    /// Anonymous bytes: pages that are not the file's.
-    pub anonymous: u64,
     /// Swapped bytes.
     pub swap: u64,
     /// VmFlags, one bit for each known name ([`FLAGS`], by index).
@@ -122,13 +120,12 @@ pub fn take_smaps_line(all: &mut Vec<(Area, Detail)>, line: &[u8]) -> Option<()>
         all.push((parse_line(line)?, Detail::default()));
         return Some(());
     }
-    if !matches!(first, b'R' | b'A' | b'S' | b'P' | b'V') {
+    if !matches!(first, b'R' | b'S' | b'P' | b'V') {
         return Some(());
     }
     let (_, detail) = all.last_mut()?;
     let field = match first {
         b'R' => line.strip_prefix(b"Rss:").map(|v| (&mut detail.rss, v)),
-        b'A' => line.strip_prefix(b"Anonymous:").map(|v| (&mut detail.anonymous, v)),
         b'S' => line.strip_prefix(b"Swap:").map(|v| (&mut detail.swap, v)),
         _ => None,
     };
@@ -205,7 +202,7 @@ mod tests {
         let all = parse_smaps(text).unwrap();
         assert_eq!(all.len(), 2);
         let detail = all[0].1;
-        assert_eq!((detail.rss, detail.anonymous, detail.swap, detail.key), (4096, 4096, 4096, 3));
+        assert_eq!((detail.rss, detail.swap, detail.key), (4096, 4096, 3));
         assert!(detail.has(b"gd") && detail.has(b"hg") && !detail.has(b"nh"));
         assert!(!all[1].1.has(b"gd"));
     }

@@ -149,3 +149,40 @@ fn files_are_stored_up_to_their_end() {
         assert!(copied.filled.is_empty());
     }
 }
+
+/// A chunk whose data goes out before its head, in pieces that end anywhere in a block.
+#[test]
+fn a_chunk_written_piece_by_piece_is_the_same() {
+    const PAGES: usize = 150;
+    let file = tempfile::tempfile().unwrap();
+    let contents: Vec<u8> = (0..PAGES * PAGE).map(|i| (i / 7 % 251) as u8).collect();
+    file.write_at(&contents, 0).unwrap();
+    let map = |pages: usize, offset: usize| {
+        // SAFETY: a fresh private mapping of a file, only read by its address from here on.
+        let at = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                pages * PAGE,
+                libc::PROT_READ,
+                libc::MAP_PRIVATE,
+                std::os::fd::AsRawFd::as_raw_fd(&file),
+                (offset * PAGE) as libc::off_t,
+            )
+        } as u64;
+        let backing = Backing::File {
+            path: "/x".into(),
+            offset: offset as u64 * PAGE_SIZE,
+            from_image: true,
+        };
+        mapping(at, pages as u64, 1, backing)
+    };
+    let mut mappings = [map(1, 149), map(100, 3), map(7, 0), map(40, 20)];
+    mappings.sort_by_key(|m| m.start);
+    let whole = copy(&mappings, 2, false);
+    for clean in [false, true] {
+        let (copied, pages) = copy(&mappings, 1, clean);
+        assert!(pages == whole.1);
+        assert_eq!(copied.pages, if clean { 0 } else { 148 });
+        assert_eq!(copied.mapped.len(), 4);
+    }
+}
