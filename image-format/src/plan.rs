@@ -198,8 +198,8 @@ pub struct ThreadPlan {
     pub xsave_off: u32,
     /// Its length in bytes.
     pub xsave_len: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Offset in the stub of its [`crate::stub::LastCall`]s.
+    pub last_calls: u32,
     /// Address in the stub where the frame is built; room for [`crate::stub::FRAME_STRIDE`] bytes.
     pub frame_address: u64,
     /// clear_child_tid (set_tid_address); 0 for none. With a new tid, the word there is changed

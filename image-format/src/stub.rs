@@ -3,7 +3,9 @@
 //! ```text
 //! 0      StubHeader (magic, counts)
 //! 64     code of the last moments: wait for the others, unmap the restorer, rt_sigreturn
+//! 768    the last call of a thread without others: rt_sigreturn
 //! 1024   slots, SLOT_SIZE each: a system call issued anew and the way back
+//! ...    last calls of threads under seccomp, with their filters, from the next page on
 //! ...    frames, FRAME_STRIDE each, from the next page on: one signal frame per thread;
 //!        StubControl ends the first, whose page is writable until the last thread has gone
 //! ```
@@ -21,6 +23,8 @@ pub const CODE_OFFSET: u64 = 64;
 pub const CODE_ROOM: u64 = 704;
 /// Offset of [`StubControl`] from the beginning of the first frame, bytes.
 pub const CONTROL_OFFSET: u64 = FRAME_STRIDE - 16;
+/// Offset in bytes of the [`LastCall`] of threads that have no others.
+pub const RETURN_OFFSET: u64 = 768;
 /// Offset of the first slot in bytes.
 pub const SLOTS_OFFSET: u64 = 1024;
 /// Size of a slot in bytes.
@@ -55,6 +59,21 @@ pub struct StubHeader {
 }
 
 const _: () = assert!(core::mem::size_of::<StubHeader>() == 64);
+
+/// A system call that a thread makes when nothing of the restorer is left; 32 bytes. They follow one
+/// another up to rt_sigreturn; one that fails ends the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]
+#[repr(C)]
+pub struct LastCall {
+    /// Number.
+    pub nr: u64,
+    /// Arguments.
+    pub args: [u64; 3],
+}
+
+const _: () = assert!(core::mem::size_of::<LastCall>() == 32);
+const _: () =
+    assert!(RETURN_OFFSET >= CODE_OFFSET + CODE_ROOM && RETURN_OFFSET + 32 <= SLOTS_OFFSET);
 
 /// Counters of the last moments; 16 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]
@@ -94,12 +113,7 @@ pub struct SlotData {
 
 const _: () = assert!(core::mem::size_of::<SlotData>() == 96);
 
-/// Length in bytes of a stub with `slots` slots and `frames` frames.
-pub const fn stub_len(slots: u64, frames: u64) -> u64 {
-    frames_offset(slots) + frames * FRAME_STRIDE
-}
-
-/// Offset in bytes of the first frame of a stub with `slots` slots.
-pub const fn frames_offset(slots: u64) -> u64 {
+/// Offset in bytes of the page after the slots.
+pub const fn slots_end(slots: u64) -> u64 {
     crate::page_up(SLOTS_OFFSET + slots * SLOT_SIZE)
 }

@@ -7,10 +7,11 @@
 //!                  |-- stay --------||-- gone before the program runs --|
 //! ```
 
+use crate::last::{last, Last};
 use crate::LinkError;
 use image_format::model::{Process, SharedOrigin, Thread, Tree};
 use image_format::plan::VDSO_ROOM;
-use image_format::stub::stub_len;
+use image_format::stub::{slots_end, FRAME_STRIDE};
 use image_format::PAGE_SIZE;
 
 /// Addresses chosen for one image.
@@ -39,6 +40,15 @@ pub struct Stub {
     pub slots: u64,
     /// Threads.
     pub frames: u64,
+    /// Bytes of last calls.
+    pub last: u64,
+}
+
+impl Stub {
+    /// Offset in bytes of the first frame.
+    pub fn frames_offset(&self) -> u64 {
+        slots_end(self.slots) + image_format::page_up(self.last)
+    }
 }
 
 /// User addresses end here without a hint for five-level paging (Documentation/arch/x86/x86_64/mm.rst).
@@ -66,8 +76,8 @@ pub fn layout(tree: &Tree) -> Result<Layout, LinkError> {
         let layout = &process.memory.layout;
         used.push((layout.start_brk, layout.brk.saturating_add(1 << 36)));
     }
-    let stubs: Vec<(u64, u64)> = tree.processes.iter().map(needs).collect();
-    let stub_room = stubs.iter().map(|&(s, f)| stub_len(s, f)).max().unwrap_or(0);
+    let mut stubs = tree.processes.iter().map(|p| needs(tree, p)).collect::<Result<Vec<_>, _>>()?;
+    let stub_room = stubs.iter().map(|stub| stub.len).max().unwrap_or(0);
     let segment_len = segment_room(tree);
     let before = stub_room + VDSO_ROOM + segment_len + 4 * GAP;
     let needed = before + WINDOW_MIN + GAP;
@@ -82,25 +92,14 @@ pub fn layout(tree: &Tree) -> Result<Layout, LinkError> {
     let room = end - start;
     let from = if room / 2 >= needed { start + room / 2 } else { start };
     let stub = image_format::page_up(from + GAP);
+    for place in &mut stubs {
+        place.address = stub;
+    }
     let vdso_spare = image_format::page_up(stub + stub_room + GAP);
     let segment_room = image_format::page_up(vdso_spare + VDSO_ROOM + GAP);
     let window_base = segment_room + segment_len + GAP;
     let window_len = (end - GAP - window_base).min(WINDOW_MAX) / PAGE_SIZE * PAGE_SIZE;
-    Ok(Layout {
-        window_base,
-        window_len,
-        stubs: stubs
-            .into_iter()
-            .map(|(slots, frames)| Stub {
-                address: stub,
-                len: stub_len(slots, frames),
-                slots,
-                frames,
-            })
-            .collect(),
-        vdso_spare,
-        segment_room,
-    })
+    Ok(Layout { window_base, window_len, stubs, vdso_spare, segment_room })
 }
 
 /// Bytes of the largest segment of System V shared memory.
@@ -112,9 +111,15 @@ fn segment_room(tree: &Tree) -> u64 {
     sizes.max().unwrap_or(0)
 }
 
-fn needs(process: &Process) -> (u64, u64) {
+/// The stub of a process, without its place.
+fn needs(tree: &Tree, process: &Process) -> Result<Stub, LinkError> {
     let reissues = |t: &&Thread| t.reissue.is_some();
-    (process.threads.iter().filter(reissues).count() as u64, process.threads.len() as u64)
+    let slots = process.threads.iter().filter(reissues).count() as u64;
+    let frames = process.threads.len() as u64;
+    let Last { bytes, .. } = last(tree, process, 0, slots)?;
+    let mut stub = Stub { address: 0, len: 0, slots, frames, last: bytes.len() as u64 };
+    stub.len = stub.frames_offset() + frames * FRAME_STRIDE;
+    Ok(stub)
 }
 
 /// Free ranges between [`LOWEST`] and [`TASK_END`], given used ones in any order.

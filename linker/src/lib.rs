@@ -5,7 +5,8 @@
 //! * [`ChainWriter`]: the headers of the chunks that follow;
 //! * [`compile`]: the model as a plan;
 //! * [`plan_text`]: a plan in words;
-//! * [`netfilter`]: packets of connections held back between dump and resume.
+//! * [`netfilter`]: packets of connections held back between dump and resume;
+//! * [`seccomp_obstacle`]: whether seccomp filters can be installed again.
 //!
 //! Nothing here reads or writes a file, and the same input gives the same bytes.
 #![forbid(unsafe_code)]
@@ -17,8 +18,10 @@ mod compile;
 mod elf;
 mod error;
 mod info;
+mod last;
 mod layout;
 pub mod netfilter;
+mod seccomp;
 mod transcript;
 
 pub use chain::{ChainWriter, ChunkHead};
@@ -28,4 +31,5 @@ pub use compile::{
 pub use elf::{front, front_len};
 pub use error::LinkError;
 pub use layout::{layout, Layout};
+pub use seccomp::{obstacle as seccomp_obstacle, Obstacle as SeccompObstacle};
 pub use transcript::plan_text;

@@ -208,6 +208,7 @@ impl<'a> Threads<'a> {
             window_len: self.window.len as usize,
             stub: self.process.stub_address as usize,
             stub_len: self.process.stub_len as usize,
+            last: (self.process.stub_address + u64::from(thread.last_calls)) as usize,
             stop: false,
         })
     }

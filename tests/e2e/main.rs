@@ -15,6 +15,7 @@ mod programs;
 mod random;
 mod reaper;
 mod refusals;
+mod sandbox;
 mod scratch;
 mod sockets;
 mod sudden;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         sockets::cases(),
         connections::cases(),
         ipc::cases(),
+        sandbox::cases(),
     ];
     for case in cases.into_iter().flatten() {
         let trial = Trial::test(case.name, move || (case.body)().map_err(Failed::from));

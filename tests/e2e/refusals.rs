@@ -33,14 +33,16 @@ pub fn cases() -> Vec<Case> {
     let mut all: Vec<Case> = STATES
         .iter()
         .map(|(state, words)| {
-            Case::new(format!("refused::{state}"), false, move || refused(&[state], &[words]))
+            Case::new(format!("refused::{state}"), false, move || {
+                refused(own_user(), &[state], &[words])
+            })
         })
         .collect();
     let together = ["asynchronous", "netlink", "seccomp", "pidfd"];
     let states = ["aio", "netlink", "seccomp", "pidfd"];
     all.push(Case::new("refused::all_at_once", false, move || {
         let words: Vec<&[&str]> = together.iter().map(std::slice::from_ref).collect();
-        refused(&states, &words)
+        refused(own_user(), &states, &words)
     }));
     all.push(Case::new("refused::traced", false, traced));
     all.push(Case::new("refused::leader_gone", false, leader_gone));
@@ -91,8 +93,20 @@ fn contains_one(text: &str, words: &[&str]) -> Outcome {
     Err(format!("none of {words:?} in the message: {text}"))
 }
 
-fn refused(states: &[&str], words: &[&[&str]]) -> Outcome {
-    let uid = own_user();
+fn refused(uid: Option<u32>, states: &[&str], words: &[&[&str]]) -> Outcome {
+    let dir = scratch::directory("refused", uid).map_err(|e| e.to_string())?;
+    let mut process = refused_by_dump(uid, states, words)?;
+    let mut command = command::dumper(uid);
+    command.args(["check", &process.pid.to_string()]);
+    let done = command::run(&mut command, &dir)?.expect(REFUSED, "check")?;
+    for words in words {
+        contains_one(&format!("{}{}", done.stdout, done.stderr), words)?;
+    }
+    process.verify()
+}
+
+/// Demands that the dump of a process in these states is refused, in these words, and not noticed.
+pub fn refused_by_dump(uid: Option<u32>, states: &[&str], words: &[&[&str]]) -> Outcome<Process> {
     let dir = scratch::directory("refused", uid).map_err(|e| e.to_string())?;
     let mut process = start(states, uid, &dir)?;
     let pid = process.pid.to_string();
@@ -106,13 +120,7 @@ fn refused(states: &[&str], words: &[&[&str]]) -> Outcome {
         nothing_left(&dir, &["locked.txt"])?;
         process.ping()?;
     }
-    let mut command = command::dumper(uid);
-    command.args(["check", &pid]);
-    let done = command::run(&mut command, &dir)?.expect(REFUSED, "check")?;
-    for words in words {
-        contains_one(&format!("{}{}", done.stdout, done.stderr), words)?;
-    }
-    process.verify()
+    Ok(process)
 }
 
 /// Dumps `pid` and demands a status and one of these words.

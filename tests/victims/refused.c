@@ -67,6 +67,28 @@ static void make(const char *what)
 		struct sock_fprog program = { 1, allow };
 		MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 		MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+	} else if (!strcmp(what, "seccomp-return")) {
+		/* The call by which a resumed thread goes on is forbidden. */
+		struct sock_filter code[] = {
+			BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+			BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigreturn, 0, 1),
+			BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+			BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		};
+		struct sock_fprog program = { 4, code };
+		MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+		MUST(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program));
+	} else if (!strcmp(what, "seccomp-listener")) {
+		struct sock_filter code[] = {
+			BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+			BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_alarm, 0, 1),
+			BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+			BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+		};
+		struct sock_fprog program = { 4, code };
+		MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+		MUST(close(MUST(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+					SECCOMP_FILTER_FLAG_NEW_LISTENER, &program))));
 	} else if (!strcmp(what, "undumpable")) {
 		MUST(prctl(PR_SET_DUMPABLE, 0));
 	} else if (!strcmp(what, "traced")) {

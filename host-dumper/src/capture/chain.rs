@@ -63,6 +63,10 @@ pub(super) fn possible(
         .map(|(_, s)| s.caught | s.blocked | s.pending | s.shared_pending)
         .chain(threads.iter().map(|t| t.sigmask))
         .fold(0, |all, bits| all | bits);
+    // Without a tracer, seccomp would judge the calls that are still to come.
+    if statuses.iter().any(|(_, s)| s.seccomp != 0) {
+        return None;
+    }
     let signal = QUIET.into_iter().find(|&s| used & bit(s) == 0)?;
     Some(Chains { tails: code.tails?, signal })
 }

@@ -12,6 +12,7 @@ use super::model::ThreadParts;
 use super::outside::{self, Outside};
 use super::patience::Patience;
 use super::proc::timers;
+use super::seccomp::{self, Sandbox};
 use super::stop::XSAVE_MAX;
 use super::stub::{self, Stub};
 use super::survey::{self, Survey, ThreadStatus};
@@ -181,7 +182,7 @@ impl Member {
     }
 
     /// Asks the stopped process, which is as it was when it stopped afterwards.
-    pub fn examine(&mut self, xsave: Vec<Vec<u8>>) -> Result<Examined> {
+    pub fn examine(&mut self, xsave: Vec<Vec<u8>>, sandboxes: Vec<Sandbox>) -> Result<Examined> {
         let chains =
             self.code.and_then(|code| chain::possible(code, &self.threads, &self.statuses));
         let bits_differ = survey::securebits_may_differ(&self.statuses);
@@ -221,8 +222,8 @@ impl Member {
         let (answers, each, lock_future) = outcome?;
         let mut threads = Vec::new();
         let all = self.threads.iter().zip(statuses).zip(ids).zip(verdicts).zip(xsave);
-        for (((((t, (_, status)), tid), verdict), xsave), (outside, answers)) in
-            all.zip(outside.into_iter().zip(each))
+        for (((((t, (_, status)), tid), verdict), xsave), ((outside, answers), sandbox)) in
+            all.zip(outside.into_iter().zip(each).zip(sandboxes))
         {
             threads.push(ThreadParts {
                 tid,
@@ -233,6 +234,7 @@ impl Member {
                 outside,
                 answers,
                 status,
+                sandbox,
             });
         }
         Ok(Examined { threads, answers, pending, stopped, lock_future })
@@ -308,6 +310,11 @@ impl Member {
             areas.push(trim_xsave(area, components));
         }
         Ok(areas)
+    }
+
+    /// What seccomp forbids each thread; until they are let go, nothing.
+    pub fn sandboxes(&self, refusals: &mut Vec<Refusal>) -> Result<Vec<Sandbox>> {
+        seccomp::read(&self.threads, &self.statuses, refusals)
     }
 
     fn judge(&mut self, outside: &[Outside], shared: &[SigInfo]) -> Result<Vec<Verdict>> {

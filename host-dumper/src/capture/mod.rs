@@ -28,6 +28,7 @@ mod outside;
 mod patience;
 pub mod proc;
 mod remote;
+mod seccomp;
 mod segments;
 mod session;
 mod source;

@@ -9,6 +9,7 @@ use super::outside::Outside;
 use super::proc::maps::Area;
 use super::proc::status::Status;
 use super::proc::{limits, number, Proc};
+use super::seccomp::{self, Sandbox};
 use super::segments::Segments;
 use super::stub::Stub;
 use super::survey::Survey;
@@ -16,7 +17,8 @@ use super::syscalls::Verdict;
 use super::sysv::Found;
 use super::vdso;
 use image_format::model::{
-    AltStack, Credentials, Descriptor, Memory, Process, Reissue, Thread, Tree, Zombie,
+    AltStack, Credentials, Descriptor, Memory, Process, Reissue, SeccompFilter, Thread, Tree,
+    Zombie,
 };
 
 /// Everything about one thread.
@@ -32,13 +34,18 @@ pub(super) struct ThreadParts {
     pub outside: Outside,
     pub answers: ThreadAnswers,
     pub status: Status,
+    pub sandbox: Sandbox,
 }
 
 /// SS_DISABLE.
 const SS_DISABLE: u32 = 2;
 
-fn thread(parts: ThreadParts, credentials: Option<Credentials>) -> Thread {
-    let ThreadParts { tid, verdict, xsave, sigmask, outside, answers, status, .. } = parts;
+fn thread(
+    parts: ThreadParts,
+    credentials: Option<Credentials>,
+    filters: &mut Vec<SeccompFilter>,
+) -> Thread {
+    let ThreadParts { tid, verdict, xsave, sigmask, outside, answers, status, sandbox, .. } = parts;
     let reissue: Option<Reissue> = verdict.reissue;
     Thread {
         tid,
@@ -53,6 +60,8 @@ fn thread(parts: ThreadParts, credentials: Option<Credentials>) -> Thread {
         clear_tid: answers.clear_tid,
         rseq: outside.rseq,
         sched: outside.sched,
+        seccomp: sandbox.mode,
+        filters: seccomp::number(filters, sandbox.filters),
         credentials,
         parent_death_signal: answers.parent_death_signal,
         timer_slack_ns: answers.timer_slack,
@@ -121,7 +130,11 @@ pub(super) struct Parts<'a> {
 }
 
 /// Puts a process together.
-pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
+pub(super) fn process(
+    parts: Parts<'_>,
+    files: &mut Files,
+    filters: &mut Vec<SeccompFilter>,
+) -> Result<Process> {
     let Parts { proc, survey, stub, parent, examined, descriptors, .. } = parts;
     let Examined { threads, mut answers, pending, stopped, lock_future } = examined;
     let (status, stat) = (&survey.status, &survey.stat);
@@ -168,7 +181,7 @@ pub(super) fn process(parts: Parts<'_>, files: &mut Files) -> Result<Process> {
         threads: threads
             .into_iter()
             .zip(others)
-            .map(|(parts, other)| thread(parts, other))
+            .map(|(parts, other)| thread(parts, other, filters))
             .collect(),
         descriptors,
         credentials: leader,
@@ -198,6 +211,7 @@ pub(super) fn tree(
     zombies: Vec<Zombie>,
     files: Files,
     found: Found,
+    filters: Vec<SeccompFilter>,
 ) -> Tree {
     Tree {
         source,
@@ -210,6 +224,7 @@ pub(super) fn tree(
         sockets: files.sockets,
         semaphores: found.semaphores,
         queues: found.queues,
+        filters,
     }
 }
 

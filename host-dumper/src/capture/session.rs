@@ -8,6 +8,7 @@ use super::files::{self, Live, Settings};
 use super::member::Member;
 use super::model::{self, Parts};
 use super::proc::Proc;
+use super::seccomp;
 use super::segments::Segments;
 use super::survey::{self, Survey};
 use super::target;
@@ -175,15 +176,17 @@ impl Session {
         }
         let mut refusals = self.refusals()?;
         let mut xsave = Vec::with_capacity(self.members.len());
+        let mut sandboxes = Vec::with_capacity(self.members.len());
         for member in &self.members {
             xsave.push(member.xsave(&mut refusals)?);
+            sandboxes.push(member.sandboxes(&mut refusals)?);
         }
         if !refusals.is_empty() {
             return Err(CaptureError::Refused(refusals));
         }
         let mut examined = Vec::with_capacity(self.members.len());
-        for (member, xsave) in self.members.iter_mut().zip(xsave) {
-            examined.push(member.examine(xsave)?);
+        for ((member, xsave), sandboxes) in self.members.iter_mut().zip(xsave).zip(sandboxes) {
+            examined.push(member.examine(xsave, sandboxes)?);
         }
         let settings = Settings {
             embed_limit: self.options.embed_limit,
@@ -201,6 +204,7 @@ impl Session {
         self.live = files.live.take();
         let descriptors = std::mem::take(&mut files.descriptors);
         let mut processes = Vec::with_capacity(self.members.len());
+        let mut filters = Vec::new();
         let each = self.members.iter().zip(examined).zip(descriptors);
         for (i, ((member, examined), descriptors)) in each.enumerate() {
             warnings.extend(survey::notes(&member.target, &member.survey));
@@ -209,6 +213,9 @@ impl Session {
                 if let Some(visible) = &thread.verdict.visible {
                     warnings.push(format!("thread {}: {visible}", thread.outer_tid));
                 }
+                let (tid, sandbox) = (thread.outer_tid, &thread.sandbox);
+                warnings.extend(seccomp::note(tid, sandbox, &thread.status));
+                losses.extend(seccomp::loss(tid, sandbox, &thread.status));
             }
             let parts = Parts {
                 proc: &member.target.proc,
@@ -221,7 +228,7 @@ impl Session {
                 segments: &segments,
                 sysv_ipc: self.options.sysv_ipc,
             };
-            processes.push(model::process(parts, &mut files)?);
+            processes.push(model::process(parts, &mut files, &mut filters)?);
         }
         let zombies = kin::zombies(&self.members);
         kin::foreground(&self.members, &processes, &mut files.terminals);
@@ -234,7 +241,7 @@ impl Session {
         let mut found = sysv::look(self.proc(), &self.pids(), self.options.sysv_ipc);
         warnings.append(&mut found.notes);
         self.semaphores = std::mem::take(&mut found.used);
-        let tree = model::tree(source, processes, zombies, files, found);
+        let tree = model::tree(source, processes, zombies, files, found, filters);
         Ok(Captured { tree, embeds, warnings, losses, held, attached })
     }
 

@@ -3,7 +3,7 @@
 use super::error::{CaptureError, Result};
 use super::patience::Patience;
 use super::proc::Proc;
-use image_format::model::Rseq;
+use image_format::model::{Rseq, SeccompFilter};
 use libc::user_regs_struct;
 use nix::errno::Errno;
 use nix::sys::ptrace;
@@ -28,6 +28,12 @@ const SETSIGMASK: libc::c_uint = 0x420b;
 const PEEKSIGINFO: libc::c_uint = 0x4209;
 const PEEKSIGINFO_SHARED: u32 = 1;
 const GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+const SECCOMP_GET_FILTER: libc::c_uint = 0x420c;
+const SECCOMP_GET_METADATA: libc::c_uint = 0x420d;
+const O_SUSPEND_SECCOMP: usize = 1 << 21;
+const SECCOMP_FILTER_FLAG_LOG: u64 = 2;
+/// Bytes of struct sock_filter.
+const BPF_INSTRUCTION: usize = 8;
 const NT_X86_XSTATE: usize = 0x202;
 
 /// A seized thread that runs, or may run.
@@ -269,6 +275,28 @@ impl Stopped {
             Err(Errno::EIO | Errno::EINVAL) => Ok(None),
             Err(e) => Err(failure("PTRACE_GET_RSEQ_CONFIGURATION", self.tid, e)),
         }
+    }
+
+    /// Keeps seccomp off the thread until it is let go.
+    pub fn suspend_seccomp(&self) -> nix::Result<()> {
+        let options = ptrace::Options::PTRACE_O_TRACESYSGOOD.bits() as usize | O_SUSPEND_SECCOMP;
+        raw(libc::PTRACE_SETOPTIONS, self.tid, 0, options).map(drop)
+    }
+
+    /// A seccomp filter of the thread, counted from the oldest; none beyond the last.
+    pub fn seccomp_filter(&self, number: usize) -> nix::Result<Option<SeccompFilter>> {
+        let count = match raw(SECCOMP_GET_FILTER, self.tid, number, 0) {
+            Err(Errno::ENOENT) => return Ok(None),
+            count => count? as usize,
+        };
+        let mut program = vec![0u8; count * BPF_INSTRUCTION];
+        raw(SECCOMP_GET_FILTER, self.tid, number, program.as_mut_ptr() as usize)?;
+        // struct seccomp_metadata: number of the filter, flags. Linux 4.16 and newer tell them.
+        let mut data = [number as u64, 0];
+        let size = std::mem::size_of_val(&data);
+        let told = raw(SECCOMP_GET_METADATA, self.tid, size, data.as_mut_ptr() as usize);
+        let log = told.is_ok() && data[1] & SECCOMP_FILTER_FLAG_LOG != 0;
+        Ok(Some(SeccompFilter { program: program.into(), log }))
     }
 
     /// Lets it run up to the next system call's entry or exit.

@@ -8,7 +8,7 @@ use super::proc::maps::Area;
 use super::syscalls::Verdict;
 use image_format::model::{ArgPatch, Backing, Mapping, Registers, Reissue};
 use image_format::stub::{
-    frames_offset, SlotData, StubHeader, SLOTS_OFFSET, SLOT_DATA, SLOT_SIZE, STUB_MAGIC,
+    slots_end, SlotData, StubHeader, SLOTS_OFFSET, SLOT_DATA, SLOT_SIZE, STUB_MAGIC,
 };
 use libc::user_regs_struct;
 use scroll::{Pread, LE};
@@ -63,7 +63,7 @@ impl Stub {
     /// every stub with slots stays in a program that has handlers (`caught`: their signals).
     pub fn kept(&self, caught: u64) -> Option<Mapping> {
         let slots = u64::from(self.header.slots);
-        let end = self.start.checked_add(frames_offset(slots)).filter(|&end| end <= self.end)?;
+        let end = self.start.checked_add(slots_end(slots)).filter(|&end| end <= self.end)?;
         let prot = (libc::PROT_READ | libc::PROT_EXEC) as u32;
         (slots != 0 && caught != 0).then_some(Mapping {
             start: self.start,

@@ -6,6 +6,7 @@ use super::memory::{self, Table};
 use super::proc::stat::Stat;
 use super::proc::status::{self, Status};
 use super::proc::Proc;
+use super::seccomp;
 use super::target::Target;
 use super::Options;
 
@@ -84,6 +85,7 @@ pub(super) fn refusals(
     let mut all = memory::refusals(&survey.table);
     all.extend(files::refusals(&survey.descriptors, options.external_sockets));
     namespaces(target, resumed, &mut all)?;
+    seccomp::refusals(threads, &mut all);
     thread_refusals(target.proc.pid(), threads, &mut all);
     Ok(all)
 }
@@ -113,13 +115,6 @@ fn namespaces(target: &Target, resumed: bool, all: &mut Vec<Refusal>) -> Result<
 fn thread_refusals(pid: u32, threads: &[ThreadStatus], all: &mut Vec<Refusal>) {
     for (tid, status) in threads {
         let object = || format!("thread {tid} ({})", String::from_utf8_lossy(&status.name));
-        if status.seccomp != 0 {
-            all.push(Refusal::new(
-                object(),
-                "is under seccomp: its filter may not be read, and would end it for our calls",
-                "run the program without its sandbox",
-            ));
-        }
         if status.shadow_stack {
             all.push(Refusal::new(
                 object(),

@@ -116,6 +116,14 @@ fn thread_notes(thread: &Thread) -> String {
     if thread.sigmask != 0 {
         let _ = write!(notes, "  blocks {:#x}", thread.sigmask);
     }
+    match thread.filters.len() {
+        0 if thread.seccomp == 0 => {}
+        0 => notes.push_str("  strict seccomp"),
+        1 => notes.push_str("  a seccomp filter"),
+        n => {
+            let _ = write!(notes, "  {n} seccomp filters");
+        }
+    }
     if let Some(c) = &thread.credentials {
         let (user, group, effective) = (c.uids[1], c.gids[1], c.capabilities[2]);
         let _ = write!(notes, "  user {user}, group {group}, capabilities {effective:#x}");

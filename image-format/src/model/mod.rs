@@ -46,6 +46,8 @@ record! {
         pub semaphores: Vec<SemaphoreSet>,
         /// System V message queues that the tree used.
         pub queues: Vec<MessageQueue>,
+        /// Filters of seccomp(2), each once.
+        pub filters: Vec<SeccompFilter>,
     }
 }
 

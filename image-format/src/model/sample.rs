@@ -56,6 +56,8 @@ pub fn thread(tid: u32) -> Thread {
             deadline: [0; 3],
             affinity: Bytes(vec![3]),
         },
+        seccomp: 0,
+        filters: vec![],
         credentials: None,
         parent_death_signal: 0,
         timer_slack_ns: 50_000,
@@ -157,6 +159,7 @@ pub fn tree() -> Tree {
         sockets: vec![],
         semaphores: vec![],
         queues: vec![],
+        filters: vec![],
     }
 }
 

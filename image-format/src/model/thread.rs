@@ -33,6 +33,10 @@ record! {
         pub rseq: Option<Rseq>,
         /// Scheduling.
         pub sched: Sched,
+        /// seccomp(2): 0 for none, 1 for the strict mode, 2 for filters.
+        pub seccomp: u32,
+        /// Its filters as indices of [`super::Tree::filters`], the oldest first.
+        pub filters: Vec<u32>,
         /// Credentials that differ from the leader's.
         pub credentials: Option<Credentials>,
         /// PR_GET_PDEATHSIG.
@@ -142,6 +146,16 @@ record! {
     pub struct SigInfo {
         /// The raw bytes.
         pub raw: Bytes,
+    }
+}
+
+record! {
+    /// A filter of seccomp(2).
+    pub struct SeccompFilter {
+        /// Classic BPF: struct sock_filter, 8 bytes each.
+        pub program: Bytes,
+        /// SECCOMP_FILTER_FLAG_LOG.
+        pub log: bool,
     }
 }
 

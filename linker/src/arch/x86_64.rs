@@ -67,6 +67,7 @@ calls! {
     GETPGID 121 "getpgid";
     SETFSUID 122 "setfsuid";
     SETFSGID 123 "setfsgid";
+    CAPSET 126 "capset";
     RT_SIGQUEUEINFO 129 "rt_sigqueueinfo";
     SIGALTSTACK 131 "sigaltstack";
     MKNOD 133 "mknod";

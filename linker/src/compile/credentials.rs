@@ -12,6 +12,10 @@ use image_format::plan::{op, Expect};
 const PR_SET_KEEPCAPS: u64 = 8;
 const PR_SET_SECUREBITS: u64 = 28;
 const PR_SET_NO_NEW_PRIVS: u64 = 38;
+const SECCOMP_MODE_FILTER: u32 = 2;
+const CAP_SYS_ADMIN: u32 = 21;
+/// _LINUX_CAPABILITY_VERSION_3, with process 0: this one.
+const CAPABILITY_VERSION_3: u64 = 0x2008_0522;
 /// capabilities(7).
 const SECBIT_NO_SETUID_FIXUP: u64 = 1 << 2;
 const SECBIT_KEEP_CAPS: u32 = 1 << 4;
@@ -58,7 +62,24 @@ impl ProcessCompiler<'_> {
         let keep = u64::from(c.securebits & SECBIT_KEEP_CAPS != 0);
         let args = [PR_SET_KEEPCAPS, keep, 0, 0, 0, 0];
         self.b.syscall("capabilities", nr::PRCTL, args, Expect::Ignore);
-        if c.no_new_privs {
+        let filtered = thread.seccomp == SECCOMP_MODE_FILTER && !c.no_new_privs;
+        let may_filter = c.capabilities[2] >> CAP_SYS_ADMIN & 1 == 1;
+        if filtered && may_filter {
+            // Without no_new_privs it takes CAP_SYS_ADMIN to install a filter (seccomp(2)). The
+            // thread is to have it; this fails where it could not be had, while that can be told.
+            let halves = [effective, permitted, inheritable];
+            let words: Vec<u8> = halves
+                .iter()
+                .map(|set| *set as u32)
+                .chain(halves.iter().map(|set| (set >> 32) as u32))
+                .flat_map(u32::to_le_bytes)
+                .collect();
+            let (header, sets) = (self.b.words(&[CAPABILITY_VERSION_3]), self.b.data(&words));
+            let args = [Arg::data(header), Arg::data(sets)];
+            let object = "the right to install its seccomp filter";
+            self.b.call(object, nr::CAPSET, &args, Expect::Success);
+        }
+        if c.no_new_privs || filtered && !may_filter {
             self.must("no_new_privs", nr::PRCTL, [PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0]);
         }
     }

@@ -4,11 +4,14 @@ use super::arch::nr;
 use super::builder::{Arg, Range};
 use super::ProcessCompiler;
 use crate::arch::x86_64::slot;
+use crate::last::{way_back, Last};
 use crate::layout::Stub;
 use crate::LinkError;
 use image_format::model::{vma, Backing, Mapping};
 use image_format::plan::{op, when, Expect, VdsoEntry, VdsoPlan};
-use image_format::stub::{StubHeader, SLOTS_OFFSET, SLOT_SIZE, STUB_MAGIC};
+use image_format::stub::{
+    slots_end, StubHeader, RETURN_OFFSET, SLOTS_OFFSET, SLOT_SIZE, STUB_MAGIC,
+};
 use scroll::{Pwrite, LE};
 
 const PROT_READ: u32 = 1;
@@ -233,7 +236,7 @@ impl ProcessCompiler<'_> {
         }
     }
 
-    pub(super) fn stub(&mut self, stub: &Stub) -> Result<(), LinkError> {
+    pub(super) fn stub(&mut self, stub: &Stub, last: &Last) -> Result<(), LinkError> {
         let bad = |_| LinkError::TooLarge { what: "the stub" };
         let mut bytes = vec![0; (SLOTS_OFFSET + stub.slots * SLOT_SIZE) as usize];
         let header = StubHeader {
@@ -254,6 +257,12 @@ impl ProcessCompiler<'_> {
                 what: "a system call to be issued anew",
             })?;
             bytes[at as usize..at as usize + code.len()].copy_from_slice(&code);
+        }
+        let back = way_back();
+        bytes[RETURN_OFFSET as usize..][..back.len()].copy_from_slice(&back);
+        if !last.bytes.is_empty() {
+            bytes.resize(slots_end(stub.slots) as usize, 0);
+            bytes.extend(&last.bytes);
         }
         let off = self.b.data(&bytes);
         self.b.verb(op::STUB, "stub", [u64::from(off), bytes.len() as u64, 0, 0, 0, 0]);

@@ -27,6 +27,7 @@ mod threads;
 
 use crate::arch::x86_64 as arch;
 use crate::info::info_text;
+use crate::last::last;
 use crate::{Layout, LinkError};
 use builder::{Builder, Object};
 use family::Family;
@@ -189,7 +190,8 @@ impl ProcessCompiler<'_> {
             .stubs
             .get(self.index)
             .ok_or(LinkError::Model { pid: self.process.pid, what: "no place for its stub" })?;
-        let (first_thread, thread_count) = self.threads(&stub)?;
+        let last = last(self.tree, self.process, stub.address, stub.slots)?;
+        let (first_thread, thread_count) = self.threads(&stub, &last)?;
         let first_step = self.b.begin_steps();
         if self.index == 0 {
             self.shared_memory();
@@ -213,7 +215,7 @@ impl ProcessCompiler<'_> {
         }
         self.b.verb(op::FILL, "memory contents", [self.index as u64, 0, 0, 0, 0, 0]);
         self.protections();
-        self.stub(&stub)?;
+        self.stub(&stub, &last)?;
         self.mm_fields()?;
         self.descriptors()?;
         self.release_held();

@@ -4,11 +4,12 @@ use super::arch::{nr, slot, ucontext};
 use super::builder::Arg;
 use super::process::signal_of;
 use super::ProcessCompiler;
+use crate::last::Last;
 use crate::layout::Stub;
 use crate::LinkError;
 use image_format::model::{Sched, Thread};
 use image_format::plan::{arg, op, Expect, ThreadPlan};
-use image_format::stub::{frames_offset, FRAME_STRIDE, SLOTS_OFFSET, SLOT_SIZE};
+use image_format::stub::{FRAME_STRIDE, SLOTS_OFFSET, SLOT_SIZE};
 
 const PR_SET_PDEATHSIG: u64 = 1;
 const PR_SET_DUMPABLE: u64 = 4;
@@ -22,14 +23,14 @@ const SCHED_ATTR_SIZE: u64 = 48;
 
 impl ProcessCompiler<'_> {
     /// Plans every thread; gives the index of the first and their number.
-    pub(super) fn threads(&mut self, stub: &Stub) -> Result<(u32, u32), LinkError> {
+    pub(super) fn threads(&mut self, stub: &Stub, last: &Last) -> Result<(u32, u32), LinkError> {
         let process = self.process;
         if process.threads.is_empty() {
             return Err(LinkError::Model { pid: process.pid, what: "no thread" });
         }
         let first = self.b.threads.len() as u32;
         let mut slots = 0;
-        for (index, thread) in process.threads.iter().enumerate() {
+        for (index, (thread, &last_calls)) in process.threads.iter().zip(&last.lists).enumerate() {
             let mut regs = thread.regs.clone();
             if thread.reissue.is_some() {
                 let address = stub.address + SLOTS_OFFSET + slots * SLOT_SIZE;
@@ -54,10 +55,8 @@ impl ProcessCompiler<'_> {
                 ucontext_len: context.len() as u32,
                 xsave_off,
                 xsave_len: thread.xsave.0.len() as u32,
-                reserved: 0,
-                frame_address: stub.address
-                    + frames_offset(stub.slots)
-                    + index as u64 * FRAME_STRIDE,
+                last_calls,
+                frame_address: stub.address + stub.frames_offset() + index as u64 * FRAME_STRIDE,
                 clear_tid: thread.clear_tid,
                 fs_base: thread.regs.fs_base,
                 gs_base: thread.regs.gs_base,

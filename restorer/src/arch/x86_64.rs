@@ -92,6 +92,8 @@ pub struct Jump {
     pub stub: usize,
     /// Its length in bytes.
     pub stub_len: usize,
+    /// Address of the thread's last calls.
+    pub last: usize,
     /// The leader stops the process with SIGSTOP before anything of the program runs.
     pub stop: bool,
 }
@@ -99,7 +101,7 @@ pub struct Jump {
 // The last moments of every thread. Nothing but registers is used, because the stacks go with
 // the restorer's memory: rbx the control words (others that are missing, go, number of others,
 // others that have gone), rsp the frame, r13 and r14 what is to be unmapped, r15 and rbp the
-// stub, r12 whether to stop.
+// stub, r12 whether to stop, r8 the last calls.
 core::arch::global_asm!(
     ".pushsection .rodata.resume_stub, \"a\"",
     ".globl resume_stub_begin",
@@ -125,8 +127,15 @@ core::arch::global_asm!(
     "jmp 2b",
     "3:",
     "lock inc dword ptr [rbx + 12]",
-    "mov eax, 15", // rt_sigreturn
+    "8:", // one call after another, of which rt_sigreturn does not come back
+    "mov rax, [r8]",
+    "mov rdi, [r8 + 8]",
+    "mov rsi, [r8 + 16]",
+    "mov rdx, [r8 + 24]",
+    "add r8, 32",
     "syscall",
+    "test eax, eax",
+    "jz 8b",
     "ud2",
     ".globl resume_stub_leader",
     ".hidden resume_stub_leader",
@@ -177,9 +186,7 @@ core::arch::global_asm!(
     "mov rsi, rbp",
     "mov edx, 5",
     "syscall",
-    "mov eax, 15", // rt_sigreturn
-    "syscall",
-    "ud2",
+    "jmp 8b",
     ".globl resume_stub_end",
     ".hidden resume_stub_end",
     "resume_stub_end:",
@@ -219,7 +226,7 @@ pub unsafe fn enter_stub(entry: usize, jump: &Jump) -> ! {
             "jmp rax",
             in("rax") entry, in("rcx") jump.frame, in("rdi") jump.control,
             in("rsi") jump.stub_len, in("r12") usize::from(jump.stop),
-            in("r13") jump.window_base, in("r14") jump.window_len, in("r15") jump.stub,
+            in("r8") jump.last, in("r13") jump.window_base, in("r14") jump.window_len, in("r15") jump.stub,
             options(noreturn));
     }
 }

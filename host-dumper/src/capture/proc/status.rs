@@ -55,6 +55,8 @@ pub struct Status {
     pub no_new_privs: bool,
     /// Seccomp mode.
     pub seccomp: u32,
+    /// Number of seccomp filters.
+    pub seccomp_filters: u32,
     /// Transparent huge pages are not switched off for the process (5.0 and newer say so).
     pub thp_enabled: Option<bool>,
     /// x86_Thread_features lists a shadow stack.
@@ -112,6 +114,7 @@ pub fn parse(text: &[u8]) -> Option<Status> {
             b"CapAmb" => s.capabilities[4] = mask()?,
             b"NoNewPrivs" => s.no_new_privs = number()? != 0,
             b"Seccomp" => s.seccomp = number()? as u32,
+            b"Seccomp_filters" => s.seccomp_filters = number()? as u32,
             b"THP_enabled" => s.thp_enabled = Some(number()? != 0),
             b"x86_Thread_features" => s.shadow_stack = words(value).any(|w| w == b"shstk"),
             _ => {}
