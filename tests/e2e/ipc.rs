@@ -14,7 +14,7 @@ type Body = fn(&Stage) -> Outcome;
 
 /// All cases, each as root and as another user.
 pub fn cases() -> Vec<Case> {
-    let each: [(&str, Body); 9] = [
+    let each: [(&str, Body); 10] = [
         ("found_again", found_again),
         ("changed", changed),
         ("gone", gone),
@@ -24,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         ("sets_and_queues_gone", sets_and_queues_gone),
         ("sets_and_queues_changed", sets_and_queues_changed),
         ("undo_with_others", undo_with_others),
+        ("posix_queue_gone", posix_queue_gone),
     ];
     let modes = [(Mode::Root, "root"), (Mode::User, "user")];
     let all = each.iter().flat_map(|&case| modes.iter().map(move |&mode| (case, mode)));
@@ -327,4 +328,33 @@ fn undo_with_others(stage: &Stage) -> Outcome {
         Some(1) => Ok(()),
         value => Err(format!("the semaphore is {value:?} in the end")),
     }
+}
+
+/// A POSIX message queue of another size has its name: an error. None has: it is made anew.
+fn posix_queue_gone(stage: &Stage) -> Outcome {
+    let mut process = Victim::named("mqueue")?.start(stage.mode, &stage.dir)?;
+    let name = std::ffi::CString::new(format!("/victim-{}", process.pid));
+    let name = name.map_err(|e| e.to_string())?;
+    let image = stage.dump(&mut process, &[])?;
+    // SAFETY: the name ends with a zero byte; the attributes are not read without a pointer.
+    let made = unsafe {
+        libc::mq_unlink(name.as_ptr());
+        libc::mq_open(
+            name.as_ptr(),
+            libc::O_CREAT | libc::O_RDWR,
+            0o666 as libc::c_uint,
+            std::ptr::null::<libc::mq_attr>(),
+        )
+    };
+    if made < 0 {
+        return Err(std::io::Error::last_os_error().to_string());
+    }
+    // SAFETY: its own descriptor.
+    unsafe { libc::mq_close(made) };
+    // The usual mode mask of a test leaves it to root.
+    let path = if stage.mode == Mode::Root { "of another size" } else { "message queue" };
+    stage.fails(&image, path)?;
+    // SAFETY: the name ends with a zero byte.
+    unsafe { libc::mq_unlink(name.as_ptr()) };
+    stage.resume(&image, &[])?.verify()
 }

@@ -19,13 +19,14 @@ const REFUSED: i32 = 3;
 const NO_PROCESS: i32 = 4;
 
 /// States of `refused.c`, and words of which one must be in the message.
-const STATES: [(&str, &[&str]); 6] = [
+const STATES: [(&str, &[&str]); 7] = [
     ("socket", &["outsider"]),
     ("netlink", &["netlink"]),
     ("aio", &["asynchronous"]),
     ("outside-pipe", &["pipe"]),
     ("seccomp", &["seccomp"]),
     ("pidfd", &["pidfd"]),
+    ("mqueue", &["by taking it"]),
 ];
 
 /// All cases.

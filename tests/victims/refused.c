@@ -1,9 +1,11 @@
 //#Modes: none
+//#Flags: -lrt
 // States that a dump refuses, chosen by the arguments; the process must not notice any of it.
 #include "victim.h"
 #include <linux/filter.h>
 #include <linux/netlink.h>
 #include <linux/seccomp.h>
+#include <mqueue.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -56,6 +58,13 @@ static void make(const char *what)
 	} else if (!strcmp(what, "aio")) {
 		unsigned long context = 0;
 		MUST(syscall(SYS_io_setup, 1, &context));
+	} else if (!strcmp(what, "mqueue")) {
+		/* In which a message waits. */
+		char name[64];
+		snprintf(name, sizeof name, "/refused-%d", getpid());
+		mqd_t queue = MUST(mq_open(name, O_CREAT | O_RDWR, 0600, NULL));
+		MUST(mq_unlink(name));
+		MUST(mq_send(queue, "x", 1, 0));
 	} else if (!strcmp(what, "outside-pipe")) {
 		/* One end here, the other in a process that is not part of the tree. */
 		int ends[2];

@@ -162,6 +162,35 @@ variant! {
             /// Index of the socket.
             socket: u32,
         },
+        /// A POSIX message queue (mq_open(3)), empty.
+        20 => MessageQueue {
+            /// Inode number at the dump: the same for all descriptions of one queue.
+            inode: u64,
+            /// Name, without the slash before it.
+            name: Bytes,
+            /// It was removed (mq_unlink(3)): nobody else can find it.
+            unlinked: bool,
+            /// Permission bits.
+            mode: u32,
+            /// Messages that it holds at most.
+            max_messages: u64,
+            /// Bytes of a message at most.
+            message_size: u64,
+            /// Who is told of the next message, if it is a process of the tree.
+            notice: Option<QueueNotice>,
+        },
+    }
+}
+
+record! {
+    /// A registration of mq_notify(3).
+    pub struct QueueNotice {
+        /// Index of the process in [`super::Tree::processes`].
+        pub process: u32,
+        /// SIGEV_ value.
+        pub notify: u32,
+        /// Signal; the value that goes with it is not known.
+        pub signal: u32,
     }
 }
 

@@ -78,6 +78,10 @@ calls! {
     CHROOT 161 "chroot";
     SET_TID_ADDRESS 218 "set_tid_address";
     EPOLL_CTL 233 "epoll_ctl";
+    MQ_OPEN 240 "mq_open";
+    MQ_UNLINK 241 "mq_unlink";
+    MQ_NOTIFY 244 "mq_notify";
+    MQ_GETSETATTR 245 "mq_getsetattr";
     IOPRIO_SET 251 "ioprio_set";
     INOTIFY_ADD_WATCH 254 "inotify_add_watch";
     INOTIFY_RM_WATCH 255 "inotify_rm_watch";

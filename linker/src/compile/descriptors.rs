@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 const O_WRONLY: u32 = 1;
 pub(super) const O_RDWR: u32 = 2;
 pub(super) const O_ACCMODE: u32 = 3;
-const O_CREAT: u32 = 0o100;
-const O_EXCL: u32 = 0o200;
+pub(super) const O_CREAT: u32 = 0o100;
+pub(super) const O_EXCL: u32 = 0o200;
 const O_TRUNC: u32 = 0o1000;
 pub(super) const O_APPEND: u32 = 0o2000;
 pub(super) const O_NONBLOCK: u32 = 0o4000;
@@ -56,6 +56,7 @@ impl ProcessCompiler<'_> {
             self.interests(&uses)?;
         }
         self.process_locks();
+        self.queue_notices();
         Ok(())
     }
 
@@ -144,6 +145,7 @@ impl ProcessCompiler<'_> {
         for (memory, files) in &shared {
             self.shared_files(*memory, files, uses)?;
         }
+        self.remove_queue_names();
         self.sockets(uses)?;
         Ok(())
     }
@@ -244,7 +246,8 @@ impl ProcessCompiler<'_> {
                 self.borrow(Arg(u64::from(*stdio), arg::STDIO), 0, temporary, what);
             }
             _ => {
-                if !self.anonymous(file, temporary, what)? {
+                let made = self.message_queue(file, temporary, what);
+                if !made && !self.anonymous(file, temporary, what)? {
                     let what = "an object out of place";
                     return Err(LinkError::Model { pid: self.process.pid, what });
                 }
@@ -455,5 +458,8 @@ fn name(file: &OpenFile, uses: &[(u32, bool)]) -> String {
         FileObject::Shared { .. } => format!("shared memory (descriptor {fd})"),
         FileObject::Fifo { path, .. } => format!("named pipe {path} (descriptor {fd})"),
         FileObject::Socket { .. } => format!("socket (descriptor {fd})"),
+        FileObject::MessageQueue { name, .. } => {
+            format!("message queue /{name} (descriptor {fd})")
+        }
     }
 }

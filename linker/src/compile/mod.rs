@@ -17,6 +17,7 @@ mod credentials;
 mod descriptors;
 mod family;
 mod memory;
+mod mqueue;
 mod objects;
 mod process;
 mod segments;

@@ -6,7 +6,7 @@ use super::descriptor::{Descriptor, Kind};
 use super::inflight;
 use super::segment::Attached;
 use super::sockets::{Gatherer, Live, TableName};
-use super::{anonymous, locks, pipe, shared, sharing, terminal};
+use super::{anonymous, locks, mqueue, pipe, shared, sharing, terminal};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
 use crate::capture::proc::Proc;
@@ -246,6 +246,11 @@ pub(super) fn object(
             FileObject::Socket {
                 socket: sockets.add(d.stat.st_ino, borrowed.as_fd(), d.socket.as_deref())?,
             }
+        }
+        Kind::MessageQueue => {
+            let queue = mqueue::describe(proc, d, borrowed, pids);
+            let reason = "is a POSIX message queue that may not be looked at";
+            queue.ok_or_else(|| refused(d, reason, "try as root"))?
         }
         Kind::Outside { stdio } => FileObject::Inherited { stdio: *stdio, was: was() },
         Kind::Refused { reason, remedy } => {

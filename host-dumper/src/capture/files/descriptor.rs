@@ -1,5 +1,6 @@
 //! One descriptor as /proc shows it, and what kind of thing it leads to.
 
+use super::mqueue;
 use super::pipe::{self, Ends};
 use super::sockets::{self, Facts};
 use crate::capture::error::{CaptureError, Result};
@@ -50,6 +51,8 @@ pub(in crate::capture) enum Kind {
     Memfd,
     /// A named pipe.
     Fifo,
+    /// A POSIX message queue.
+    MessageQueue,
     /// A terminal.
     Tty,
     /// A socket.
@@ -184,7 +187,7 @@ pub(super) fn read(proc: &Proc, fd: u32) -> Result<Descriptor> {
     Ok(Descriptor { pid: proc.pid(), fd, link, info, stat, kind: Kind::Regular, socket: None })
 }
 
-fn refused(reason: impl Into<String>, remedy: &'static str) -> Kind {
+pub(super) fn refused(reason: impl Into<String>, remedy: &'static str) -> Kind {
     Kind::Refused { reason: reason.into(), remedy }
 }
 
@@ -224,6 +227,9 @@ fn regular(proc: &Proc, d: &Descriptor) -> Kind {
         } else {
             Kind::Memfd
         };
+    }
+    if kind == mqueue::MQUEUE_MAGIC {
+        return mqueue::kind(proc, d);
     }
     let on_proc = kind == PROC_MAGIC;
     let of_process = d

@@ -7,6 +7,7 @@ mod describe;
 mod descriptor;
 mod inflight;
 mod locks;
+mod mqueue;
 mod pipe;
 mod segment;
 pub(super) mod shared;
