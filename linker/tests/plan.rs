@@ -142,6 +142,78 @@ fn a_dangling_descriptor_is_an_error() {
     assert!(matches!(result, Err(LinkError::Model { pid: 100, .. })));
 }
 
+/// The steps of every process, by their names in the kernel.
+fn calls(plan: &[u8]) -> Vec<Vec<Step>> {
+    let header: PlanHeader = plan.pread_with(0, LE).unwrap();
+    let step = |i: u32| -> Step {
+        plan.pread_with(header.steps_off as usize + i as usize * 72, LE).unwrap()
+    };
+    (0..header.process_count as usize)
+        .map(|i| {
+            let at = header.processes_off as usize + i * 48;
+            let process: ProcessPlan = plan.pread_with(at, LE).unwrap();
+            (0..process.step_count).map(|i| step(process.first_step + i)).collect()
+        })
+        .collect()
+}
+
+/// A shell and its job in a terminal whose master the root has.
+#[test]
+fn a_session_takes_its_terminal_before_its_jobs_are_started() {
+    const SETSID: u32 = 112;
+    const IOCTL: u32 = 16;
+    let mut tree = tree(vec![], vec![thread(100)]);
+    for (pid, parent) in [(101, 0), (102, 1)] {
+        let mut process = sample::process(pid);
+        (process.parent, process.sid, process.pgid) = (Some(parent), 101, pid);
+        process.threads = vec![thread(pid)];
+        tree.processes.push(process);
+    }
+    tree.files.push(OpenFile {
+        flags: 2,
+        object: FileObject::TtyMaster { terminal: 0 },
+        ..tree.files[0].clone()
+    });
+    tree.processes[0].descriptors =
+        vec![Descriptor { fd: 3, file: 1, cloexec: false, locks: vec![] }];
+    tree.terminals.push(Terminal {
+        path: "/dev/pts/9".into(),
+        rdev: 0x8809,
+        controlling: false,
+        foreground: false,
+        foreground_group: 102,
+        leader: false,
+        termios: vec![0; 44].into(),
+        winsize: [24, 80, 0, 0],
+        pair: Some(TerminalPair {
+            number: 9,
+            session: 101,
+            locked: false,
+            packet: false,
+            exclusive: false,
+            closed: false,
+            mode: 0o620,
+            owner: [5, 5],
+        }),
+    });
+    let bytes = plan(&tree, &ImageMap::default());
+    let header: PlanHeader = bytes.pread_with(0, LE).unwrap();
+    assert_eq!(header.flags & 7, 0, "it is not the terminal of the resume");
+    let all = calls(&bytes);
+    let ioctl = |request: u64| move |s: &Step| s.nr == IOCTL && s.args[1] == request;
+    let peer = position(&all[0], ioctl(0x5441));
+    assert!(peer < position(&all[0], |s| s.op == op::FORK), "made before anyone is started");
+    let leader = &all[1];
+    let order = [
+        position(leader, |s| s.nr == SETSID),
+        position(leader, ioctl(0x540e)),
+        position(leader, |s| s.op == op::FORK),
+        position(leader, |s| s.op == op::BARRIER && s.args[0] == 1),
+        position(leader, ioctl(0x5410)),
+    ];
+    assert!(order.is_sorted(), "{order:?}");
+}
+
 proptest! {
     /// What is mapped is exactly what the model says, however neighbours are joined.
     #[test]

@@ -180,6 +180,8 @@ fn open_pty() -> Option<[i32; 2]> {
     // SAFETY: the call reads four bytes.
     unsafe { sys::call(nr::IOCTL, &[master as usize, TIOCSPTLCK, &raw const unlock as usize]) }
         .ok()?;
+    // Without O_CLOEXEC, which would stay in the description and show in fdinfo.
+    let flags = flags & !sys::O_CLOEXEC;
     let slave = sys::plain(nr::IOCTL, &[master as usize, TIOCGPTPEER, flags]).ok()?;
     Some([master, slave as i32])
 }

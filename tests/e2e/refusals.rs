@@ -19,7 +19,7 @@ const REFUSED: i32 = 3;
 const NO_PROCESS: i32 = 4;
 
 /// States of `refused.c`, and words of which one must be in the message.
-const STATES: [(&str, &[&str]); 7] = [
+const STATES: [(&str, &[&str]); 10] = [
     ("socket", &["outsider"]),
     ("netlink", &["netlink"]),
     ("aio", &["asynchronous"]),
@@ -27,6 +27,9 @@ const STATES: [(&str, &[&str]); 7] = [
     ("seccomp", &["seccomp"]),
     ("pidfd", &["pidfd"]),
     ("mqueue", &["by taking it"]),
+    ("terminal-output", &["nobody has read"]),
+    ("two-terminals", &["besides"]),
+    ("terminal-in-use", &["outsider"]),
 ];
 
 /// All cases.

@@ -6,6 +6,7 @@
 #include <linux/netlink.h>
 #include <linux/seccomp.h>
 #include <mqueue.h>
+#include <pty.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -71,6 +72,22 @@ static void make(const char *what)
 		MUST(pipe(ends));
 		outsider(ends[0]);
 		close(ends[1]);
+	} else if (!strcmp(what, "terminal-output")) {
+		int ends[2];
+		MUST(openpty(&ends[0], &ends[1], NULL, NULL, NULL));
+		MUST(write(ends[1], "unread", 6));
+	} else if (!strcmp(what, "two-terminals")) {
+		/* Slaves here, the masters in processes that are not part of the tree. */
+		for (int i = 0; i < 2; i++) {
+			int ends[2];
+			MUST(openpty(&ends[0], &ends[1], NULL, NULL, NULL));
+			outsider(ends[1]);
+			close(ends[0]);
+		}
+	} else if (!strcmp(what, "terminal-in-use")) {
+		int ends[2];
+		MUST(openpty(&ends[0], &ends[1], NULL, NULL, NULL));
+		outsider(ends[0]);
 	} else if (!strcmp(what, "seccomp")) {
 		struct sock_filter allow[] = { BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW) };
 		struct sock_fprog program = { 1, allow };

@@ -46,6 +46,8 @@ pub(super) struct ProcessAnswers {
     pub subreaper: bool,
     pub thp_disable: bool,
     pub brk: u64,
+    /// Of the descriptors in doubt: those that are not closed on exec.
+    pub open_at_exec: Vec<u32>,
 }
 
 /// Answers of one thread.
@@ -113,12 +115,14 @@ impl Asker<'_> {
 }
 
 /// Asks everything that concerns the process as a whole, in one of its threads, as far as `known`,
-/// that thread's answers, does not hold it already.
+/// that thread's answers, does not hold it already. Of the descriptors in `doubtful` it is asked
+/// whether they are closed on exec.
 pub(super) fn ask_process(
     thread: &mut Thread,
     code: Code,
     status: &Status,
     timers: &[TimerEntry],
+    doubtful: &[u32],
     known: &ThreadAnswers,
 ) -> Result<ProcessAnswers> {
     let mut ask = Asker { thread, code };
@@ -166,6 +170,12 @@ pub(super) fn ask_process(
     // A kernel that says nothing about it (before 5.0) is asked.
     if status.thp_enabled != Some(true) {
         answers.thp_disable = ask.value("prctl", prctl, &[PR_GET_THP_DISABLE])? != 0;
+    }
+    for &fd in doubtful {
+        let args = [u64::from(fd), libc::F_GETFD as u64];
+        if ask.value("fcntl", libc::SYS_fcntl, &args)? & libc::FD_CLOEXEC as u64 == 0 {
+            answers.open_at_exec.push(fd);
+        }
     }
     answers.brk = ask.value("brk", libc::SYS_brk, &[0])?;
     Ok(answers)

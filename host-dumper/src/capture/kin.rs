@@ -1,6 +1,7 @@
 //! What the processes of a tree are to each other.
 
 use super::error::Refusal;
+use super::files::Kind;
 use super::member::Member;
 use super::proc::Proc;
 use super::target;
@@ -53,6 +54,39 @@ pub(super) fn refusals(members: &[Member]) -> Vec<Refusal> {
                 format!("process {} ({})", member.pid(), target::name_of(member.pid())),
                 format!("is in a session whose leader ({session}) has ended"),
                 "this cannot be carried yet",
+            ));
+        }
+    }
+    all.extend(terminals(members));
+    all
+}
+
+/// Sessions whose controlling terminal is neither a pair of the tree nor the one to resume in.
+fn terminals(members: &[Member]) -> Vec<Refusal> {
+    let mut all = Vec::new();
+    let inside: Vec<u32> = members
+        .iter()
+        .flat_map(|m| &m.survey.descriptors)
+        .filter_map(|d| match d.kind {
+            Kind::TtyMaster { device } => Some(device),
+            _ => None,
+        })
+        .collect();
+    let Some(root) = members.first().map(|m| &m.survey.stat) else { return all };
+    for (i, member) in members.iter().enumerate() {
+        let stat = &member.survey.stat;
+        let is_pair = inside.contains(&stat.tty);
+        let good = if is_pair {
+            members.iter().any(|m| m.pid() == stat.session)
+        } else {
+            i == 0 || stat.tty == 0 || (stat.tty, stat.session) == (root.tty, root.session)
+        };
+        if !good {
+            let what = if is_pair { "leader" } else { "controlling terminal" };
+            all.push(Refusal::new(
+                format!("process {} ({})", member.pid(), target::name_of(member.pid())),
+                format!("is in a session ({}) whose {what} is outside of the tree", stat.session),
+                "dump a process that is further up",
             ));
         }
     }

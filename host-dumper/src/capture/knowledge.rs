@@ -60,14 +60,10 @@ impl Knowledge for ThreadKnowledge<'_> {
     fn blocking_stream(&self, fd: u64) -> bool {
         self.descriptors.iter().any(|d| {
             u64::from(d.fd) == fd
-                && matches!(
+                && (matches!(
                     d.kind,
-                    Kind::Pipe
-                        | Kind::Tty
-                        | Kind::Socket
-                        | Kind::SocketLive { .. }
-                        | Kind::Outside { .. }
-                )
+                    Kind::Pipe | Kind::Socket | Kind::SocketLive { .. } | Kind::Outside { .. }
+                ) || d.is_terminal())
                 && d.flags() & libc::O_NONBLOCK as u32 == 0
         })
     }

@@ -6,6 +6,7 @@ use self::ask::Questions;
 use super::arch::x86_64::{foreign_state, trim_xsave};
 use super::chain;
 use super::error::{CaptureError, Refusal, Result};
+use super::files;
 use super::footing::{self, Code};
 use super::inside::ProcessAnswers;
 use super::model::ThreadParts;
@@ -206,6 +207,7 @@ impl Member {
         let slack: Vec<Option<u64>> = outside.iter().map(|o| o.timer_slack).collect();
         let table = std::mem::take(&mut self.survey.table);
         let status = self.survey.status.clone();
+        let doubtful = files::doubtful(&self.survey.descriptors);
         let questions = Questions {
             status: &status,
             table: &table,
@@ -213,6 +215,7 @@ impl Member {
             xsave: &xsave,
             slack: &slack,
             timers: &timers,
+            doubtful: &doubtful,
             ids: &ids,
             bits_differ,
             chains,
@@ -220,6 +223,7 @@ impl Member {
         let outcome = self.ask(&questions);
         self.survey.table = table;
         let (answers, each, lock_future) = outcome?;
+        files::settle_doubt(&mut self.survey.descriptors, &answers.open_at_exec);
         let mut threads = Vec::new();
         let all = self.threads.iter().zip(statuses).zip(ids).zip(verdicts).zip(xsave);
         for (((((t, (_, status)), tid), verdict), xsave), ((outside, answers), sandbox)) in

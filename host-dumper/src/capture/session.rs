@@ -122,7 +122,9 @@ impl Session {
         }
         let pids: Vec<u32> = self.members.iter().map(Member::pid).collect();
         let descriptors = self.members.iter().flat_map(|m| &m.survey.descriptors);
-        all.extend(files::foreign_holders(&pids, descriptors));
+        all.extend(files::foreign_holders(&pids, descriptors.clone()));
+        let sessions: Vec<u32> = self.members.iter().map(|m| m.survey.stat.session).collect();
+        all.extend(files::terminal_refusals(descriptors, &sessions)?);
         all.extend(kin::refusals(&self.members));
         let segments = self.segments();
         for member in &self.members {

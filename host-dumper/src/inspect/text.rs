@@ -267,6 +267,11 @@ fn open_file(tree: &Tree, file: &OpenFile) -> String {
             let path = tree.terminals.get(*terminal as usize).map(|found| found.path.text());
             format!("terminal {}", path.unwrap_or_default())
         }
+        FileObject::TtyMaster { terminal } => {
+            let path = tree.terminals.get(*terminal as usize).map(|found| found.path.text());
+            format!("master of terminal {}", path.unwrap_or_default())
+        }
+        FileObject::TtyHungUp { was } => format!("{was} (terminal, hung up)"),
         FileObject::Epoll { interests } => format!("epoll set of {}", interests.len()),
         FileObject::TimerFd { clock, remaining_ns, interval_ns, .. } => format!(
             "timerfd (clock {clock}, {} us left, every {} us)",

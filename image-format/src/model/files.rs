@@ -1,4 +1,4 @@
-//! Open file descriptions, pipes, terminals.
+//! Open file descriptions, pipes.
 
 use crate::codec::Bytes;
 use crate::{record, variant};
@@ -162,6 +162,16 @@ variant! {
             /// Index of the socket.
             socket: u32,
         },
+        /// The master of a pair of [`super::Tree::terminals`].
+        17 => TtyMaster {
+            /// Index of the terminal.
+            terminal: u32,
+        },
+        /// A terminal that was hung up: it answers nothing but the end of its input, for good.
+        18 => TtyHungUp {
+            /// What it was, for messages.
+            was: Bytes,
+        },
         /// A POSIX message queue (mq_open(3)), empty.
         20 => MessageQueue {
             /// Inode number at the dump: the same for all descriptions of one queue.
@@ -309,28 +319,6 @@ record! {
         pub data: Bytes,
         /// O_DIRECT: sizes of the packets in `data`; empty for a stream.
         pub packets: Vec<u32>,
-    }
-}
-
-record! {
-    /// A terminal that the tree has open.
-    pub struct Terminal {
-        /// Path at the dump.
-        pub path: Bytes,
-        /// Device number as st_rdev.
-        pub rdev: u64,
-        /// It was the controlling terminal of the root process.
-        pub controlling: bool,
-        /// The root was the foreground process group.
-        pub foreground: bool,
-        /// The foreground process group; 0 when it is not in the tree.
-        pub foreground_group: u32,
-        /// The root was a session leader (a shell): it gets a pty of its own.
-        pub leader: bool,
-        /// Kernel's struct termios2 (ioctl TCGETS2): 44 bytes.
-        pub termios: Bytes,
-        /// struct winsize (ioctl TIOCGWINSZ): rows, columns, x and y pixels.
-        pub winsize: [u16; 4],
     }
 }
 

@@ -10,6 +10,7 @@ mod process;
 mod sockets;
 mod source;
 mod sysv;
+mod terminals;
 mod thread;
 
 pub use files::*;
@@ -18,6 +19,7 @@ pub use process::*;
 pub use sockets::*;
 pub use source::*;
 pub use sysv::*;
+pub use terminals::*;
 pub use thread::*;
 
 use crate::record;

@@ -57,6 +57,7 @@ calls! {
     MKDIR 83 "mkdir";
     CHMOD 90 "chmod";
     FCHMOD 91 "fchmod";
+    FCHOWN 93 "fchown";
     LCHOWN 94 "lchown";
     UMASK 95 "umask";
     SETPGID 109 "setpgid";

@@ -23,7 +23,7 @@ pub(super) const O_NONBLOCK: u32 = 0o4000;
 const O_ASYNC: u32 = 0o20000;
 const O_DIRECT: u32 = 0o40000;
 const O_DIRECTORY: u32 = 0o200_000;
-const O_CLOEXEC: u32 = 0o2_000_000;
+pub(super) const O_CLOEXEC: u32 = 0o2_000_000;
 const O_PATH: u32 = 0o10_000_000;
 pub(super) const F_SETFL: u64 = 4;
 const F_SETSIG: u64 = 10;
@@ -52,6 +52,7 @@ impl ProcessCompiler<'_> {
             self.close_inherited();
             let made = self.with_flights(uses.clone());
             self.create_all(&made)?;
+            self.take_terminal(self.process.pid);
             self.memory_seals();
             self.interests(&uses)?;
         }
@@ -118,6 +119,7 @@ impl ProcessCompiler<'_> {
 
     /// Makes open file descriptions and puts them at their descriptors.
     fn create_all(&mut self, uses: &Uses) -> Result<(), LinkError> {
+        self.pairs();
         // Descriptions of one object are made together.
         let [mut pipes, mut fifos, mut shared] = [const { BTreeMap::<u32, Vec<u32>>::new() }; 3];
         for &index in uses.keys() {
@@ -147,6 +149,7 @@ impl ProcessCompiler<'_> {
         }
         self.remove_queue_names();
         self.sockets(uses)?;
+        self.settle_pairs();
         Ok(())
     }
 
@@ -241,7 +244,16 @@ impl ProcessCompiler<'_> {
                     );
                 }
             }
-            FileObject::Tty { .. } => self.borrow(Arg::kind(arg::TERMINAL), flags, temporary, what),
+            FileObject::Tty { terminal } => match self.tree.terminals.get(*terminal as usize) {
+                Some(found) if found.pair.is_some() => {
+                    self.open_tty_slave(*terminal, flags, temporary, what);
+                }
+                _ => self.borrow(Arg::kind(arg::TERMINAL), flags, temporary, what),
+            },
+            FileObject::TtyMaster { terminal } => {
+                self.open_tty_master(*terminal, flags, temporary, what);
+            }
+            FileObject::TtyHungUp { .. } => self.open_hung_up(flags, temporary, what),
             FileObject::Inherited { stdio, .. } => {
                 self.borrow(Arg(u64::from(*stdio), arg::STDIO), 0, temporary, what);
             }
@@ -450,6 +462,8 @@ fn name(file: &OpenFile, uses: &[(u32, bool)]) -> String {
         FileObject::PipeEnd { .. } => format!("pipe (descriptor {fd})"),
         FileObject::EventFd { .. } => format!("eventfd (descriptor {fd})"),
         FileObject::Tty { .. } => format!("terminal (descriptor {fd})"),
+        FileObject::TtyMaster { .. } => format!("master of a terminal (descriptor {fd})"),
+        FileObject::TtyHungUp { was } => format!("hung-up terminal {was} (descriptor {fd})"),
         FileObject::Inherited { was, .. } => format!("{was} (descriptor {fd})"),
         FileObject::Epoll { .. } => format!("epoll set (descriptor {fd})"),
         FileObject::TimerFd { .. } => format!("timerfd (descriptor {fd})"),

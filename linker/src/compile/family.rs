@@ -132,14 +132,21 @@ impl Family {
 impl ProcessCompiler<'_> {
     /// Starts the children of member `me`, and makes its session and group.
     pub(super) fn relations(&mut self, family: &Family, me: usize) {
+        let m = family.0[me];
+        let root = family.0[0];
+        if me == 0 {
+            self.root_session();
+        }
         if family.0.len() == 1 {
             return;
         }
-        let m = family.0[me];
-        let root = family.0[0];
         self.start_children(family, me, true);
         if m.sid == m.pid && me != 0 {
             self.must("session", nr::SETSID, [0; 6]);
+        }
+        if m.sid == m.pid {
+            // Whoever is started from here on inherits it.
+            self.take_terminal(m.sid);
         }
         self.start_children(family, me, false);
         if m.pgid == m.pid && m.sid != m.pid && me != 0 {
@@ -163,6 +170,9 @@ impl ProcessCompiler<'_> {
         for helper in family.children(me).filter(|&c| family.0[c].role == Role::Helper) {
             let pid = u64::from(family.0[helper].pid);
             self.must("end of a group's leader", nr::WAIT4, [pid, 0, WALL, 0, 0, 0]);
+        }
+        if m.sid == m.pid {
+            self.name_foreground(family, m.sid);
         }
         if me == 0 {
             self.foreground(family);

@@ -24,6 +24,7 @@ mod segments;
 mod shared;
 mod sockets;
 mod sysv;
+mod terminals;
 mod threads;
 
 use crate::arch::x86_64 as arch;
@@ -109,9 +110,10 @@ pub fn compile(
     let mut b = Builder::new();
     let root = tree.processes.first().ok_or(LinkError::Model { pid: 0, what: "no process" })?;
     let max_fd = tree.processes.iter().flat_map(|p| &p.descriptors).map(|d| d.fd).max();
-    let first_temporary = max_fd.map_or(3, |fd| fd + 1).max(3);
+    let first_temporary = max_fd.map_or(3, |fd| fd + 1).max(3).max(terminals::sorting(tree));
 
-    let places = Places::new(tree, first_temporary + TEMPORARIES + tree.shared.len() as u32);
+    let held_before = tree.shared.len() as u32 + terminals::held(tree);
+    let places = Places::new(tree, first_temporary + TEMPORARIES + held_before);
     let mut header = PlanHeader {
         scratch_fd: places.end() + held(tree),
         max_pid: max_pid(tree),
@@ -130,8 +132,7 @@ pub fn compile(
     let info = info_text(tree);
     (header.info_off, header.info_len) = (b.data(info.as_bytes()), info.len() as u32);
     header.name_off = b.text(&root.threads.first().map_or_else(String::new, |t| t.name.text()));
-    if let Some(terminal) = tree.terminals.iter().find(|t| t.controlling).or(tree.terminals.first())
-    {
+    if let Some(terminal) = tree.terminals.iter().find(|t| t.pair.is_none()) {
         header.termios_off = b.data(&terminal.termios.0);
         header.winsize = terminal.winsize;
     }
@@ -302,7 +303,7 @@ fn flags(tree: &Tree) -> u32 {
             .iter()
             .any(|f| matches!(f.object, FileObject::Tty { terminal } if terminal as usize == i))
     };
-    for (i, terminal) in tree.terminals.iter().enumerate() {
+    for (i, terminal) in tree.terminals.iter().enumerate().filter(|(_, t)| t.pair.is_none()) {
         if terminal.controlling || used(i) {
             flags |= plan_flag::TERMINAL;
         }

@@ -93,7 +93,7 @@ pub(in crate::capture) fn capture(
         return Ok(Files::default());
     };
     let pids: Vec<u32> = procs.iter().map(|proc| proc.pid()).collect();
-    let mut out = Files::default();
+    let mut out = Files { terminals: terminal::pairs(surveys)?, ..Files::default() };
     let mut sockets = Gatherer::default();
     let mut heads = Vec::new();
     let mut index = vec![0u32; fds.len()];
@@ -219,23 +219,23 @@ pub(super) fn object(
         Kind::Fifo => {
             FileObject::Fifo { path: path(), mode, pipe: fifo_index(proc, pids, d, borrowed, out)? }
         }
-        Kind::Tty => {
-            let known = out.terminals.iter().position(|t| t.rdev == d.stat.st_rdev);
+        Kind::Tty { device } | Kind::TtyMaster { device } => {
+            let known = out.terminals.iter().position(|t| terminal::is(t, *device));
             let terminal = known.map(|i| i as u32).or_else(|| {
-                let terminal = terminal::read(borrowed?, d, stat, settings.pid)?;
+                let terminal = terminal::read(borrowed?, d, *device, stat, settings.pid)?;
                 out.terminals.push(terminal);
                 Some(out.terminals.len() as u32 - 1)
             });
-            match (terminal, d.fd) {
-                (Some(terminal), _) => FileObject::Tty { terminal },
-                // Hung up: whoever resumes has a terminal of their own.
-                (None, 0..=2) => FileObject::Inherited { stdio: d.fd, was: was() },
-                (None, _) => {
-                    let reason = "is a terminal that does not answer (it was hung up)";
-                    return Err(refused(d, reason, "let the program close it"));
+            match terminal {
+                Some(terminal) if d.is_master() => FileObject::TtyMaster { terminal },
+                Some(terminal) => FileObject::Tty { terminal },
+                None => {
+                    let reason = "is a terminal that does not answer (it was hung up just now)";
+                    return Err(refused(d, reason, "dump again"));
                 }
             }
         }
+        Kind::TtyHungUp => FileObject::TtyHungUp { was: was() },
         Kind::Socket
         | Kind::SocketOutside { .. }
         | Kind::SocketReset { .. }

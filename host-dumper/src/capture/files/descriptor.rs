@@ -1,6 +1,8 @@
 //! One descriptor as /proc shows it, and what kind of thing it leads to.
 
+use super::lines::Lines;
 use super::mqueue;
+use super::outsiders::is_held_elsewhere;
 use super::pipe::{self, Ends};
 use super::sockets::{self, Facts};
 use crate::capture::error::{CaptureError, Result};
@@ -13,10 +15,6 @@ use std::sync::Arc;
 
 /// Device numbers of character devices without state: null, zero, full, random, urandom.
 const STATELESS: [(u64, u64); 5] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9)];
-/// Majors of terminals: consoles and serial lines, /dev/tty and friends, pseudo-terminals.
-const TTY_MAJORS: [std::ops::RangeInclusive<u64>; 3] = [4..=5, 136..=143, 204..=204];
-/// /dev/ptmx: the other side of a terminal.
-const PTMX: (u64, u64) = (5, 2);
 /// statfs(2) type of /proc.
 const PROC_MAGIC: i64 = 0x9fa0;
 /// statfs(2) type of hugetlbfs.
@@ -53,8 +51,18 @@ pub(in crate::capture) enum Kind {
     Fifo,
     /// A POSIX message queue.
     MessageQueue,
-    /// A terminal.
-    Tty,
+    /// A terminal whose other side is in the tree, too, or the one to resume in.
+    Tty {
+        /// Device number, in the form that /proc/PID/stat has.
+        device: u32,
+    },
+    /// The master of a terminal.
+    TtyMaster {
+        /// Device number of its slave, likewise.
+        device: u32,
+    },
+    /// A terminal that was hung up.
+    TtyHungUp,
     /// A socket.
     Socket,
     /// A Unix socket that is connected with another process.
@@ -116,6 +124,15 @@ impl Descriptor {
         self.info.flags & !(libc::O_CLOEXEC as u32)
     }
 
+    /// Major and minor number of a device; zero for none.
+    pub fn device(&self) -> (u64, u64) {
+        if self.stat.st_mode & libc::S_IFMT != libc::S_IFCHR {
+            return (0, 0);
+        }
+        let rdev = self.stat.st_rdev;
+        (libc::major(rdev).into(), libc::minor(rdev).into())
+    }
+
     /// A socket, of whatever kind.
     pub fn is_socket(&self) -> bool {
         self.stat.st_mode & libc::S_IFMT == libc::S_IFSOCK
@@ -159,16 +176,17 @@ pub(in crate::capture) fn classify_all(
         // Nobody at the other end any more: it will never matter to anyone else.
         if pipe::is_abandoned(d.pid, &d)? {
             ends.abandoned(d.stat.st_ino);
-        } else if with_sockets && !pipe::is_held_elsewhere(&pids, &d.link) {
+        } else if with_sockets && !is_held_elsewhere(&pids, &d.link) {
             // It must be in flight; whether it is shows when the queues are read.
             ends.abandoned(d.stat.st_ino);
         }
     }
     let each: Vec<_> = procs.iter().copied().zip(all.iter().map(Vec::as_slice)).collect();
     let (sockets, facts) = sockets::kinds(&each, keep)?;
+    let lines = Lines::of(procs, all)?;
     for (proc, all) in procs.iter().zip(all) {
         for d in all {
-            d.kind = classify(proc, d, &ends, &sockets);
+            d.kind = classify(proc, d, &ends, &sockets, &lines);
             d.socket = facts.get(&d.stat.st_ino).filter(|_| d.is_socket()).cloned();
         }
     }
@@ -178,13 +196,17 @@ pub(in crate::capture) fn classify_all(
 pub(super) fn read(proc: &Proc, fd: u32) -> Result<Descriptor> {
     let name = format!("fd/{fd}");
     let link = proc.link(&name)?;
-    let info_name = format!("fdinfo/{fd}");
-    let info = fdinfo::parse(&proc.read(&info_name)?)
-        .ok_or_else(|| proc.format(&info_name, "a field is missing"))?;
+    let info = info(proc, fd)?;
     let path = proc.path(&name);
     let stat = stat(&path)
         .map_err(|e| CaptureError::Proc { path: path.display().to_string(), source: e.into() })?;
     Ok(Descriptor { pid: proc.pid(), fd, link, info, stat, kind: Kind::Regular, socket: None })
+}
+
+/// The fdinfo of a descriptor.
+pub(super) fn info(proc: &Proc, fd: u32) -> Result<FdInfo> {
+    let name = format!("fdinfo/{fd}");
+    fdinfo::parse(&proc.read(&name)?).ok_or_else(|| proc.format(&name, "a field is missing"))
 }
 
 pub(super) fn refused(reason: impl Into<String>, remedy: &'static str) -> Kind {
@@ -196,6 +218,7 @@ pub(super) fn classify(
     d: &Descriptor,
     ends: &Ends,
     sockets: &BTreeMap<u64, Kind>,
+    lines: &Lines,
 ) -> Kind {
     if d.info.flags & libc::O_PATH as u32 != 0 {
         return if d.link.ends_with(b" (deleted)") {
@@ -210,7 +233,7 @@ pub(super) fn classify(
             refused("is a directory that was removed", "close it first")
         }
         libc::S_IFDIR => Kind::Directory,
-        libc::S_IFCHR => character(d),
+        libc::S_IFCHR => character(d, lines),
         libc::S_IFIFO => fifo(d, ends),
         libc::S_IFSOCK => sockets.get(&d.stat.st_ino).cloned().unwrap_or(Kind::Socket),
         libc::S_IFBLK => refused("is a block device", "close it first"),
@@ -246,18 +269,12 @@ fn regular(proc: &Proc, d: &Descriptor) -> Kind {
     }
 }
 
-fn character(d: &Descriptor) -> Kind {
-    let rdev = d.stat.st_rdev;
-    let device = (libc::major(rdev) as u64, libc::minor(rdev) as u64);
+fn character(d: &Descriptor, lines: &Lines) -> Kind {
+    let device = d.device();
     if STATELESS.contains(&device) {
         Kind::Device
-    } else if device == PTMX {
-        refused(
-            "is the master side of a terminal",
-            "programs that hold terminals cannot be carried yet",
-        )
-    } else if TTY_MAJORS.iter().any(|m| m.contains(&device.0)) {
-        Kind::Tty
+    } else if d.is_terminal() {
+        lines.kind(d)
     } else if d.fd <= 2 {
         Kind::Outside { stdio: d.fd }
     } else {

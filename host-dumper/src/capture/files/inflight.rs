@@ -3,6 +3,7 @@
 
 use super::describe::{locks_of, object, owner, Around, Files, Settings, ONCE};
 use super::descriptor::{classify, read, Descriptor, Kind};
+use super::lines::Lines;
 use super::pipe::{is_abandoned, Ends};
 use super::sharing::same;
 use super::sockets::{Gathered, Gatherer};
@@ -58,7 +59,8 @@ pub(super) fn gather(
             Kind::Pipe
         } else {
             let ends = Ends::of([&d], own);
-            classify(&here, &d, &ends, &BTreeMap::new())
+            // A terminal would be one to resume in, or the end of a pair: nobody can tell.
+            classify(&here, &d, &ends, &BTreeMap::new(), &Lines::default())
         };
         let around =
             Around { proc: &here, pids: &[], stat, settings, all: std::slice::from_ref(&d) };

@@ -1,10 +1,10 @@
 //! Pipes: which are wholly inside, and what is in them.
 
 use super::borrow::{borrow, pidfd};
-use super::descriptor::{Descriptor, Kind};
-use crate::capture::error::{CaptureError, Refusal, Result};
-use crate::capture::proc::{number, Proc};
-use crate::capture::target::name_of;
+use super::descriptor::Descriptor;
+use super::outsiders::is_held_elsewhere;
+use crate::capture::error::{CaptureError, Result};
+use crate::capture::proc::Proc;
 use image_format::model::Pipe;
 use nix::fcntl::OFlag;
 use nix::fcntl::{tee, SpliceFFlags};
@@ -81,62 +81,6 @@ pub(super) fn is_abandoned(pid: u32, d: &Descriptor) -> Result<bool> {
     Ok(asked[0].revents().is_some_and(|r| r.intersects(hung_up)))
 }
 
-/// Pipes and sockets that look wholly inside, but of which another process holds an end as well. Processes
-/// that this user may not look at are passed over.
-pub(in crate::capture) fn foreign_holders<'a>(
-    pids: &[u32],
-    all: impl Iterator<Item = &'a Descriptor>,
-) -> Vec<Refusal> {
-    let mut inside: BTreeMap<Vec<u8>, u32> = BTreeMap::new();
-    for d in all.filter(|d| d.kind == Kind::Pipe) {
-        inside.entry(d.link.clone()).or_insert(d.fd);
-    }
-    let mut refusals = Vec::new();
-    if inside.is_empty() {
-        return refusals;
-    }
-    others(pids, |other, link| {
-        if let Some(ours) = inside.remove(link) {
-            refusals.push(Refusal::new(
-                format!("descriptor {ours} ({})", String::from_utf8_lossy(link)),
-                format!("is shared with process {other} ({})", name_of(other)),
-                "let that process close it, or end",
-            ));
-        }
-        !inside.is_empty()
-    });
-    refusals
-}
-
-/// Whether a process that can be seen, other than these, has a descriptor that leads there.
-pub(super) fn is_held_elsewhere(pids: &[u32], link: &[u8]) -> bool {
-    let mut held = false;
-    others(pids, |_, found| {
-        held = found == link;
-        !held
-    });
-    held
-}
-
-/// Shows what the descriptors of all other processes lead to, until there is no interest.
-fn others(pids: &[u32], mut show: impl FnMut(u32, &[u8]) -> bool) {
-    let own = std::process::id();
-    let found = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    for other in found.filter_map(|e| number::decimal(e.file_name().as_encoded_bytes())) {
-        let other = other as u32;
-        if pids.contains(&other) || other == own {
-            continue;
-        }
-        let Ok(proc) = Proc::open(other) else { continue };
-        for fd in proc.numbers("fd").unwrap_or_default() {
-            let Ok(link) = proc.try_link(&format!("fd/{fd}")) else { continue };
-            if !show(other, &link) {
-                return;
-            }
-        }
-    }
-}
-
 /// Reads a named pipe. What is inside goes along only if nobody else has it open: the others go
 /// on with it otherwise.
 pub(super) fn read_named(
@@ -160,10 +104,7 @@ pub(super) fn read_named(
     pipe.capacity = pipe_size(end).map_err(failed)?;
     let mut alone = bytes_inside(end).map_err(failed)? > 0;
     if alone {
-        others(pids, |_, link| {
-            alone = link != d.link;
-            alone
-        });
+        alone = !is_held_elsewhere(pids, &d.link);
     }
     if alone {
         pipe = read(proc, d, d.flags() & libc::O_DIRECT as u32 != 0)?;

@@ -29,6 +29,7 @@ pub(super) struct Questions<'a> {
     pub xsave: &'a [Vec<u8>],
     pub slack: &'a [Option<u64>],
     pub timers: &'a [timers::TimerEntry],
+    pub doubtful: &'a [u32],
     pub ids: &'a [u32],
     /// Securebits may differ from thread to thread.
     pub bits_differ: bool,
@@ -106,7 +107,14 @@ impl Member {
         }
         inside::ask_securebits(threads, code, &mut each, about.bits_differ)?;
         let leader = &mut threads[0];
-        let process = inside::ask_process(leader, code, about.status, about.timers, &each[0])?;
+        let process = inside::ask_process(
+            leader,
+            code,
+            about.status,
+            about.timers,
+            about.doubtful,
+            &each[0],
+        )?;
         let proc = &self.target.proc;
         let lock_future = match about.status.locked {
             0 => 0,

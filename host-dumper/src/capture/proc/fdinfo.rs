@@ -23,6 +23,8 @@ pub struct FdInfo {
     pub sigmask: Option<u64>,
     /// Watches of an inotify instance.
     pub inotify: Vec<InotifyMark>,
+    /// Number of the terminal whose master it is.
+    pub tty_index: Option<u32>,
 }
 
 /// An entry of an epoll set.
@@ -140,6 +142,7 @@ pub fn parse(text: &[u8]) -> Option<FdInfo> {
             b"it_value" => info.timer.remaining_ns = time(value)?,
             b"it_interval" => info.timer.interval_ns = time(value)?,
             b"sigmask" => info.sigmask = Some(hex(first?)?),
+            b"tty-index" => info.tty_index = first.and_then(decimal).map(|n| n as u32),
             b"lock" => info.locks.push(value.trim_ascii().to_vec()),
             _ => {}
         }

@@ -1,0 +1,117 @@
+//! Processes outside of the tree that hold what looks wholly inside.
+
+use super::descriptor::{Descriptor, Kind};
+use crate::capture::error::Refusal;
+use crate::capture::proc::{number, Proc};
+use crate::capture::target::name_of;
+use nix::sys::stat::stat;
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+
+/// Where terminals are found.
+const SLAVES: &[u8] = b"/dev/pts/";
+const MASTER: &[u8] = b"ptmx";
+
+/// How something is recognised in another process.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Mark {
+    /// By its link, of a pipe.
+    Link(Vec<u8>),
+    /// A terminal: file system of its slave, number.
+    Slave(u64, u32),
+    /// The same, by device and inode of /dev/ptmx, and the number.
+    Master(u64, u64, u32),
+}
+
+/// Pipes and terminals that look wholly inside, but of which another process holds an end as well.
+/// Processes that this user may not look at are passed over.
+pub(in crate::capture) fn foreign_holders<'a>(
+    pids: &[u32],
+    all: impl Iterator<Item = &'a Descriptor>,
+) -> Vec<Refusal> {
+    let mut inside: BTreeMap<Mark, &Descriptor> = BTreeMap::new();
+    for d in all {
+        match d.kind {
+            Kind::Pipe => drop(inside.entry(Mark::Link(d.link.clone())).or_insert(d)),
+            Kind::TtyMaster { .. } => marks_of_terminal(d).into_iter().for_each(|mark| {
+                inside.entry(mark).or_insert(d);
+            }),
+            _ => {}
+        }
+    }
+    let mut refusals = Vec::new();
+    if inside.is_empty() {
+        return refusals;
+    }
+    others(pids, |other, fd, link| {
+        if let Some(ours) = mark(other, fd, link).and_then(|mark| inside.remove(&mark)) {
+            let (link, pid) = (String::from_utf8_lossy(&ours.link), other.pid());
+            refusals.push(Refusal::new(
+                format!("descriptor {} ({link})", ours.fd),
+                match ours.kind {
+                    Kind::Pipe => format!("is shared with process {pid} ({})", name_of(pid)),
+                    _ => format!("is a terminal that process {pid} ({}) uses, too", name_of(pid)),
+                },
+                "let that process close it, or end",
+            ));
+        }
+        !inside.is_empty()
+    });
+    refusals
+}
+
+/// Both ends of a terminal whose master this is.
+fn marks_of_terminal(master: &Descriptor) -> Vec<Mark> {
+    let Some(number) = master.info.tty_index else { return Vec::new() };
+    let devpts = std::fs::metadata(format!("/proc/{}/root/dev/pts", master.pid));
+    let slave = devpts.ok().map(|dir| Mark::Slave(dir.dev(), number));
+    slave
+        .into_iter()
+        .chain([Mark::Master(master.stat.st_dev, master.stat.st_ino, number)])
+        .collect()
+}
+
+fn mark(proc: &Proc, fd: u32, link: &[u8]) -> Option<Mark> {
+    if link.starts_with(b"pipe:") {
+        return Some(Mark::Link(link.to_vec()));
+    }
+    let slave = link.strip_prefix(SLAVES).and_then(number::decimal);
+    if slave.is_none() && !link.ends_with(MASTER) {
+        return None;
+    }
+    let stat = stat(&proc.path(&format!("fd/{fd}"))).ok()?;
+    if let Some(slave) = slave {
+        return Some(Mark::Slave(stat.st_dev, slave as u32));
+    }
+    let info = super::descriptor::info(proc, fd).ok()?;
+    Some(Mark::Master(stat.st_dev, stat.st_ino, info.tty_index?))
+}
+
+/// Whether a process that can be seen, other than these, has a descriptor that leads there.
+pub(super) fn is_held_elsewhere(pids: &[u32], link: &[u8]) -> bool {
+    let mut held = false;
+    others(pids, |_, _, found| {
+        held = found == link;
+        !held
+    });
+    held
+}
+
+/// Shows what the descriptors of all other processes lead to, until there is no interest.
+fn others(pids: &[u32], mut show: impl FnMut(&Proc, u32, &[u8]) -> bool) {
+    let own = std::process::id();
+    let found = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    for other in found.filter_map(|e| number::decimal(e.file_name().as_encoded_bytes())) {
+        let other = other as u32;
+        if pids.contains(&other) || other == own {
+            continue;
+        }
+        let Ok(proc) = Proc::open(other) else { continue };
+        for fd in proc.numbers("fd").unwrap_or_default() {
+            let Ok(link) = proc.try_link(&format!("fd/{fd}")) else { continue };
+            if !show(&proc, fd, &link) {
+                return;
+            }
+        }
+    }
+}
