@@ -10,6 +10,7 @@ mod connections;
 mod ipc;
 mod luck;
 mod medium;
+mod multiplexers;
 mod process;
 mod programs;
 mod random;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         terminal::cases(),
         programs::cases(),
         trees::cases(),
+        multiplexers::cases(),
         cli::cases(),
         medium::cases(),
         sockets::cases(),

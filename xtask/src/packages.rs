@@ -31,6 +31,8 @@ pub const VICTIMS: &[Need] = &[
     Need { present: Sign::Program("xz"), package: "xz-utils" },
     Need { present: Sign::Program("make"), package: "make" },
     Need { present: Sign::Program("sqlite3"), package: "sqlite3" },
+    Need { present: Sign::Program("tmux"), package: "tmux" },
+    Need { present: Sign::Program("script"), package: "bsdutils" },
     Need { present: Sign::File(&["/usr/bin/python3"]), package: "python3" },
     Need {
         present: Sign::File(&[
