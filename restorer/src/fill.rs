@@ -193,7 +193,7 @@ impl Job<'_> {
     }
 
     fn is_copied(&self, chunk: &Chunk) -> bool {
-        verify::is_copied(chunk, self.options, self.owner)
+        verify::is_copied(chunk, self.owner)
     }
 
     fn chunk(&self, chunk: &Chunk, tools: &mut Tools) -> Result<(), u32> {

@@ -284,7 +284,15 @@ impl Building<'_> {
         let result = if self.steps.copies_all() {
             let flags = flags as usize | mm::ANONYMOUS;
             // SAFETY: the plan places the program's memory; the linker kept it out of the window.
-            unsafe { sys::mmap(address, len, mm::READ | mm::WRITE, flags, -1, 0) }
+            let at = unsafe { sys::mmap(address, len, mm::READ | mm::WRITE, flags, -1, 0) };
+            let image = self.setup.image.bytes;
+            at.and_then(|at| {
+                let pages = image.get(offset as usize..offset.wrapping_add(len) as usize);
+                let pages = pages.ok_or(Errno::EINVAL)?;
+                // SAFETY: just mapped, writable, `len` bytes of the program's.
+                unsafe { core::ptr::copy_nonoverlapping(pages.as_ptr(), at, pages.len()) };
+                Ok(at)
+            })
         } else {
             let fd = self.steps.fds.image;
             // SAFETY: as above.

@@ -20,23 +20,17 @@ const STACK: u64 = 32 << 10;
 /// From this many bytes on a thread is started for it.
 const WORTH_A_THREAD: u64 = 512 << 10;
 
-/// Whether the pages of a chunk are copied into a process.
-fn is_filled(chunk: &Chunk, options: &Options) -> bool {
-    let kind = chunk.header.kind;
-    kind == kind::PAGES || kind == kind::PAGES_MAPPED && options.copy_all
-}
-
 /// Whether the pages of a chunk are copied into the process with index `owner`.
-pub fn is_copied(chunk: &Chunk, options: &Options, owner: u32) -> bool {
-    chunk.header.owner == owner && is_filled(chunk, options)
+pub fn is_copied(chunk: &Chunk, owner: u32) -> bool {
+    chunk.header.owner == owner && chunk.header.kind == kind::PAGES
 }
 
-/// The chunks that are verified here, with their places in the chain. The plan was before; what is
-/// copied is verified by whoever copies it.
-fn chunks<'a>(image: &'a Image, options: &'a Options) -> impl Iterator<Item = (u32, &'a Chunk)> {
+/// The chunks that are verified here, with their places in the chain. The plan was before; pages
+/// that are copied are verified by whoever copies them.
+fn chunks(image: &Image) -> impl Iterator<Item = (u32, &Chunk)> {
     (0..)
         .zip(&image.chain.chunks)
-        .filter(|(_, c)| c.header.kind != kind::PLAN && !is_filled(c, options))
+        .filter(|(_, c)| !matches!(c.header.kind, kind::PLAN | kind::PAGES))
 }
 
 /// Verifies chunks until none is left to be taken.
@@ -45,7 +39,7 @@ pub fn work(image: &Image, options: &Options, shared: &Shared) {
         return;
     }
     let mut taken = shared.verify_next.fetch_add(1, Ordering::Relaxed);
-    for (n, (index, chunk)) in (0..).zip(chunks(image, options)) {
+    for (n, (index, chunk)) in (0..).zip(chunks(image)) {
         if n < taken {
             continue;
         }
@@ -68,7 +62,7 @@ pub fn finish(image: &Image, options: &Options, shared: &Shared) -> Outcome<()> 
         return Ok(());
     }
     work(image, options, shared);
-    let all = chunks(image, options).count() as u32;
+    let all = chunks(image).count() as u32;
     while shared.verify_done.load(Ordering::Acquire) < all {
         // Somebody has the last one in hand, for some microseconds.
         let _ = sys::plain(nr::SCHED_YIELD, &[]);
@@ -97,7 +91,7 @@ impl<'a> Helper<'a> {
 
     /// Starts the thread if it pays. `self` must stay in its place until [`Helper::wait`].
     pub fn start(&self, window: &Window) -> Outcome<()> {
-        let bytes: u64 = chunks(self.image, self.options).map(|(_, c)| c.header.data_len).sum();
+        let bytes: u64 = chunks(self.image).map(|(_, c)| c.header.data_len).sum();
         if self.options.no_verify
             || self.options.workers == 1
             || bytes < WORTH_A_THREAD

@@ -2,6 +2,7 @@
 #ifndef BENCH_H
 #define BENCH_H
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

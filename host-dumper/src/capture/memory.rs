@@ -6,7 +6,9 @@ use super::proc::maps::{self, Area, Detail};
 use super::proc::stat::Stat;
 use super::proc::Proc;
 use super::segments::is_segment;
+use super::FileId;
 use image_format::model::{vma, Backing, Layout, Mapping};
+use std::collections::BTreeMap;
 
 /// Mappings with their details.
 pub(super) type Table = Vec<(Area, Detail)>;
@@ -129,6 +131,12 @@ pub(super) fn mappings(
             },
         })
         .collect()
+}
+
+/// Which files the mappings show, by their first addresses.
+pub(super) fn mapped_files(table: &Table) -> BTreeMap<u64, FileId> {
+    let files = table.iter().filter(|(area, _)| area.inode != 0);
+    files.map(|(area, _)| (area.start, (area.device, area.inode))).collect()
 }
 
 fn backing(area: &Area) -> Backing {

@@ -47,6 +47,7 @@ pub use session::Session;
 
 use image_format::model::Tree;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 /// What becomes of Unix sockets that are connected with a process outside.
@@ -86,6 +87,9 @@ impl Default for Options {
     }
 }
 
+/// A file of this machine: device (major, minor) and inode.
+pub type FileId = ((u32, u32), u64);
+
 /// What a capture found.
 #[derive(Debug)]
 pub struct Captured {
@@ -97,6 +101,8 @@ pub struct Captured {
     pub warnings: Vec<String>,
     /// What a resumed program will find broken.
     pub losses: Vec<String>,
+    /// For each process: which files its mappings show, by their first addresses.
+    pub mapped_files: Vec<BTreeMap<u64, FileId>>,
     /// Descriptors kept open until the image is complete: those that were found in flight.
     pub held: Vec<OwnedFd>,
     /// Segments of System V shared memory that this program has to read, likewise.

@@ -12,7 +12,7 @@ use super::seccomp;
 use super::segments::Segments;
 use super::survey::{self, Survey};
 use super::target;
-use super::{kin, source, sysv, Captured, Options};
+use super::{kin, memory, source, sysv, Captured, Options};
 use image_format::model::SemaphoreSet;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -237,6 +237,8 @@ impl Session {
         let embeds = std::mem::take(&mut files.embeds);
         warnings.append(&mut files.notes);
         let attached = std::mem::take(&mut files.attached);
+        let mapped_files =
+            self.members.iter().map(|m| memory::mapped_files(&m.survey.table)).collect();
         let generation = self.members.iter().filter_map(|m| m.stub.as_ref());
         let generation = generation.map(|s| s.header.generation).max().unwrap_or(0);
         let source = source::source(self.proc(), generation);
@@ -244,7 +246,7 @@ impl Session {
         warnings.append(&mut found.notes);
         self.semaphores = std::mem::take(&mut found.used);
         let tree = model::tree(source, processes, zombies, files, found, filters);
-        Ok(Captured { tree, embeds, warnings, losses, held, attached })
+        Ok(Captured { tree, embeds, warnings, losses, mapped_files, held, attached })
     }
 
     /// Lets the processes go on as if nothing had been; children first, so that nobody waits for

@@ -2,7 +2,9 @@
 
 use super::embeds::EmbedReader;
 use crate::capture::Captured;
-use crate::pages::{copy_pages, Buffer, CleanFiles, CopyOptions, PageError, Part, Progress};
+use crate::pages::{
+    copy_pages, Buffer, CleanFiles, Common, CopyOptions, PageError, Part, Progress,
+};
 use crate::sink::Sink;
 use image_format::codec::encode_all;
 use image_format::container::{hash_data, kind, HASH_BLOCK};
@@ -25,8 +27,9 @@ pub struct Composer<'a> {
     front_missing: bool,
     chain: Mutex<ChainWriter>,
     map: ImageMap,
-    /// For each process: files whose pages are read after it was let go.
+    /// For each process: its mappings whose pages are a file's.
     clean: Vec<CleanFiles>,
+    common: Common,
     buffer: Buffer,
     /// Pages stored so far.
     pub pages: u64,
@@ -50,6 +53,7 @@ impl<'a> Composer<'a> {
             chain: Mutex::new(ChainWriter::new(linker::front_len()?)),
             map: ImageMap::default(),
             clean: Vec::new(),
+            common: Common::default(),
             buffer,
             pages: 0,
         };
@@ -67,12 +71,28 @@ impl<'a> Composer<'a> {
         Ok(())
     }
 
-    /// Opens the files behind clean mappings, so that [`Part::Clean`] can be read when the
-    /// processes run again.
-    pub fn open_clean(&mut self, captured: &Captured, pids: &[i32]) {
-        let each = pids.iter().zip(&captured.tree.processes);
-        self.clean =
-            each.map(|(pid, process)| CleanFiles::open(*pid, &process.memory.mappings)).collect();
+    /// Finds the mappings that show nothing but a file: several processes' are stored once, and
+    /// with `later` the files are opened, so that [`Part::Clean`] can be read when the processes
+    /// run again.
+    pub fn look_at_files(&mut self, captured: &Captured, pids: &[i32], later: bool) {
+        if !later && pids.len() == 1 {
+            return;
+        }
+        let each = pids.iter().zip(&captured.tree.processes).zip(&captured.mapped_files);
+        for (owner, ((pid, process), files)) in each.enumerate() {
+            let mappings = &process.memory.mappings;
+            let mut clean = CleanFiles::look(*pid, mappings);
+            clean.share(owner, mappings, files, &mut self.common);
+            if later {
+                clean.open(*pid, mappings);
+            }
+            self.clean.push(clean);
+        }
+    }
+
+    /// Bytes of memory that are not stored a second time.
+    pub fn spared(&self) -> u64 {
+        self.common.spared()
     }
 
     /// Writes the pages of every process; `pids` are their names here. Returns notes.
@@ -147,6 +167,7 @@ impl<'a> Composer<'a> {
         let model = encode_all(&captured.tree);
         let head = self.chain().blob(kind::MODEL, &model)?;
         self.put(&head, &model)?;
+        self.common.complete(&mut self.map.mapped);
         let plan = linker::compile(&captured.tree, &self.layout, &self.map, &options)?;
         let head = self.chain().blob(kind::PLAN, &plan)?;
         self.put(&head, &plan)?;

@@ -107,7 +107,9 @@ pub fn run(
         process.memory.guards = find_guards(*pid, &process.memory.mappings)
             .map_err(|source| PageError::Scan { pid: *pid, source })?;
     }
-    let total = estimate(&captured.tree, &pids);
+    let mut composer = Composer::begin(sink, &captured, buffer)?;
+    composer.look_at_files(&captured, &pids, !kill);
+    let total = estimate(&captured.tree, &pids).saturating_sub(composer.spared());
     // Zero pages are not stored, so that only a gross lack is known beforehand.
     sink.expect(total / 2)?;
     if !sink.durable() {
@@ -115,11 +117,7 @@ pub fn run(
     }
     step(format!("copying about {} of memory", crate::words::size(total)));
     let meter = Meter::new(control, total);
-    let mut composer = Composer::begin(sink, &captured, buffer)?;
     let workers = workers(args, total);
-    if !kill {
-        composer.open_clean(&captured, &pids);
-    }
     let mut warnings = std::mem::take(&mut captured.losses);
     warnings.extend(composer.pages(&captured, &pids, workers, Part::Stopped, &meter)?);
     composer.files(&captured, &meter)?;

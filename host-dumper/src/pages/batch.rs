@@ -115,7 +115,8 @@ impl<'a> Batches<'a> {
     fn take(&mut self, mapping: &Mapping, batch: &mut Batch) -> io::Result<bool> {
         let from_image = is_mapped(mapping);
         let clean = from_image && self.clean.holds(mapping.start);
-        if from_image != (self.kind == kind::PAGES_MAPPED)
+        if self.clean.is_elsewhere(mapping.start)
+            || from_image != (self.kind == kind::PAGES_MAPPED)
             || clean != (self.part == Part::Clean)
             || mapping.flags & vma::DROPPABLE != 0
             || matches!(mapping.backing, Backing::Shared { .. })

@@ -1,10 +1,12 @@
-//! Files behind clean mappings: their pages are the file's own, so that they can be read from it
-//! after the process was let go. The process stands still for less.
+//! Mappings whose pages are the file's own: those of several processes are stored once, and they
+//! can be read from the file after a process was let go, so that it stands still for less.
 
 use super::batch::is_mapped;
+use super::common::Common;
 use super::scan::{Scanner, Want};
+use crate::capture::FileId;
 use image_format::model::{Backing, Mapping};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -12,9 +14,13 @@ use std::os::unix::fs::FileExt;
 /// Descriptors held open at most.
 const OPEN_MAX: usize = 200;
 
-/// The files, by the first address of the mapping.
+/// Such mappings of one process, by their first addresses.
 #[derive(Debug, Default)]
-pub struct CleanFiles(BTreeMap<u64, CleanFile>);
+pub struct CleanFiles {
+    clean: BTreeSet<u64>,
+    elsewhere: BTreeSet<u64>,
+    open: BTreeMap<u64, CleanFile>,
+}
 
 #[derive(Debug)]
 struct CleanFile {
@@ -24,43 +30,73 @@ struct CleanFile {
 }
 
 impl CleanFiles {
-    /// Opens what is behind the mappings of process `pid`, which stands still, that the plan maps
-    /// from the image and that have no page of their own (relocated data, which was written to and
-    /// then protected, has some). The kernel names the very file for it, whatever became of its
+    /// Looks at the mappings of process `pid`, which stands still, that the plan maps from the
+    /// image. Those that have a page of their own (relocated data, which was written to and then
+    /// protected) are left out.
+    pub fn look(pid: i32, mappings: &[Mapping]) -> Self {
+        let mut clean = BTreeSet::new();
+        if let Ok(mut own) = Scanner::open(pid, Want::Changed, 0) {
+            let mapped = mappings.iter().filter(|mapping| is_mapped(mapping));
+            let mapped = mapped.filter(|m| !own.any(m.start, m.end).unwrap_or(true));
+            clean.extend(mapped.map(|m| m.start));
+        }
+        Self { clean, ..Self::default() }
+    }
+
+    /// Leaves out those whose pages are stored for another mapping already, of this process or of
+    /// one before; `owner` is its index, `files` tells which files they show.
+    pub fn share(
+        &mut self,
+        owner: usize,
+        mappings: &[Mapping],
+        files: &BTreeMap<u64, FileId>,
+        common: &mut Common,
+    ) {
+        for mapping in mappings.iter().filter(|m| self.clean.contains(&m.start)) {
+            let file = files.get(&mapping.start);
+            if file.is_some_and(|file| common.note(owner, mapping, *file)) {
+                self.elsewhere.insert(mapping.start);
+            }
+        }
+    }
+
+    /// Opens what is behind them. The kernel names the very file for it, whatever became of its
     /// path, but only to the privileged (`CAP_CHECKPOINT_RESTORE`); what cannot be opened is read
     /// from the stopped process.
-    pub fn open(pid: i32, mappings: &[Mapping]) -> Self {
-        let mut files = BTreeMap::new();
-        let Ok(mut own) = Scanner::open(pid, Want::Changed, 0) else { return Self::default() };
-        for mapping in mappings.iter().filter(|mapping| is_mapped(mapping)) {
+    pub fn open(&mut self, pid: i32, mappings: &[Mapping]) {
+        for mapping in mappings.iter().filter(|m| self.clean.contains(&m.start)) {
             let Backing::File { offset, .. } = mapping.backing else { continue };
-            if own.any(mapping.start, mapping.end).unwrap_or(true) {
+            if self.elsewhere.contains(&mapping.start) {
                 continue;
             }
             let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
             match File::open(link) {
                 Ok(file) => {
                     let base = offset.wrapping_sub(mapping.start);
-                    files.insert(mapping.start, CleanFile { file, base });
+                    self.open.insert(mapping.start, CleanFile { file, base });
                 }
                 Err(error) if error.raw_os_error() == Some(libc::EPERM) => break,
                 Err(_) => {}
             }
-            if files.len() == OPEN_MAX {
+            if self.open.len() == OPEN_MAX {
                 break;
             }
         }
-        Self(files)
     }
 
-    /// Whether the mapping at `start` is among them.
+    /// Whether the pages of the mapping at `start` can be read from its file.
     pub fn holds(&self, start: u64) -> bool {
-        self.0.contains_key(&start)
+        self.open.contains_key(&start)
+    }
+
+    /// Whether the pages of the mapping at `start` are stored for another one.
+    pub fn is_elsewhere(&self, start: u64) -> bool {
+        self.elsewhere.contains(&start)
     }
 
     /// Reads what is mapped at `address`; short at the end of the file.
     pub fn read(&self, address: u64, target: &mut [u8]) -> io::Result<usize> {
-        let Some((_, clean)) = self.0.range(..=address).next_back() else { return Ok(0) };
+        let Some((_, clean)) = self.open.range(..=address).next_back() else { return Ok(0) };
         let mut done = 0;
         while done < target.len() {
             let at = clean.base.wrapping_add(address + done as u64);

@@ -4,6 +4,7 @@
 //! * `batch`: which of them become a chunk together;
 //! * `copy`: reading, dropping of zero pages, hashing, writing; by several threads;
 //! * `clean`: pages that are a file's own, read without the process;
+//! * `common`: those that several mappings show, stored once;
 //! * `guard`: guard regions;
 //! * `zero`: the test for a page of zeroes.
 //!
@@ -13,6 +14,7 @@
 
 mod batch;
 mod clean;
+mod common;
 mod copy;
 mod guard;
 mod scan;
@@ -20,6 +22,7 @@ mod zero;
 
 pub use batch::Part;
 pub use clean::CleanFiles;
+pub use common::Common;
 pub use copy::{copy_pages, Buffer, Copied, CopyOptions, Progress};
 pub use guard::find_guards;
 pub use scan::{Scanner, Want};

@@ -35,13 +35,19 @@ pub struct Options {
 }
 
 /// The programs that are measured, each with what it stands for.
-const PROGRAMS: [(&str, &str); 5] = [
+const PROGRAMS: [(&str, &str); 8] = [
     ("tiny", "tiny process"),
     ("threads64", "64 threads"),
     ("mappings10k", "10,000 mappings"),
     ("touched1g", "1 GiB touched"),
     ("sparse", "64 GiB sparse"),
+    ("tree50", "50 processes"),
+    ("descriptors", "1,000 descriptors"),
+    ("shared10", "64 MiB shared by 10 processes"),
 ];
+
+/// Those of several processes, which cannot be resumed with `--new-pid`.
+const TREES: [&str; 2] = ["tree50", "shared10"];
 
 /// Everything measured.
 pub struct Results {

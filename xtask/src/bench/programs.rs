@@ -3,6 +3,7 @@
 use super::clock::{stamp, Rate};
 use super::launch::{self, Ended, Running};
 use super::series::Series;
+use super::TREES;
 use crate::{cargo, Failure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -130,7 +131,8 @@ impl Bench {
         costs.image_bytes = std::fs::metadata(&image)?.len();
         costs.restorer_bytes = restorer_bytes(&image)?;
 
-        for new_pid in [new_pid_first, !new_pid_first] {
+        let both = [new_pid_first, !new_pid_first];
+        for new_pid in both.into_iter().filter(|new_pid| !(*new_pid && TREES.contains(&name))) {
             let mut command = Command::new(&image);
             command.args(["--workers", &workers.to_string()]);
             if new_pid {

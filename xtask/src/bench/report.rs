@@ -2,7 +2,7 @@
 
 use super::programs::Costs;
 use super::series::Series;
-use super::Results;
+use super::{Results, TREES};
 use std::fmt::Write as _;
 use std::process::Command;
 
@@ -64,22 +64,33 @@ impl Row {
 }
 
 /// What is to be reached, in the units of [`Costs`].
+#[derive(Default)]
 struct Goals {
     dump: Option<f64>,
     stopped: Option<f64>,
     resume: Option<f64>,
     new_pid: Option<f64>,
+    image: Option<f64>,
 }
 
 fn goals(name: &str) -> Goals {
-    let (dump, stopped, resume, new_pid) = match name {
-        "tiny" => (Some(4e3), Some(1e3), Some(700.0), Some(550.0)),
-        "threads64" => (Some(6e3), None, Some(3e3), Some(3e3)),
-        "mappings10k" => (Some(70e3), None, Some(60e3), Some(60e3)),
-        "touched1g" => (None, None, Some(220e3), Some(220e3)),
-        _ => (None, None, None, None),
+    let both = |dump: f64, resume: f64| Goals {
+        dump: Some(dump),
+        resume: Some(resume),
+        new_pid: Some(resume),
+        ..Goals::default()
     };
-    Goals { dump, stopped, resume, new_pid }
+    match name {
+        "tiny" => Goals { stopped: Some(1e3), new_pid: Some(550.0), ..both(4e3, 700.0) },
+        "threads64" => both(6e3, 3e3),
+        "mappings10k" => both(70e3, 60e3),
+        "touched1g" => Goals { dump: None, ..both(0.0, 220e3) },
+        "tree50" => both(30e3, 25e3),
+        "descriptors" => both(15e3, 10e3),
+        // Stored once, and little else.
+        "shared10" => Goals { image: Some(68.0 * 1024.0 * 1024.0), ..Goals::default() },
+        _ => Goals::default(),
+    }
 }
 
 fn rows(name: &str, title: &str, costs: &Costs) -> Vec<Row> {
@@ -97,8 +108,15 @@ fn rows(name: &str, title: &str, costs: &Costs) -> Vec<Row> {
         ms("not running meanwhile, seen by the program", goals.stopped, &costs.stopped),
         ms("not running meanwhile, told by dumper", None, &costs.frozen),
         ms("resume to the first instruction, original pid", goals.resume, &costs.resume),
-        ms("resume to the first instruction, --new-pid", goals.new_pid, &costs.new_pid),
     ]);
+    if !TREES.contains(&name) {
+        let what = "resume to the first instruction, --new-pid";
+        rows.push(ms(what, goals.new_pid, &costs.new_pid));
+    }
+    if goals.image.is_some() {
+        let image = single(costs.image_bytes as f64);
+        rows.push(Row::new(format!("{title}: image"), Unit::MiB, goals.image, &image));
+    }
     let peak = Row::new(
         format!("{title}: peak memory of dumper"),
         Unit::MiB,

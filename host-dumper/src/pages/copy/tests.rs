@@ -46,7 +46,11 @@ fn copy(
     let sink = FileSink::create(&path, false).unwrap();
     let chain = Mutex::new(ChainWriter::new(0));
     let pid = std::process::id() as i32;
-    let clean = if clean { CleanFiles::open(pid, mappings) } else { CleanFiles::default() };
+    let mut files = CleanFiles::look(pid, mappings);
+    if clean {
+        files.open(pid, mappings);
+    }
+    let clean = files;
     let copy = |part| {
         let options = CopyOptions { pid, owner: 0, workers, part };
         copy_pages(mappings, &clean, options, &mut Buffer::ready(), &chain, &sink, &Silent).unwrap()
