@@ -10,7 +10,7 @@ use std::process::Command;
 use crate::command;
 use crate::process::{self, Kind, Outcome, Process};
 use crate::scratch::{self, NOBODY};
-use crate::victims::{until, Mode, Victim};
+use crate::victims::{resume_with, until, Mode, Victim};
 use crate::Case;
 
 /// Exit status for a process that exists but holds what cannot be carried.
@@ -19,7 +19,7 @@ const REFUSED: i32 = 3;
 const NO_PROCESS: i32 = 4;
 
 /// States of `refused.c`, and words of which one must be in the message.
-const STATES: [(&str, &[&str]); 10] = [
+const STATES: &[(&str, &[&str])] = &[
     ("socket", &["outsider"]),
     ("netlink", &["netlink"]),
     ("aio", &["asynchronous"]),
@@ -30,6 +30,9 @@ const STATES: [(&str, &[&str]); 10] = [
     ("terminal-output", &["nobody has read"]),
     ("two-terminals", &["besides"]),
     ("terminal-in-use", &["outsider"]),
+    ("clone-vm", &["clone_vm"]),
+    ("clone-files", &["clone_files"]),
+    ("clone-fs", &["clone_fs"]),
 ];
 
 /// All cases.
@@ -48,6 +51,16 @@ pub fn cases() -> Vec<Case> {
         let words: Vec<&[&str]> = together.iter().map(std::slice::from_ref).collect();
         refused(own_user(), &states, &words)
     }));
+    all.push(Case::new("refused::namespaces", false, || {
+        // All of them at once.
+        let kinds = ["pid:[", "mnt:[", "net:[", "ipc:[", "uts:[", "user:[", "cgroup:[", "time:["];
+        let words: Vec<&[&str]> = kinds.iter().map(std::slice::from_ref).collect();
+        refused(own_user(), &["namespaces"], &words)
+    }));
+    all.push(Case::new("refused::vfork_that_never_ends", false, || {
+        refused_once(own_user(), &["vfork-never"], &[&["vfork"]])?.verify()
+    }));
+    all.push(Case::new("refused::not_a_vfork_that_ends_soon", false, vfork_soon));
     all.push(Case::new("refused::traced", false, traced));
     all.push(Case::new("refused::leader_gone", false, leader_gone));
     all.push(Case::new("refused::undumpable", true, undumpable));
@@ -111,12 +124,25 @@ fn refused(uid: Option<u32>, states: &[&str], words: &[&[&str]]) -> Outcome {
 
 /// Demands that the dump of a process in these states is refused, in these words, and not noticed.
 pub fn refused_by_dump(uid: Option<u32>, states: &[&str], words: &[&[&str]]) -> Outcome<Process> {
+    refused_with(&[&[], &["--leave-running"]], uid, states, words)
+}
+
+fn refused_once(uid: Option<u32>, states: &[&str], words: &[&[&str]]) -> Outcome<Process> {
+    refused_with(&[&[]], uid, states, words)
+}
+
+fn refused_with(
+    options: &[&[&str]],
+    uid: Option<u32>,
+    states: &[&str],
+    words: &[&[&str]],
+) -> Outcome<Process> {
     let dir = scratch::directory("refused", uid).map_err(|e| e.to_string())?;
     let mut process = start(states, uid, &dir)?;
     let pid = process.pid.to_string();
-    for extra in [&[][..], &["--leave-running"][..]] {
+    for extra in options {
         let mut command = command::dumper(uid);
-        command.arg(&pid).arg("-o").arg(dir.join("resume.elf")).args(extra);
+        command.arg(&pid).arg("-o").arg(dir.join("resume.elf")).args(*extra);
         let done = command::run(&mut command, &dir)?.expect(REFUSED, "dump")?;
         for words in words {
             contains_one(&done.stderr, words)?;
@@ -138,6 +164,19 @@ fn fails(pid: i32, uid: Option<u32>, status: &[i32], words: &[&str]) -> Outcome 
     }
     contains_one(&done.stderr, words)?;
     nothing_left(&dir, &[])
+}
+
+/// The dump waits for a program that is just being started.
+fn vfork_soon() -> Outcome {
+    let uid = own_user();
+    let dir = scratch::directory("vfork", uid).map_err(|e| e.to_string())?;
+    let mut process = start(&["vfork-soon"], uid, &dir)?;
+    let image = dir.join("resume.elf");
+    command::dump(process.pid, &image, uid, &[])?;
+    command::gone(&mut process)?;
+    process = resume_with(Mode::User, &image, &dir, Kind::Pipes, &[])?;
+    process.ping()?;
+    process.verify()
 }
 
 fn traced() -> Outcome {

@@ -12,7 +12,54 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 
-static pid_t child, zombie;
+static pid_t child, zombie, relative;
+
+/* A child that shares something with this process; it only waits. */
+static void share(unsigned long what)
+{
+	if (what & CLONE_VM) {
+		/* On a stack of its own, without the C library. */
+		static char stack[16384] __attribute__((aligned(16)));
+		extern int waits(void *);
+		relative = MUST(clone(waits, stack + sizeof stack, what | SIGCHLD, NULL));
+		return;
+	}
+	relative = MUST(syscall(SYS_clone, what | SIGCHLD, 0, 0, 0, 0));
+	for (; !relative;)
+		pause();
+}
+
+int waits(void *unused)
+{
+	(void)unused;
+	for (;;)
+		syscall(SYS_pause);
+}
+
+/* A vfork whose child starts no program for `ms` milliseconds. */
+static void *in_vfork(void *ms)
+{
+	struct timespec t = { (long)ms / 1000, (long)ms % 1000 * 1000000 };
+	pid_t pid = vfork();
+	if (!pid) {
+		nanosleep(&t, NULL);
+		execl("/bin/sleep", "sleep", "1000", NULL);
+		_exit(127);
+	}
+	relative = pid;
+	return NULL;
+}
+
+static void start_vfork(long ms)
+{
+	pthread_t t;
+	MUST(pthread_create(&t, NULL, in_vfork, (void *)ms));
+	char path[64], text[64] = "";
+	snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid() + 1);
+	while (!*text)
+		slurp(path, text, sizeof text);
+	relative = atoi(text);
+}
 
 /* A process that is no descendant and holds everything but one descriptor. */
 static void outsider(int not)
@@ -115,6 +162,20 @@ static void make(const char *what)
 		MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 		MUST(close(MUST(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
 					SECCOMP_FILTER_FLAG_NEW_LISTENER, &program))));
+	} else if (!strcmp(what, "clone-vm")) {
+		share(CLONE_VM);
+	} else if (!strcmp(what, "clone-files")) {
+		share(CLONE_FILES);
+	} else if (!strcmp(what, "clone-fs")) {
+		share(CLONE_FS);
+	} else if (!strcmp(what, "vfork-soon")) {
+		start_vfork(500);
+	} else if (!strcmp(what, "vfork-never")) {
+		start_vfork(1000000);
+	} else if (!strcmp(what, "namespaces")) {
+		int all = CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC |
+			  CLONE_NEWUTS | CLONE_NEWCGROUP | 0x80 /* CLONE_NEWTIME */;
+		MUST(unshare(all));
 	} else if (!strcmp(what, "undumpable")) {
 		MUST(prctl(PR_SET_DUMPABLE, 0));
 	} else if (!strcmp(what, "traced")) {
@@ -155,6 +216,10 @@ int main(int argc, char **argv)
 		make(argv[i]);
 	say("READY\n");
 	await_verify();
+	if (relative) {
+		kill(relative, SIGKILL);
+		waitpid(relative, NULL, 0);
+	}
 	if (child) {
 		kill(child, SIGKILL);
 		waitpid(child, NULL, 0);

@@ -3,13 +3,14 @@
 use super::error::Refusal;
 use super::files::Kind;
 use super::member::Member;
-use super::proc::Proc;
+use super::proc::{number, Proc};
 use super::target;
 use image_format::model::{Process, Terminal, Zombie};
 
+const KCMP_VM: libc::c_int = 1;
 /// kcmp(2) types: what two processes may share without being threads of one.
 const SHARED: [(libc::c_int, &str, &str); 3] = [
-    (1, "memory", "CLONE_VM"),
+    (KCMP_VM, "memory", "CLONE_VM"),
     (2, "the table of descriptors", "CLONE_FILES"),
     (3, "working directory and mask", "CLONE_FS"),
 ];
@@ -26,6 +27,28 @@ pub(super) fn is_gone(pid: u32) -> bool {
     status.is_none_or(|s| matches!(s.state, b'Z' | b'X') || !s.has_memory)
 }
 
+/// The child for which a thread waits in vfork(2): it cannot be stopped meanwhile.
+pub(super) fn in_vfork(tid: u32) -> Option<u32> {
+    let proc = Proc::open(tid).ok()?;
+    let call = number::decimal(number::words(&proc.read_optional("syscall")?).next()?)? as i64;
+    if ![libc::SYS_vfork, libc::SYS_clone, libc::SYS_clone3].contains(&call) {
+        return None;
+    }
+    target::children(&proc, [tid]).into_iter().find(|&child| {
+        // SAFETY: kcmp takes numbers only.
+        unsafe { libc::syscall(libc::SYS_kcmp, tid, child, KCMP_VM, 0, 0) == 0 }
+    })
+}
+
+/// A vfork that takes too long.
+pub(super) fn vfork(parent: u32, child: u32) -> Refusal {
+    Refusal::new(
+        format!("process {parent} ({})", target::name_of(parent)),
+        format!("waits in vfork for its child {child} to start a program or to end"),
+        "try again when the child has done so",
+    )
+}
+
 /// Relations that cannot be made again.
 pub(super) fn refusals(members: &[Member]) -> Vec<Refusal> {
     let mut all = Vec::new();
@@ -35,6 +58,10 @@ pub(super) fn refusals(members: &[Member]) -> Vec<Refusal> {
                 // SAFETY: kcmp takes numbers only.
                 let equal = unsafe { libc::syscall(libc::SYS_kcmp, a.pid(), b.pid(), kind, 0, 0) };
                 if equal == 0 {
+                    if in_vfork(a.pid()) == Some(b.pid()) {
+                        all.push(vfork(a.pid(), b.pid()));
+                        break;
+                    }
                     all.push(Refusal::new(
                         format!("processes {} and {}", a.pid(), b.pid()),
                         format!("share {what} without being threads of one process ({flag})"),

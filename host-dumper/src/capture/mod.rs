@@ -24,6 +24,7 @@ mod mem;
 mod member;
 mod memory;
 mod model;
+mod namespaces;
 mod outside;
 mod patience;
 pub mod proc;
@@ -190,7 +191,7 @@ pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
         refusals,
         notes: members
             .iter()
-            .flat_map(|m| [survey::notes(&m.target, &m.survey), survey::losses(&m.survey)].concat())
+            .flat_map(|m| [survey::notes(&m.survey), survey::losses(&m.survey)].concat())
             .collect(),
     })
 }

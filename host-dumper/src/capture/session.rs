@@ -12,7 +12,7 @@ use super::seccomp;
 use super::segments::Segments;
 use super::survey::{self, Survey};
 use super::target;
-use super::{kin, memory, source, sysv, Captured, Options};
+use super::{kin, memory, namespaces, source, sysv, Captured, Options};
 use image_format::model::SemaphoreSet;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
@@ -117,9 +117,10 @@ impl Session {
             || self.members.iter().any(|m| m.stub.is_some());
         for member in &self.members {
             let (target, survey) = (&member.target, &member.survey);
-            all.extend(survey::refusals(target, survey, &member.statuses, resumed, &self.options)?);
+            all.extend(survey::refusals(target, survey, &member.statuses, &self.options));
             all.extend(model::directories(&target.proc)?);
         }
+        all.extend(namespaces::refusals(&self.members, resumed)?);
         let pids: Vec<u32> = self.members.iter().map(Member::pid).collect();
         let descriptors = self.members.iter().flat_map(|m| &m.survey.descriptors);
         all.extend(files::foreign_holders(&pids, descriptors.clone()));
@@ -209,7 +210,7 @@ impl Session {
         let mut filters = Vec::new();
         let each = self.members.iter().zip(examined).zip(descriptors);
         for (i, ((member, examined), descriptors)) in each.enumerate() {
-            warnings.extend(survey::notes(&member.target, &member.survey));
+            warnings.extend(survey::notes(&member.survey));
             losses.extend(survey::losses(&member.survey));
             for thread in &examined.threads {
                 if let Some(visible) = &thread.verdict.visible {

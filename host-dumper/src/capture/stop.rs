@@ -1,6 +1,7 @@
 //! Stopping threads: every ptrace request lives here, and works on a [`Stopped`] only.
 
 use super::error::{CaptureError, Result};
+use super::kin;
 use super::patience::Patience;
 use super::proc::Proc;
 use image_format::model::{Rseq, SeccompFilter};
@@ -120,7 +121,10 @@ impl Running {
             if patience.is_over() {
                 let state = describe_wait(self.tid());
                 let seconds = patience.spent().as_secs();
-                let error = CaptureError::NotStopping { tid: self.tid(), seconds, state };
+                let error = match kin::in_vfork(self.tid()) {
+                    Some(child) => CaptureError::Refused(vec![kin::vfork(self.tid(), child)]),
+                    None => CaptureError::NotStopping { tid: self.tid(), seconds, state },
+                };
                 return Err((Some(self), error));
             }
             if begin.elapsed() < SPIN {

@@ -5,23 +5,9 @@ use super::files::{self, Descriptor};
 use super::memory::{self, Table};
 use super::proc::stat::Stat;
 use super::proc::status::{self, Status};
-use super::proc::Proc;
 use super::seccomp;
 use super::target::Target;
 use super::Options;
-
-/// Namespaces that must be the dumper's own, and what they are called.
-const NAMESPACES: [(&str, &str); 7] = [
-    ("pid", "process ids"),
-    ("mnt", "mounts"),
-    ("net", "network"),
-    ("ipc", "System V IPC and message queues"),
-    ("uts", "host name"),
-    ("user", "users"),
-    ("time", "clocks"),
-];
-/// Those of them that a resume makes.
-const MADE_BY_RESUME: [&str; 4] = ["pid", "mnt", "user", "time"];
 
 /// A process as seen from outside.
 #[derive(Debug)]
@@ -74,42 +60,18 @@ pub(super) fn threads(target: &Target, survey: &Survey, tids: &[u32]) -> Result<
 }
 
 /// Everything that stands in the way, of what can change while the process runs, as far as these
-/// threads are concerned. `resumed` tells that it may live in namespaces that a resume made.
+/// threads are concerned.
 pub(super) fn refusals(
     target: &Target,
     survey: &Survey,
     threads: &[ThreadStatus],
-    resumed: bool,
     options: &Options,
-) -> Result<Vec<Refusal>> {
+) -> Vec<Refusal> {
     let mut all = memory::refusals(&survey.table);
     all.extend(files::refusals(&survey.descriptors, options.external_sockets));
-    namespaces(target, resumed, &mut all)?;
     seccomp::refusals(threads, &mut all);
     thread_refusals(target.proc.pid(), threads, &mut all);
-    Ok(all)
-}
-
-fn namespaces(target: &Target, resumed: bool, all: &mut Vec<Refusal>) -> Result<()> {
-    let own = Proc::open(std::process::id())
-        .map_err(|source| CaptureError::Proc { path: "/proc/self".into(), source })?;
-    for (name, what) in NAMESPACES {
-        let entry = format!("ns/{name}");
-        // A kernel without this kind has no link.
-        let Ok(mine) = own.try_link(&entry) else { continue };
-        if resumed && MADE_BY_RESUME.contains(&name) {
-            continue;
-        }
-        let theirs = target.proc.link(&entry)?;
-        if mine != theirs {
-            all.push(Refusal::new(
-                format!("namespace {}", String::from_utf8_lossy(&theirs)),
-                format!("the process has its own {what} (it runs in a container)"),
-                "run dumper inside of that container",
-            ));
-        }
-    }
-    Ok(())
+    all
 }
 
 fn thread_refusals(pid: u32, threads: &[ThreadStatus], all: &mut Vec<Refusal>) {
@@ -144,14 +106,8 @@ pub(super) fn securebits_may_differ(threads: &[ThreadStatus]) -> bool {
 }
 
 /// What a resume cannot bring back and nobody needs to be stopped for.
-pub(super) fn notes(target: &Target, survey: &Survey) -> Vec<String> {
+pub(super) fn notes(survey: &Survey) -> Vec<String> {
     let mut notes = Vec::new();
-    if let Ok(own) = Proc::open(std::process::id()) {
-        let theirs = target.proc.try_link("ns/cgroup").ok();
-        if theirs.is_some() && theirs != own.try_link("ns/cgroup").ok() {
-            notes.push("its cgroup namespace is not carried".into());
-        }
-    }
     for d in &survey.descriptors {
         let link = String::from_utf8_lossy(&d.link);
         if let files::Kind::Outside { stdio } = &d.kind {
