@@ -57,8 +57,8 @@ pub struct PlanHeader {
     pub memory_need: u64,
     /// Data: [`CpuPlan`].
     pub cpu_off: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Data: the text that `--help` prints, ended by a zero byte.
+    pub help_off: u32,
     /// Data: the text that `--info` prints.
     pub info_off: u32,
     /// Its length in bytes.
@@ -81,7 +81,9 @@ pub struct PlanHeader {
     pub files_off: u32,
     /// Number of pairs.
     pub files_count: u32,
-    /// Data: u32 list of the descriptor numbers in use by the tree, ascending.
+    /// Data: pairs of u32: the number of each descriptor of the root process, and the descriptor
+    /// that the command's options put in its place (`--inherit-fd` and its like); `u32::MAX` for
+    /// none.
     pub fds_off: u32,
     /// Their number.
     pub fds_count: u32,

@@ -1,4 +1,8 @@
-//! The options of `./resume.elf`; they end at `--`.
+//! The options of `./resume.elf`; they end at `--`. The text of `--help` is in the plan
+//! (`linker/src/info.rs`).
+
+use alloc::vec::Vec;
+use core::ffi::CStr;
 
 /// What is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,79 +53,86 @@ pub struct Options {
     pub workers: u32,
     /// `--on-changed`.
     pub on_changed: OnChanged,
+    /// `--detach`.
+    pub detach: bool,
 }
 
-/// An argument that is not understood.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unknown<'a> {
-    /// The argument.
-    pub argument: &'a [u8],
-    /// What is wrong with it.
-    pub what: &'static str,
+/// What the program gets from outside.
+#[derive(Debug, Default)]
+pub struct Outside<'a> {
+    /// Descriptors of the program, and what takes their place: a path, or `fd:` and a number.
+    pub redirected: Vec<(u32, &'a CStr)>,
+    /// `--root-dir`.
+    pub root: Option<&'a CStr>,
 }
 
-/// Text of `--help`.
-pub const HELP: &str = "\
-Usage: resume.elf [OPTION]... [--]
-Brings back the program that was dumped into this file.
+/// All options, in the order of [`Options::parse`]. Looking one up takes fewer bytes than as many
+/// comparisons.
+const NAMES: &[u8] = b"-- --help -h --info --check -v --verbose --new-pid --same-pid --force \
+--copy-all --no-verify --detach --workers --on-changed --root-dir --inherit-fd \
+--stdin --stdout --stderr";
+/// Place of the first that has a value.
+const WITH_VALUE: usize = 13;
 
-      --info         tell what is inside, and stop
-      --check        check image, processor, kernel and memory; change nothing
-      --new-pid      become the program: no supervisor, a new process id
-      --same-pid     fail where the original process id is taken or not permitted in place
-      --force        resume although the processor lacks features
-      --copy-all     leave nothing of this file mapped
-      --no-verify    do not verify the checksums of the memory
-      --workers N    copy memory with N threads
-      --on-changed refuse|accept|embed
-                     what to do with an open file that is not as it was
-  -v                 tell what is being done
-      --help         this text
-
-Exit status: that of the program; 125 if it could not be brought back.
-";
+/// Place of a word in a list of words.
+fn place(words: &[u8], wanted: &[u8]) -> Option<usize> {
+    crate::text::words(words).position(|word| word == wanted)
+}
 
 impl Options {
-    /// Reads the arguments after the program's name.
-    pub fn parse<'a>(mut args: impl Iterator<Item = &'a [u8]>) -> Result<Self, Unknown<'a>> {
+    /// Reads the arguments after the program's name; an error is the one that makes no sense, or
+    /// whose value makes none.
+    pub fn parse<'a>(
+        mut args: impl Iterator<Item = &'a CStr>,
+        outside: &mut Outside<'a>,
+    ) -> Result<Self, &'a CStr> {
         let mut o = Self::default();
         while let Some(argument) = args.next() {
-            match argument {
-                b"--" => break,
-                b"--help" | b"-h" => o.command = Command::Help,
-                b"--info" => o.command = Command::Info,
-                b"--check" => o.command = Command::Check,
-                b"-v" | b"--verbose" => o.verbose = true,
-                b"--new-pid" => o.new_pid = true,
-                b"--same-pid" => o.same_pid = true,
-                b"--force" => o.force = true,
-                b"--copy-all" => o.copy_all = true,
-                b"--no-verify" => o.no_verify = true,
-                b"--workers" => {
-                    o.workers =
-                        args.next().and_then(number).filter(|n| (1..=64).contains(n)).ok_or(
-                            Unknown { argument, what: "wants a number from 1 to 64 after it" },
-                        )?;
+            let option = place(NAMES, argument.to_bytes()).ok_or(argument)?;
+            let value = if option < WITH_VALUE { c"" } else { args.next().ok_or(argument)? };
+            let bytes = value.to_bytes();
+            match option {
+                0 => break,
+                1 | 2 => o.command = Command::Help,
+                3 => o.command = Command::Info,
+                4 => o.command = Command::Check,
+                5 | 6 => o.verbose = true,
+                7 => o.new_pid = true,
+                8 => o.same_pid = true,
+                9 => o.force = true,
+                10 => o.copy_all = true,
+                11 => o.no_verify = true,
+                12 => o.detach = true,
+                13 => {
+                    let workers = number(bytes).filter(|n| (1..=64).contains(n));
+                    o.workers = workers.ok_or(argument)?;
                 }
-                b"--on-changed" => {
-                    o.on_changed = match args.next() {
-                        Some(b"refuse") => OnChanged::Refuse,
-                        Some(b"accept") => OnChanged::Accept,
-                        Some(b"embed") => OnChanged::Embed,
-                        _ => {
-                            let what = "wants refuse, accept or embed after it";
-                            return Err(Unknown { argument, what });
-                        }
-                    };
+                14 => {
+                    o.on_changed = match place(b"refuse accept embed", bytes) {
+                        Some(0) => OnChanged::Refuse,
+                        Some(1) => OnChanged::Accept,
+                        Some(2) => OnChanged::Embed,
+                        _ => return Err(argument),
+                    }
                 }
-                _ => return Err(Unknown { argument, what: "unknown option" }),
+                15 => outside.root = Some(value),
+                16 => outside.redirected.push(assignment(value).ok_or(argument)?),
+                _ => outside.redirected.push((option as u32 - 17, value)),
             }
-        }
-        if o.new_pid && o.same_pid {
-            return Err(Unknown { argument: b"--same-pid", what: "contradicts --new-pid" });
+            if o.new_pid && o.same_pid {
+                return Err(argument);
+            }
         }
         Ok(o)
     }
+}
+
+/// A number, an equals sign, and the rest.
+fn assignment(text: &CStr) -> Option<(u32, &CStr)> {
+    let bytes = text.to_bytes_with_nul();
+    let at = bytes.iter().position(|byte| *byte == b'=')?;
+    let rest = CStr::from_bytes_with_nul(&bytes[at + 1..]).ok()?;
+    Some((number(&bytes[..at])?, rest))
 }
 
 fn number(text: &[u8]) -> Option<u32> {
@@ -131,9 +142,17 @@ fn number(text: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::boxed::Box;
+    use alloc::ffi::CString;
 
-    fn parse<'a>(args: &[&'a str]) -> Result<Options, Unknown<'a>> {
-        Options::parse(args.iter().map(|a| a.as_bytes()))
+    /// The arguments live on: there are few.
+    fn strings(args: &[&str]) -> Vec<&'static CStr> {
+        let leaked = |a: &&str| &*Box::leak(CString::new(*a).unwrap().into_boxed_c_str());
+        args.iter().map(leaked).collect()
+    }
+
+    fn parse(args: &[&str]) -> Result<Options, &'static CStr> {
+        Options::parse(strings(args).into_iter(), &mut Outside::default())
     }
 
     #[test]
@@ -150,7 +169,19 @@ mod tests {
         assert!(parse(&["--workers"]).is_err());
         assert_eq!(parse(&["--on-changed", "embed"]).unwrap().on_changed, OnChanged::Embed);
         assert!(parse(&["--on-changed", "x"]).is_err());
-        assert_eq!(parse(&["--bogus"]).unwrap_err().argument, b"--bogus");
+        assert_eq!(parse(&["--bogus"]).unwrap_err(), c"--bogus");
         assert!(parse(&["--new-pid", "--same-pid"]).is_err());
+    }
+
+    #[test]
+    fn descriptors_from_outside() {
+        let args = ["--stdin", "a", "--inherit-fd", "7=fd:3", "--root-dir", "/r", "--stderr", "b"];
+        let mut outside = Outside::default();
+        Options::parse(strings(&args).into_iter(), &mut outside).unwrap();
+        assert_eq!(outside.redirected, [(0, c"a"), (7, c"fd:3"), (2, c"b")]);
+        assert_eq!(outside.root, Some(c"/r"));
+        for bad in [&["--inherit-fd", "7"][..], &["--inherit-fd", "x=y"], &["--stdin"]] {
+            assert!(parse(bad).is_err(), "{bad:?}");
+        }
     }
 }

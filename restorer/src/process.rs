@@ -9,7 +9,7 @@
 use crate::files::{self, Created};
 use crate::fill;
 use crate::image::Image;
-use crate::options::Options;
+use crate::options::{Options, Outside};
 use crate::planfile::Plan;
 use crate::report::{self, Fault, Outcome};
 use crate::shared::{phase, Shared};
@@ -21,11 +21,12 @@ use crate::threads::Threads;
 use crate::timers;
 use crate::topology::fork_as;
 use crate::vdso::{Kept, Live, TASK_SIZE};
-use crate::verbose;
 use crate::verify::{self, Helper};
 use crate::window::Window;
 use crate::xsave::Target;
+use crate::{text, verbose};
 use alloc::vec::Vec;
+use core::ffi::CStr;
 use core::sync::atomic::AtomicU64;
 use image_format::plan::{op, plan_flag, when, Step, XsavePlace, BARRIERS};
 
@@ -54,6 +55,8 @@ pub struct Setup<'a> {
     pub vdso: u64,
     /// Start of the resume, nanoseconds of CLOCK_MONOTONIC.
     pub began: i64,
+    /// What the program gets from outside.
+    pub outside: &'a Outside<'a>,
 }
 
 const F_DUPFD_CLOEXEC: usize = 1030;
@@ -111,7 +114,41 @@ fn move_descriptors(setup: &Setup<'_>) -> Outcome<Descriptors> {
         Some(t) => up(t.program_fd()).map_err(error)? as i32,
         None => -1,
     };
+    for &(number, value) in &setup.outside.redirected {
+        redirect(setup, number, value, up)
+            .map_err(|e| Fault::sys("cannot redirect to", value.to_bytes(), e, ""))?;
+    }
     Ok(Descriptors { stdio, image, terminal, scratch: base + OWN_DESCRIPTORS })
+}
+
+/// Opens what takes the place of a descriptor of the program, and tells the plan.
+fn redirect(
+    setup: &Setup<'_>,
+    number: u32,
+    value: &CStr,
+    up: impl Fn(i32) -> Result<usize, Errno>,
+) -> Result<(), Errno> {
+    let header = &setup.plan.header;
+    let pairs = (0..header.fds_count).map(|i| u64::from(header.fds_off + 8 * i));
+    let is_it = |pair: &u64| setup.plan.record::<u32>(*pair).is_ok_and(|fd| fd == number);
+    let pair = pairs.into_iter().find(is_it).ok_or(Errno::EBADF)?;
+    let fd = match value.to_bytes().strip_prefix(b"fd:").and_then(text::number) {
+        Some(own) => own as i32,
+        None => {
+            let open = |flags| sys::openat(sys::AT_FDCWD, value, flags, 0o666);
+            match number {
+                0 => open(0)?,
+                // Made or emptied: O_WRONLY, O_CREAT, O_TRUNC.
+                1 | 2 => open(0o1101)?,
+                _ => open(sys::O_RDWR).or_else(|_| open(0))?,
+            }
+        }
+    };
+    let fd = up(fd)? as u32;
+    let word = setup.plan.address(pair + 4).map_err(|_| Errno::EIO)?;
+    // SAFETY: four bytes of writable data, in the table that was just read.
+    unsafe { word.cast::<u32>().write_unaligned(fd) };
+    Ok(())
 }
 
 /// Handlers to the default and everything blocked: exec leaves ignored signals ignored.
@@ -157,6 +194,14 @@ fn run(setup: &Setup<'_>, created: &Created) -> Outcome<()> {
         let _ = sys::plain(nr::SETPGID, &[0, 0]);
     }
     let fds = move_descriptors(setup)?;
+    if let Some(root) = setup.outside.root {
+        // SAFETY: the kernel reads the paths.
+        let entered = unsafe {
+            sys::call(nr::CHROOT, &[root.as_ptr() as usize])
+                .and_then(|_| sys::call(nr::CHDIR, &[c"/".as_ptr() as usize]))
+        };
+        entered.map_err(|e| Fault::sys("no root directory", root.to_bytes(), e, "try as root"))?;
+    }
     let target = Target::here();
     let live = Live::examine(setup.vdso, setup.window)?;
     let steps = Steps {

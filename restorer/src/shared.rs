@@ -20,6 +20,8 @@ pub struct Shared {
     pub verify_done: AtomicU32,
     /// 1 + index of a chunk that is not good.
     pub verify_failed: AtomicU32,
+    /// The program, as its supervisor sees it.
+    pub program: AtomicU32,
     /// How many processes have come to each barrier.
     pub barriers: [AtomicU32; BARRIERS],
 }
@@ -38,6 +40,7 @@ impl Shared {
     /// Notes how far we are. Whoever waits at a barrier hears of a failure.
     pub fn enter(&self, phase: u32) {
         self.phase.store(phase, Ordering::SeqCst);
+        sys::futex_wake(&self.phase);
         if phase == phase::FAILED {
             self.barriers.iter().for_each(sys::futex_wake);
         }
@@ -63,8 +66,8 @@ impl Shared {
     }
 }
 
-/// Before the last barrier no process ends that does not fail; one that was killed could not say so.
-fn has_lost_a_child() -> bool {
+/// Whether a child has ended. Before the last barrier no process ends that does not fail; one that was killed could not say so.
+pub fn has_lost_a_child() -> bool {
     // siginfo_t: 128 bytes; si_code is the third word, the number of the signal the first.
     let mut info = [0u64; 16];
     let args = [0, 0, info.as_mut_ptr() as usize, WEXITED | WNOHANG | WNOWAIT, 0];

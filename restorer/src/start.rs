@@ -3,7 +3,7 @@
 use crate::check;
 use crate::credentials;
 use crate::image::{self, Image};
-use crate::options::{Command, OnChanged, Options, HELP};
+use crate::options::{Command, OnChanged, Options, Outside};
 use crate::planfile::read;
 use crate::process::Setup;
 use crate::report::{self, Fault, Outcome};
@@ -79,13 +79,10 @@ pub unsafe extern "C" fn start(sp: *const usize) -> ! {
 
 fn run(entry: &Entry) -> Outcome<i32> {
     let began = sys::now();
-    let arguments = entry.arguments.iter().skip(1).map(|a| a.to_bytes());
-    let options = Options::parse(arguments)
-        .map_err(|u| Fault::new(u.what, u.argument, "--help lists the options"))?;
-    if options.command == Command::Help {
-        report::print(HELP.as_bytes());
-        return Ok(0);
-    }
+    let arguments = entry.arguments.iter().skip(1).copied();
+    let mut outside = Outside::default();
+    let options = Options::parse(arguments, &mut outside)
+        .map_err(|a| Fault::new("an option makes no sense", a.to_bytes(), "--help lists them"))?;
     // The first bytes of the file lie in memory right before the blob, whose first byte is `_start`.
     let head = crate::arch::_start as *const () as usize - BLOB_OFFSET;
     // SAFETY: the program headers map them together with the blob.
@@ -97,6 +94,10 @@ fn run(entry: &Entry) -> Outcome<i32> {
     let image = Image::map(fd, &front, &window)?;
     let plan = image.plan(&window)?;
     let header = &plan.header;
+    if options.command == Command::Help {
+        report::print(plan.text(header.help_off));
+        return Ok(0);
+    }
     if options.command == Command::Info {
         report::print(plan.data(u64::from(header.info_off), u64::from(header.info_len))?);
         return Ok(0);
@@ -121,7 +122,7 @@ fn run(entry: &Entry) -> Outcome<i32> {
         ((sys::now() - began) / 1000) as u64,
         " us"
     );
-    let shared = if options.new_pid {
+    let shared = if options.new_pid && !options.detach {
         window.memory(PAGE_SIZE, "the workers")?
     } else {
         window.shared(PAGE_SIZE, "the supervisor")?
@@ -129,7 +130,7 @@ fn run(entry: &Entry) -> Outcome<i32> {
     let shared = shared.cast::<Shared>();
     // SAFETY: just mapped, zeroed, which is a valid value; used as atomics only.
     let shared = unsafe { &*shared };
-    let terminal = Terminal::find(header, !options.new_pid);
+    let terminal = if options.detach { None } else { Terminal::find(header, !options.new_pid) };
     if terminal.is_none() && header.flags & plan_flag::TERMINAL != 0 {
         say!("note: the program had a terminal; here is none");
     }
@@ -147,6 +148,7 @@ fn run(entry: &Entry) -> Outcome<i32> {
         groups: credentials::groups(),
         vdso: entry.vdso,
         began,
+        outside: &outside,
     };
     topology::resume(setup)?;
     Ok(125)

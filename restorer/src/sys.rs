@@ -43,7 +43,9 @@ pub mod nr {
     pub const RT_SIGPENDING: usize = 127;
     pub const WAITID: usize = 247;
     pub const GETPGRP: usize = 111;
+    pub const CHDIR: usize = 80;
     pub const SETSID: usize = 112;
+    pub const CHROOT: usize = 161;
     pub const CAPGET: usize = 125;
     pub const CAPSET: usize = 126;
     pub const RT_SIGTIMEDWAIT: usize = 128;

@@ -11,8 +11,9 @@
 //! hear of its stops and hand it the terminal without a go-between.
 
 use crate::namespaces::{self, Isolation};
-use crate::process::{become_program, die_with_parent, Setup};
-use crate::report::{Fault, Outcome};
+use crate::process::{become_program, die_with_parent, failed, Setup};
+use crate::report::{self, Fault, Outcome};
+use crate::shared::{has_lost_a_child, phase};
 use crate::supervisor::{self, Supervised};
 use crate::sys::{self, nr, Errno};
 use crate::{text, verbose, verify};
@@ -23,8 +24,35 @@ const SIGCHLD: u64 = 17;
 /// The program's end is told by SIGCONT: a supervisor that stopped with the program goes on then.
 const SIGCONT: u64 = 18;
 
+/// Comes back in a process in a session of its own. The command itself ends when the program runs.
+fn detach(setup: &Setup<'_>) -> Outcome<()> {
+    let child = fork_as(None, SIGCHLD).map_err(|e| failed("cannot start a process", e))?;
+    if child == 0 {
+        let _ = sys::plain(nr::SETSID, &[]);
+        return Ok(());
+    }
+    let shared = setup.shared;
+    if setup.options.new_pid {
+        shared.program.store(child, Ordering::Relaxed);
+    }
+    loop {
+        let (phase, program) = (shared.phase(), shared.program.load(Ordering::Relaxed));
+        if phase == phase::RUNS && program != 0 {
+            report::print(&text!(program, "\n"));
+            crate::arch::exit(0);
+        }
+        if has_lost_a_child() {
+            crate::arch::exit(125);
+        }
+        sys::futex_wait_a_while(&shared.phase, phase);
+    }
+}
+
 /// Resumes; comes back only with a reason why not.
 pub fn resume(mut setup: Setup<'_>) -> Outcome<()> {
+    if setup.options.detach {
+        detach(&setup)?;
+    }
     if setup.options.new_pid {
         if setup.plan.header.flags & plan_flag::LOCKS_HELD != 0 {
             return Err(Fault::new(
@@ -46,8 +74,7 @@ pub fn resume(mut setup: Setup<'_>) -> Outcome<()> {
     match start_in_place(&mut setup, clocks) {
         Ok(supervised) => {
             verbose!(setup.options, "mode: original pid, in place");
-            verify::work(setup.image, setup.options, setup.shared);
-            supervisor::run(&setup, supervised)
+            stand_for(&setup, supervised)
         }
         Err(Errno::EEXIST) if setup.options.same_pid => Err(Fault::sys(
             "the original process id is taken",
@@ -63,7 +90,7 @@ pub fn resume(mut setup: Setup<'_>) -> Outcome<()> {
         )),
         // EINVAL: the pid lies above this kernel's pid_max, which a namespace may not mind.
         Err(Errno::EEXIST | Errno::EPERM | Errno::EINVAL) => in_namespace(&mut setup),
-        Err(e) => Err(Fault::sys("cannot start a process", "", e, "")),
+        Err(e) => Err(failed("cannot start a process", e)),
     }
 }
 
@@ -126,6 +153,11 @@ fn in_namespace(setup: &mut Setup<'_>) -> Outcome<()> {
     verbose!(setup.options, "mode: original pid in ", how, " of its own");
     let supervised =
         Supervised { program: child as i32, init: Some(init as i32), pid_inside: pid as i32 };
+    stand_for(setup, supervised)
+}
+
+fn stand_for(setup: &Setup<'_>, supervised: Supervised) -> Outcome<()> {
+    setup.shared.program.store(supervised.program as u32, Ordering::Relaxed);
     verify::work(setup.image, setup.options, setup.shared);
     supervisor::run(setup, supervised)
 }

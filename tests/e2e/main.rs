@@ -11,6 +11,7 @@ mod ipc;
 mod luck;
 mod medium;
 mod multiplexers;
+mod options;
 mod process;
 mod programs;
 mod random;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
         medium::cases(),
         sockets::cases(),
         connections::cases(),
+        options::cases(),
         ipc::cases(),
         sandbox::cases(),
     ];

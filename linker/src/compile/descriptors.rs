@@ -5,7 +5,7 @@
 //! a number that is still to come.
 
 use super::arch::nr;
-use super::builder::Arg;
+use super::builder::{Arg, Skip};
 use super::{OnChanged, ProcessCompiler};
 use crate::LinkError;
 use image_format::model::{Contents, FileObject, OpenFile, Pipe, Process};
@@ -30,6 +30,10 @@ const F_SETSIG: u64 = 10;
 const F_SETOWN_EX: u64 = 15;
 const F_SETPIPE_SZ: u64 = 1031;
 const EFD_SEMAPHORE: u64 = 1;
+/// What stands for a descriptor that was not redirected.
+const NO_DESCRIPTOR: u64 = u32::MAX as u64;
+/// Descriptors of one description that are looked at one by one.
+const FEW: usize = 4;
 /// Flags that are not given to open(2): they act once, or cannot be set by it.
 pub(super) const ONCE: u32 = O_CREAT | O_EXCL | O_TRUNC | O_ASYNC;
 
@@ -48,12 +52,14 @@ impl ProcessCompiler<'_> {
                 self.memory_seals();
             }
             self.take(&uses)?;
+            self.redirections();
         } else {
             self.close_inherited();
             let made = self.with_flights(uses.clone());
             self.create_all(&made)?;
             self.take_terminal(self.process.pid);
             self.memory_seals();
+            self.redirections();
             self.interests(&uses)?;
         }
         self.process_locks();
@@ -97,6 +103,45 @@ impl ProcessCompiler<'_> {
         !self.tree.processes[..self.index].iter().any(uses)
     }
 
+    /// The word of what the command's options put in the place of a descriptor of the root process.
+    fn redirected(&self, fd: u32) -> Option<Arg> {
+        let root = self.tree.processes.first()?;
+        let at = root.descriptors.iter().position(|d| d.fd == fd)?;
+        Some(Arg::load(self.redirected + 8 * at as u32 + 4))
+    }
+
+    /// Puts that in place: for the root process, and for others that have the same description
+    /// under the same number.
+    fn redirections(&mut self) {
+        let root = self.tree.processes.first().map_or(&[][..], |p| &p.descriptors);
+        for d in &self.process.descriptors {
+            if !root.iter().any(|r| (r.fd, r.file) == (d.fd, d.file)) {
+                continue;
+            }
+            let Some(by) = self.redirected(d.fd) else { continue };
+            let none = self.b.skip_if_equal(by, Arg::value(NO_DESCRIPTOR));
+            let flags = if d.cloexec { u64::from(O_CLOEXEC) } else { 0 };
+            let args = [by, Arg::fd(d.fd), Arg::value(flags)];
+            let what = format!("descriptor {} of the command's options", d.fd);
+            self.b.call(&what, nr::DUP3, &args, Expect::Success);
+            self.b.land([none]);
+        }
+    }
+
+    /// Passes over the making of what nobody will have. In a tree others may share it.
+    fn unless_redirected(&mut self, uses: &[(u32, bool)]) -> Option<Skip> {
+        let words: Vec<Arg> = uses.iter().filter_map(|(fd, _)| self.redirected(*fd)).collect();
+        if super::is_family(self.tree) || uses.len() > FEW || words.len() != uses.len() {
+            return None;
+        }
+        let none = Arg::value(NO_DESCRIPTOR);
+        let wanted: Vec<Skip> =
+            words.into_iter().map(|word| self.b.skip_if_equal(word, none)).collect();
+        let skip = self.b.skip_always();
+        self.b.land(wanted);
+        Some(skip)
+    }
+
     /// Shared memory is open already, between the two ranges.
     fn close_inherited(&mut self) {
         let last = self.first_temporary + super::TEMPORARIES - 1;
@@ -131,8 +176,10 @@ impl ProcessCompiler<'_> {
                 FileObject::Socket { .. } => continue,
                 _ => {
                     let temporary = self.first_temporary;
+                    let unless = self.unless_redirected(&uses[&index]);
                     self.open(file, temporary, &name(file, &uses[&index]))?;
                     self.place(temporary, &uses[&index], file);
+                    self.b.land(unless);
                     continue;
                 }
             };

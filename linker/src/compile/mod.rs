@@ -28,7 +28,7 @@ mod terminals;
 mod threads;
 
 use crate::arch::x86_64 as arch;
-use crate::info::info_text;
+use crate::info::{info_text, HELP};
 use crate::last::last;
 use crate::{Layout, LinkError};
 use builder::{Builder, Object};
@@ -131,15 +131,15 @@ pub fn compile(
     header.cpu_off = processor(&mut b, &tree.source.cpu);
     let info = info_text(tree);
     (header.info_off, header.info_len) = (b.data(info.as_bytes()), info.len() as u32);
+    header.help_off = b.path(HELP.as_bytes());
     header.name_off = b.text(&root.threads.first().map_or_else(String::new, |t| t.name.text()));
     if let Some(terminal) = tree.terminals.iter().find(|t| t.pair.is_none()) {
         header.termios_off = b.data(&terminal.termios.0);
         header.winsize = terminal.winsize;
     }
-    let fds: BTreeSet<u32> =
-        tree.processes.iter().flat_map(|p| &p.descriptors).map(|d| d.fd).collect();
-    header.fds_count = fds.len() as u32;
-    header.fds_off = b.data(&fds.iter().flat_map(|fd| fd.to_le_bytes()).collect::<Vec<u8>>());
+    let numbers = root.descriptors.iter().map(|d| u64::from(d.fd) | u64::from(u32::MAX) << 32);
+    header.fds_off = b.words(&numbers.collect::<Vec<u64>>());
+    header.fds_count = root.descriptors.len() as u32;
 
     let family = Family::of(tree)?;
     for index in 0..family.0.len() {
@@ -154,6 +154,7 @@ pub fn compile(
             options,
             first_temporary,
             places: places.clone(),
+            redirected: header.fds_off,
             patient: BTreeSet::new(),
             reused: BTreeSet::new(),
             unlink: BTreeMap::new(),
@@ -177,6 +178,8 @@ struct ProcessCompiler<'a> {
     first_temporary: u32,
     /// Where sockets are while the plan runs.
     places: Places,
+    /// Data: [`PlanHeader::fds_off`].
+    redirected: u32,
     /// Descriptors that wait only a while for room to send.
     patient: BTreeSet<u32>,
     /// Descriptors that were given SO_REUSEADDR.
