@@ -3,6 +3,7 @@
 //! * [`model`]: what a process tree is, as data.
 //! * [`plan`]: how to bring it back, as a flat list of steps.
 //! * [`container`]: how both and the page data lie in a `resume.elf`.
+//! * [`control`]: what a program that wants to be asked shares with the dumper.
 //! * [`codec`]: the bounded byte codec of the model.
 //! * [`arch`]: what belongs to one processor architecture.
 //!
@@ -16,6 +17,7 @@ extern crate alloc;
 pub mod arch;
 pub mod codec;
 pub mod container;
+pub mod control;
 pub mod model;
 pub mod plan;
 pub mod stub;

@@ -1,9 +1,10 @@
-//! The project's chores: `cargo xtask demo | test | bench | soak | vm | fuzz`.
+//! The project's chores: `cargo xtask demo | test | bench | library | soak | vm | fuzz`.
 
 mod bench;
 mod cargo;
 mod checks;
 mod demo;
+mod library;
 mod packages;
 mod soak;
 mod terminal;
@@ -27,6 +28,9 @@ enum Chore {
     Test,
     /// Measures dumps and resumes beside what the machine can do; writes docs/performance.md
     Bench(bench::Options),
+    /// Builds suspend-api for C and C++ programs: header, static and shared library, pkg-config file,
+    /// manual page
+    Library(library::Options),
     /// Runs the tests with long counts: hundreds of kills, flips over whole images
     Soak(soak::Options),
     /// Proves journeys between kernels and the pen-drive driver in virtual machines; arguments go
@@ -47,6 +51,7 @@ fn main() -> ExitCode {
         Chore::Demo => demo::run(),
         Chore::Test => checks::run(),
         Chore::Bench(options) => bench::run(&options),
+        Chore::Library(options) => library::run(&options),
         Chore::Soak(options) => soak::run(&options),
         Chore::Vm { arguments } => packages::install(&[packages::COMPILERS, packages::MACHINES])
             .and_then(|()| {
