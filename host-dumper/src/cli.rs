@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 const STATUSES: &str = "\
 Exit status:
@@ -12,6 +13,9 @@ Exit status:
   3    refused: the process holds something that cannot be carried; every reason is listed
   4    no such process, or no permission to stop it
   5    the output cannot be written
+  6    cancelled: --consent require, and a process has no handler for it; nothing was disturbed
+  7    cancelled: the program refuses to be suspended; its reason is shown
+  8    cancelled: the program did not answer in time
   130  interrupted (SIGINT), 143 (SIGTERM), 129 (SIGHUP); the process runs on";
 
 /// Turns a running process into one executable that brings it back.
@@ -70,6 +74,17 @@ pub enum ExternalSockets {
     Close,
 }
 
+/// Who is asked before it is suspended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Consent {
+    /// Programs that registered for it; the others are suspended as they are
+    Auto,
+    /// Those, and programs with a handler for SIGUSR1; where one has none, nothing is suspended
+    Require,
+    /// Nobody
+    Ignore,
+}
+
 /// Arguments of the dump.
 #[derive(Debug, Args)]
 pub struct DumpArgs {
@@ -103,6 +118,15 @@ pub struct DumpArgs {
     /// too
     #[arg(long)]
     pub sysv_ipc: bool,
+    /// Who is asked before it is suspended
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "auto")]
+    pub consent: Consent,
+    /// How long a program may take for its answer (seconds, or with ms)
+    #[arg(long, value_name = "TIME", default_value = "30", value_parser = parse_time)]
+    pub consent_timeout: Duration,
+    /// The process that is to be dumped has started this command
+    #[arg(long, hide = true)]
+    pub for_itself: bool,
     /// Replace FILE if it exists, overwrite what the stick holds
     #[arg(long)]
     pub force: bool,
@@ -213,6 +237,17 @@ fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).ok_or_else(|| "too large".to_string())
 }
 
+/// Reads a time such as "30", "1.5s" or "200ms".
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let example = || String::from("not a time; examples: 30, 1.5s, 200ms");
+    let (number, unit) = match text.strip_suffix("ms") {
+        Some(number) => (number, 0.001),
+        None => (text.strip_suffix('s').unwrap_or(text), 1.0),
+    };
+    let number: f64 = number.trim().parse().map_err(|_| example())?;
+    Duration::try_from_secs_f64(number * unit).map_err(|_| example())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,6 +266,15 @@ mod tests {
         assert!(parse_size("").is_err());
         assert!(parse_size("12X").is_err());
         assert!(parse_size("99999999999T").is_err());
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!(parse_time("30"), Ok(Duration::from_secs(30)));
+        assert_eq!(parse_time("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_time("200ms"), Ok(Duration::from_millis(200)));
+        assert!(parse_time("-1").is_err());
+        assert!(parse_time("soon").is_err());
     }
 
     #[test]

@@ -16,6 +16,12 @@ pub mod status {
     pub const NO_ACCESS: u8 = 4;
     /// The output cannot be written.
     pub const OUTPUT: u8 = 5;
+    /// `--consent require`, and a process has no handler for the suspend signal.
+    pub const NOT_OPTED_IN: u8 = 6;
+    /// A program refuses to be suspended.
+    pub const VETO: u8 = 7;
+    /// A program did not answer in time.
+    pub const NO_ANSWER: u8 = 8;
     /// Added to the number of the signal that interrupted.
     pub const SIGNAL: u8 = 128;
 }

@@ -2,6 +2,7 @@
 //!
 //! * [`cli`]: the command line;
 //! * [`capture`]: stops a process and reads it into the model;
+//! * [`consent`]: asks programs that want a say first;
 //! * [`pages`]: reads its memory into chunks;
 //! * [`sink`]: where the image goes;
 //! * [`medium`]: carries it by a stick;
@@ -15,6 +16,7 @@ pub mod bar;
 pub mod capture;
 pub mod check;
 pub mod cli;
+pub mod consent;
 pub mod dump;
 pub mod failure;
 pub mod inspect;

@@ -7,7 +7,9 @@ mod cli;
 mod command;
 mod confined;
 mod connections;
+mod consent;
 mod ipc;
+mod library;
 mod luck;
 mod medium;
 mod multiplexers;
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         options::cases(),
         ipc::cases(),
         sandbox::cases(),
+        consent::cases(),
     ];
     for case in cases.into_iter().flatten() {
         let trial = Trial::test(case.name, move || (case.body)().map_err(Failed::from));

@@ -4,6 +4,7 @@
 //! treat it:
 //!
 //! - `Flags`: further flags for the compiler.
+//! - `Library`: `suspend` for a program that uses suspend-api, `suspend shared` for its shared library.
 //! - `Modes`: the ways to try it, of those in [`Mode`]; without it root, user, newpid, leave and left;
 //!   `none` if it only serves other tests.
 //! - `Stdio`: `pipes` (default), `file` or `pty`.
@@ -26,6 +27,7 @@ use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
 use crate::command;
+use crate::library;
 use crate::process::{self, Kind, Outcome, Process};
 use crate::scratch::{self, NOBODY};
 
@@ -145,11 +147,15 @@ impl Victim {
     /// Builds it.
     pub fn build(&self) -> Outcome {
         let out = self.program();
+        let library = self.words("Library");
         let extension = self.source.extension().and_then(|e| e.to_str());
         let mut command = match extension {
             Some("rs") => {
                 let mut c = Command::new("rustc");
                 c.args(["--edition", "2021", "-O", "-o"]).arg(&out).arg(&self.source);
+                if !library.is_empty() {
+                    c.args(library::for_rust()?);
+                }
                 c
             }
             kind => {
@@ -159,6 +165,9 @@ impl Victim {
                     .arg(&out)
                     .arg(&self.source);
                 c.args(self.words("Flags"));
+                if !library.is_empty() {
+                    c.args(library::for_c(library.contains(&"shared"))?);
+                }
                 c
             }
         };

@@ -1,6 +1,10 @@
 //! One process under capture, from the first look to its release or end.
 
 mod ask;
+mod handler;
+mod takeback;
+
+pub use handler::{queued, Handled};
 
 use self::ask::Questions;
 use super::arch::x86_64::{foreign_state, trim_xsave};
@@ -94,6 +98,14 @@ impl Member {
         self.children.clone()
     }
 
+    /// Looks anew at a process that has run on since.
+    pub fn look_anew(&mut self) -> Result<()> {
+        self.survey = survey::look(&self.target, None)?;
+        self.statuses = survey::threads(&self.target, &self.survey, &[self.pid()])?;
+        self.stub = stub::find(self.pid(), &self.survey.table);
+        Ok(())
+    }
+
     /// Looks at all threads of a process that runs on.
     pub fn look_at_threads(&mut self) -> Result<()> {
         let tids = self.target.proc.numbers("task")?;
@@ -121,8 +133,10 @@ impl Member {
     pub fn stop(&mut self) -> Result<()> {
         let pid = self.pid();
         self.stopped_at = Instant::now();
+        // Some may be ours already: those of a process whose handler was followed.
+        let mut new: Vec<usize> =
+            (0..self.threads.len()).filter(|&i| self.threads[i].is_running()).collect();
         loop {
-            let mut new = Vec::new();
             for tid in self.target.proc.numbers("task")? {
                 if self.threads.iter().any(|t| t.tid() == tid) {
                     continue;
@@ -149,6 +163,7 @@ impl Member {
                 ended_is_fine(pid, &self.threads[i], outcome)?;
             }
             self.threads.retain(|t| !t.is_gone());
+            new.clear();
         }
         // The leader first, then as the kernel lists them.
         self.threads.sort_by_key(|t| (t.tid() != pid, t.tid()));

@@ -7,12 +7,14 @@
 //!   stop      ptrace requests        thread    one thread and the way back
 //!   outside   asked about a thread   inside    asked by the process itself (remote, footing)
 //!   syscalls  interrupted system calls          stub      traces of an earlier resume
+//! candidate a process as one that may be asked before
 //! ```
 //!
 //! Nothing in the process changes before everything visible from outside was found fit, and what
 //! changes then is undone by `Drop`. Should this program be killed, the process undoes it itself.
 
 mod arch;
+mod candidate;
 mod chain;
 mod error;
 mod files;
@@ -20,7 +22,7 @@ mod footing;
 mod inside;
 mod kin;
 mod knowledge;
-mod mem;
+pub(crate) mod mem;
 mod member;
 mod memory;
 mod model;
@@ -42,8 +44,10 @@ mod target;
 mod thread;
 mod vdso;
 
+pub use candidate::Candidate;
 pub use error::{CaptureError, Refusal};
 pub use files::{Attached, Embed, Part, Source, TableName};
+pub use member::{queued, Handled};
 pub use session::Session;
 
 use image_format::model::Tree;
@@ -75,6 +79,8 @@ pub struct Options {
     pub tcp_established: Option<TableName>,
     /// `--sysv-ipc`: what others use as well travels along, too.
     pub sysv_ipc: bool,
+    /// The process started this program to dump it: this program is no part of its tree.
+    pub for_itself: bool,
 }
 
 impl Default for Options {
@@ -84,6 +90,7 @@ impl Default for Options {
             external_sockets: ExternalSockets::Refuse,
             tcp_established: None,
             sysv_ipc: false,
+            for_itself: false,
         }
     }
 }

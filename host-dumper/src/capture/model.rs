@@ -200,6 +200,7 @@ pub(super) fn process(
         stopped,
         itimers: answers.itimers,
         timers: answers.timers,
+        control: Vec::new(),
         lost: Vec::new(),
     })
 }

@@ -3,9 +3,10 @@
 //! Parents are stopped before their children are counted, so that nobody is born unseen; when the
 //! last has stopped, all are read.
 
+use super::candidate::{self, Candidate};
 use super::error::{CaptureError, Refusal, Result};
 use super::files::{self, Live, Settings};
-use super::member::Member;
+use super::member::{Handled, Member};
 use super::model::{self, Parts};
 use super::proc::Proc;
 use super::seccomp;
@@ -41,16 +42,21 @@ impl Session {
     /// Looks at the process and its descendants, then stops them.
     pub fn seize(pid: u32, options: &Options) -> Result<Self> {
         let mut session = Self::look(pid, options)?;
-        let refusals = session.while_it_runs(Self::refusals)?;
+        session.prepare()?;
+        session.stop()?;
+        Ok(session)
+    }
+
+    /// Sees that nothing visible stands in the way, and does what is better done before the stop.
+    pub fn prepare(&mut self) -> Result<()> {
+        let refusals = self.while_it_runs(Self::refusals)?;
         // Of several processes that run on, one may have been born or have ended between two
         // looks: whether the others can be carried shows when all stand.
-        let alone = session.members.len() == 1 && session.members[0].count_children().is_empty();
+        let alone = self.members.len() == 1 && self.members[0].count_children().is_empty();
         if alone && !refusals.is_empty() {
             return Err(CaptureError::Refused(refusals));
         }
-        session.while_it_runs(|s| s.members.iter_mut().try_for_each(Member::get_ready))?;
-        session.stop()?;
-        Ok(session)
+        self.while_it_runs(|s| s.members.iter_mut().try_for_each(Member::get_ready))
     }
 
     /// Does something that fails where a process has ended meanwhile, again without those that
@@ -71,9 +77,9 @@ impl Session {
     }
 
     /// Looks at the process and its descendants.
-    pub(super) fn look(pid: u32, options: &Options) -> Result<Self> {
-        let mut members = vec![Member::open(target::open(pid)?)?];
-        add_descendants(&mut members)?;
+    pub fn look(pid: u32, options: &Options) -> Result<Self> {
+        let mut members = vec![Member::open(target::open(pid, options.for_itself)?)?];
+        add_descendants(&mut members, options.for_itself)?;
         Ok(Self {
             members,
             options: *options,
@@ -141,7 +147,7 @@ impl Session {
     }
 
     /// Stops everyone, generation by generation.
-    fn stop(&mut self) -> Result<()> {
+    pub fn stop(&mut self) -> Result<()> {
         self.stopped_at = Instant::now();
         let (mut next, known) = (0, self.members.len());
         loop {
@@ -165,7 +171,7 @@ impl Session {
                 }
             }
             // Orphans of those that ended may have come to someone who was asked already.
-            if add_descendants(&mut self.members)? == 0 {
+            if add_descendants(&mut self.members, self.options.for_itself)? == 0 {
                 return Ok(());
             }
         }
@@ -248,6 +254,48 @@ impl Session {
         self.semaphores = std::mem::take(&mut found.used);
         let tree = model::tree(source, processes, zombies, files, found, filters);
         Ok(Captured { tree, embeds, warnings, losses, mapped_files, held, attached })
+    }
+
+    /// Looks anew at the processes, which have run on since, but for those that stand already.
+    pub fn look_anew(&mut self) -> Result<()> {
+        self.while_it_runs(|s| s.members.iter_mut().try_for_each(Member::look_anew))?;
+        add_descendants(&mut self.members, self.options.for_itself).map(drop)
+    }
+
+    /// The processes as those that may be asked.
+    pub fn candidates(&self) -> Vec<Candidate> {
+        let one = |(i, m): (usize, &Member)| {
+            let areas = m.survey.table.iter().map(|(area, _)| area);
+            Candidate {
+                pid: m.pid(),
+                parent: kin::parent_of(&self.members[..i], m),
+                name: String::from_utf8_lossy(&m.survey.status.name).into_owned(),
+                caught: m.survey.status.caught,
+                blocks: areas.filter(|a| candidate::is_block(a)).map(|a| a.start).collect(),
+            }
+        };
+        self.members.iter().enumerate().map(one).collect()
+    }
+
+    fn member_of(&mut self, pid: u32) -> Result<&mut Member> {
+        let member = self.members.iter_mut().find(|m| m.pid() == pid);
+        member.ok_or(CaptureError::Died { pid, during: "being asked" })
+    }
+
+    /// Sends a signal to a process and follows its handler.
+    pub fn run_handler(
+        &mut self,
+        pid: u32,
+        (signal, value): (i32, u64),
+        send: impl FnOnce() -> Result<()>,
+        patient: &mut dyn FnMut() -> bool,
+    ) -> Result<Handled> {
+        self.member_of(pid)?.run_handler(signal, value, send, patient)
+    }
+
+    /// Takes a signal back that nobody took.
+    pub fn take_back(&mut self, pid: u32, signal: i32, value: u64) -> Result<bool> {
+        self.member_of(pid)?.take_back(signal, value)
     }
 
     /// Lets the processes go on as if nothing had been; children first, so that nobody waits for
@@ -340,12 +388,15 @@ pub(super) fn classify(members: &mut [Member], keep: bool) -> Result<()> {
 
 /// Adds the descendants that are not there yet, without stopping them; gives their number. Zombies
 /// are counted when everyone stands.
-pub(super) fn add_descendants(members: &mut Vec<Member>) -> Result<usize> {
+pub(super) fn add_descendants(members: &mut Vec<Member>, for_itself: bool) -> Result<usize> {
+    // A dumper that the program started itself may be a child of it.
+    let ours = [std::process::id(), std::os::unix::process::parent_id()];
     let before = members.len();
     let mut next = 0;
     while next < members.len() && members.len() <= MOST {
         for pid in members[next].count_children() {
-            if members.iter().any(|m| m.pid() == pid) {
+            let us = for_itself && ours.contains(&pid);
+            if us || members.iter().any(|m| m.pid() == pid) {
                 continue;
             }
             match target::child(pid).and_then(|child| child.map(Member::open).transpose()) {

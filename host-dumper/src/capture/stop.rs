@@ -24,6 +24,7 @@ pub const XSAVE_MAX: usize = 16 << 10;
 /// Bytes of the kernel's siginfo_t.
 pub const SIGINFO_SIZE: usize = 128;
 
+const PTRACE_LISTEN: libc::c_uint = 0x4208;
 const GETSIGMASK: libc::c_uint = 0x420a;
 const SETSIGMASK: libc::c_uint = 0x420b;
 const PEEKSIGINFO: libc::c_uint = 0x4209;
@@ -64,6 +65,15 @@ pub enum Cause {
     Signal(i32),
 }
 
+/// What [`Running::poll`] found.
+#[derive(Debug)]
+pub enum Poll {
+    /// It still runs.
+    Runs(Running),
+    /// It stands, and why.
+    Stands(Stopped, Cause),
+}
+
 fn raw(request: libc::c_uint, tid: Pid, addr: usize, data: usize) -> nix::Result<i64> {
     // SAFETY: the callers pass, for each request, an address and length of memory that they own
     // and that lives over the call; the kernel checks everything about the tracee.
@@ -87,6 +97,20 @@ impl Running {
     /// Asks for a stop, which [`Running::wait`] then sees.
     pub fn interrupt(&self) -> Result<()> {
         ptrace::interrupt(self.tid).map_err(|e| failure("PTRACE_INTERRUPT", self.tid, e))
+    }
+
+    /// Looks whether it stands by now, without waiting.
+    pub fn poll(self) -> Result<Poll> {
+        match wait_status(self.tid) {
+            Ok(None) => Ok(Poll::Runs(self)),
+            Ok(Some(status)) if libc::WIFSTOPPED(status) => {
+                let stopped = Stopped { tid: self.tid, not_send: PhantomData };
+                Ok(Poll::Stands(stopped, cause_of(status)))
+            }
+            Ok(Some(_)) | Err(_) => {
+                Err(CaptureError::Died { pid: self.tid(), during: "its handler ran" })
+            }
+        }
     }
 
     /// Waits until a thread that was killed is gone.
@@ -259,6 +283,14 @@ impl Stopped {
         }
     }
 
+    /// The signal that is about to be delivered.
+    pub fn siginfo(&self) -> Result<[u8; SIGINFO_SIZE]> {
+        let mut info = [0u8; SIGINFO_SIZE];
+        let data = info.as_mut_ptr() as usize;
+        self.request("PTRACE_GETSIGINFO", libc::PTRACE_GETSIGINFO, 0, data)?;
+        Ok(info)
+    }
+
     /// The rseq registration; none without one, or where the kernel cannot tell.
     pub fn rseq(&self) -> Result<Option<Rseq>> {
         #[repr(C)]
@@ -305,10 +337,32 @@ impl Stopped {
 
     /// Lets it run up to the next system call's entry or exit.
     pub fn go_to_syscall(self) -> std::result::Result<Running, (Stopped, CaptureError)> {
-        match ptrace::syscall(self.tid, None) {
-            Ok(()) => Ok(self.running()),
+        self.go_to_syscall_with(0)
+    }
+
+    /// The same, delivering `signal` (0 for none) if it stands before a delivery.
+    pub fn go_to_syscall_with(
+        self,
+        signal: i32,
+    ) -> std::result::Result<Running, (Stopped, CaptureError)> {
+        self.leave("PTRACE_SYSCALL", libc::PTRACE_SYSCALL, signal)
+    }
+
+    /// Leaves it in the job-control stop in which it is, to go on when it is continued.
+    pub fn listen(self) -> std::result::Result<Running, (Stopped, CaptureError)> {
+        self.leave("PTRACE_LISTEN", PTRACE_LISTEN, 0)
+    }
+
+    fn leave(
+        self,
+        name: &'static str,
+        request: libc::c_uint,
+        signal: i32,
+    ) -> std::result::Result<Running, (Stopped, CaptureError)> {
+        match raw(request, self.tid, 0, signal as usize) {
+            Ok(_) => Ok(self.running()),
             Err(e) => {
-                let error = failure("PTRACE_SYSCALL", self.tid, e);
+                let error = failure(name, self.tid, e);
                 Err((self, error))
             }
         }
@@ -316,13 +370,7 @@ impl Stopped {
 
     /// Lets it run, delivering `signal` (0 for none) if it stands before a delivery.
     pub fn go(self, signal: i32) -> std::result::Result<Running, (Stopped, CaptureError)> {
-        match raw(libc::PTRACE_CONT, self.tid, 0, signal as usize) {
-            Ok(_) => Ok(self.running()),
-            Err(e) => {
-                let error = failure("PTRACE_CONT", self.tid, e);
-                Err((self, error))
-            }
-        }
+        self.leave("PTRACE_CONT", libc::PTRACE_CONT, signal)
     }
 
     /// Asks for another stop, which comes when the thread has left this one.

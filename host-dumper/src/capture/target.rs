@@ -34,11 +34,11 @@ fn refuse<T>(pid: u32, reason: impl Into<String>, remedy: impl Into<String>) -> 
 }
 
 /// Opens the process that `pid` means: itself, or the program below it if it is the supervisor of
-/// a resumed one.
-pub(super) fn open(pid: u32) -> Result<Target> {
+/// a resumed one. `for_itself` lets it be a parent of this program, which it started.
+pub(super) fn open(pid: u32, for_itself: bool) -> Result<Target> {
     let mut pid = pid;
     for _ in 0..=SUPERVISORS {
-        let proc = examine(pid)?;
+        let proc = examine(pid, for_itself)?;
         let status = proc.status()?;
         if !is_supervisor(pid) {
             return Ok(Target { supervised: supervisor_above(status.ppid), proc });
@@ -66,10 +66,10 @@ pub(super) fn child(pid: u32) -> Result<Option<Target>> {
         Ok(proc) if !ended(&proc) => {}
         _ => return Ok(None),
     }
-    Ok(Some(Target { proc: examine(pid)?, supervised: false }))
+    Ok(Some(Target { proc: examine(pid, false)?, supervised: false }))
 }
 
-fn examine(pid: u32) -> Result<Proc> {
+fn examine(pid: u32, for_itself: bool) -> Result<Proc> {
     let proc = match Proc::open(pid) {
         Ok(proc) if pid != 0 => proc,
         Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
@@ -102,7 +102,9 @@ fn examine(pid: u32) -> Result<Proc> {
     if !status.has_memory {
         return refuse(pid, "has no memory: it is ending", "there is nothing to dump");
     }
-    not_ourselves(pid)?;
+    if !for_itself {
+        not_ourselves(pid)?;
+    }
     if status.tracer != 0 {
         return refuse(
             pid,

@@ -3,7 +3,7 @@
 use super::arch::x86_64::is_64_bit;
 use super::error::{CaptureError, Result};
 use super::mem;
-use super::stop::{Cause, Running, Stopped};
+use super::stop::{Cause, Poll, Running, Stopped};
 use libc::user_regs_struct;
 use std::time::{Duration, Instant};
 
@@ -75,6 +75,31 @@ impl Thread {
         self.tid
     }
 
+    pub fn is_running(&self) -> bool {
+        matches!(self.phase, Phase::Running(_))
+    }
+
+    /// Looks whether a running thread stands by now, and why; it stays so until it is let run.
+    pub fn poll(&mut self) -> Result<Option<Cause>> {
+        let running = match std::mem::replace(&mut self.phase, Phase::Gone) {
+            Phase::Running(running) => running,
+            other => {
+                self.phase = other;
+                return Ok(None);
+            }
+        };
+        match running.poll()? {
+            Poll::Runs(running) => {
+                self.phase = Phase::Running(running);
+                Ok(None)
+            }
+            Poll::Stands(stopped, cause) => {
+                self.phase = Phase::Stopped(stopped);
+                Ok(Some(cause))
+            }
+        }
+    }
+
     pub fn is_gone(&self) -> bool {
         matches!(self.phase, Phase::Gone)
     }
@@ -115,7 +140,8 @@ impl Thread {
         }
     }
 
-    fn leave(
+    /// Lets it run, in one of the ways of [`Stopped`].
+    pub fn leave(
         &mut self,
         how: impl FnOnce(Stopped) -> std::result::Result<Running, (Stopped, CaptureError)>,
     ) -> Result<()> {

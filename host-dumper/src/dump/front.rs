@@ -31,6 +31,9 @@ pub fn dump(args: &DumpArgs, start: Instant) -> u8 {
             status::OK
         }
         Err(failure) => {
+            if args.for_itself {
+                crate::consent::gave_up(args.pid, &failure);
+            }
             if args.json {
                 print_json(args, &serde_json::json!({ "error": failure }));
             }

@@ -8,7 +8,8 @@ use super::meter::{estimate, Meter};
 use super::wire::{tell, Message, Summary};
 use crate::abort;
 use crate::capture::{self, CaptureError, Captured, Session, TableName};
-use crate::cli::{DumpArgs, ExternalSockets, OnChanged};
+use crate::cli::{Consent, DumpArgs, ExternalSockets, OnChanged};
+use crate::consent::{ConsentError, Policy, Round};
 use crate::failure::{status, Failure, Reason};
 use crate::pages::{find_guards, Buffer, PageError, Part};
 use crate::sink::{Sink, SinkError};
@@ -30,6 +31,9 @@ pub enum DumpError {
     /// Stopping or reading the process.
     #[error(transparent)]
     Capture(#[from] CaptureError),
+    /// A program was asked, and this is what came of it.
+    #[error(transparent)]
+    Consent(#[from] ConsentError),
     /// Reading pages, composing.
     #[error(transparent)]
     Pages(#[from] PageError),
@@ -46,6 +50,7 @@ impl DumpError {
     pub fn failure(&self) -> Failure {
         match self {
             Self::Capture(error) => capture_failure(error),
+            Self::Consent(error) => error.failure(),
             Self::Sink(error) | Self::Pages(PageError::Sink(error)) => error.failure(),
             Self::Pages(error) => Failure::new(status::FAILED, error.to_string(), error.advice()),
             Self::Aborted => Failure::new(status::FAILED, self.to_string(), ""),
@@ -80,6 +85,7 @@ pub fn capture_failure(error: &CaptureError) -> Failure {
 }
 
 /// Makes the dump; `start` is when the command began, `table` the one that holds packets back.
+/// Whoever was asked is told what came of it.
 pub fn run(
     args: &DumpArgs,
     sink: &dyn Sink,
@@ -87,17 +93,43 @@ pub fn run(
     start: Instant,
     table: Option<TableName>,
 ) -> Result<Summary, DumpError> {
+    let policy = match args.consent {
+        Consent::Auto => Policy::Auto,
+        Consent::Require => Policy::Require,
+        Consent::Ignore => Policy::Ignore,
+    };
+    let mut round = Round::new(policy, args.consent_timeout, !kills(args, sink));
+    let outcome = run_round(args, sink, control, (start, table), &mut round);
+    match &outcome {
+        Ok(_) => round.over(),
+        Err(error) => round.cancelled(&error.failure().message),
+    }
+    outcome
+}
+
+/// Whether the process is ended once its image is complete.
+fn kills(args: &DumpArgs, sink: &dyn Sink) -> bool {
+    !args.leave_running && (sink.durable() || args.kill)
+}
+
+fn run_round(
+    args: &DumpArgs,
+    sink: &dyn Sink,
+    control: BorrowedFd<'_>,
+    (start, table): (Instant, Option<TableName>),
+    round: &mut Round,
+) -> Result<Summary, DumpError> {
     let step = |text: String| {
         if args.verbose {
             let _ = tell(control, &Message::Step(text));
         }
     };
     let options = capture_options(args, table);
-    let kill = !args.leave_running && (sink.durable() || args.kill);
+    let kill = kills(args, sink);
 
-    step(format!("stopping process {}", args.pid));
     let buffer = Buffer::ready();
-    let (mut session, mut captured) = stop_and_read(args.pid, &options, &step)?;
+    let (mut session, mut captured) = stop_and_read(args.pid, &options, round, &step)?;
+    round.enter(&session, &mut captured);
     if !kill {
         session.let_packets_through();
     }
@@ -127,6 +159,7 @@ pub fn run(
     if !kill {
         // What follows needs the process no more.
         if let Some(session) = session.take() {
+            round.continued();
             session.release()?;
         }
         frozen_us = micros(frozen);
@@ -183,36 +216,58 @@ pub fn run(
     })
 }
 
-/// Stops the processes and reads everything but page contents; again after a moment where one of
-/// them was just being started (it has no C library yet, only its loader) or just ending (it is no
-/// longer counted, and still holds the other end of something).
+/// Asks whoever wants to be asked, stops the processes and reads everything but page contents; again
+/// after a moment where one of them was just being started (it has no C library yet, only its loader)
+/// or just ending (it is no longer counted, and still holds the other end of something), or has turned up
+/// without having been asked.
 fn stop_and_read(
     pid: u32,
     options: &capture::Options,
+    round: &mut Round,
     step: &dyn Fn(String),
 ) -> Result<(Session, Captured), DumpError> {
     let mut tries = 0;
     loop {
-        let mut session = Session::seize(pid, options)?;
+        let mut session = Session::look(pid, options)?;
+        match round.ask(&mut session, step) {
+            // What stands in the way is looked for afterwards: callbacks may have cleared it away.
+            Ok(true) => session.look_anew()?,
+            Ok(false) => {}
+            Err(error) => {
+                round.tidy(&mut session);
+                return Err(error.into());
+            }
+        }
+        session.prepare()?;
+        step(format!("stopping process {pid}"));
+        session.stop()?;
         if abort::requested() {
             return Err(DumpError::Aborted);
         }
-        step(String::from("reading its state"));
-        let error = match session.capture() {
-            Ok(captured) => return Ok((session, captured)),
-            Err(error) => error,
+        let error = if round.confirm(&session)? {
+            step(String::from("reading its state"));
+            match session.capture() {
+                Ok(captured) => return Ok((session, captured)),
+                Err(error) => DumpError::Capture(error),
+            }
+        } else {
+            DumpError::Consent(ConsentError::Restless)
         };
+        let tree = session.pids().len() > 1;
         let passing = match error {
-            CaptureError::NoFooting { .. } => tries < TRIES,
-            CaptureError::Refused(_) => tries < TRIES / 4 && session.pids().len() > 1,
-            CaptureError::Died { .. } => tries < TRIES && session.pids().len() > 1,
+            DumpError::Consent(_) | DumpError::Capture(CaptureError::NoFooting { .. }) => {
+                tries < TRIES
+            }
+            DumpError::Capture(CaptureError::Refused(_)) => tries < TRIES / 4 && tree,
+            DumpError::Capture(CaptureError::Died { .. }) => tries < TRIES && tree,
             _ => false,
         };
         if !passing {
-            return Err(error.into());
+            return Err(error);
         }
         // What has died cannot be let go; whoever is left is.
         let _ = session.release();
+        round.loosen();
         tries += 1;
         std::thread::sleep(Duration::from_millis(tries));
     }
@@ -232,6 +287,7 @@ fn capture_options(args: &DumpArgs, table: Option<TableName>) -> capture::Option
         },
         tcp_established: table,
         sysv_ipc: args.sysv_ipc,
+        for_itself: args.for_itself,
     }
 }
 

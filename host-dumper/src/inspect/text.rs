@@ -22,6 +22,10 @@ pub fn text(name: &str, image: &Image) -> String {
         descriptors(&mut out, image, process);
         signals(&mut out, process);
         timers(&mut out, process);
+        for control in &process.control {
+            let asked = if control.asked { "asked, is told of its resume" } else { "not asked" };
+            let _ = writeln!(out, "  control block at {:#x}: {asked}", control.address);
+        }
         for lost in &process.lost {
             let _ = writeln!(out, "  not carried: {lost}");
         }

@@ -59,8 +59,20 @@ record! {
         /// Some thread holds a robust or priority-inheritance lock (its robust list is not empty):
         /// its tid is in the lock's word, so the process cannot go on under new ids.
         pub locks_held: bool,
+        /// Control blocks of programs that want to be asked ([`crate::control`]).
+        pub control: Vec<Control>,
         /// Supplementary state in words that resume cannot bring back, for notes.
         pub lost: Vec<Bytes>,
+    }
+}
+
+record! {
+    /// A control block in the memory of the process.
+    pub struct Control {
+        /// Its address.
+        pub address: u64,
+        /// The program was asked, and waits for the outcome.
+        pub asked: bool,
     }
 }
 

@@ -126,6 +126,7 @@ pub fn process(pid: u32) -> Process {
         itimers: [[0; 2]; 3],
         timers: vec![],
         locks_held: false,
+        control: vec![],
         lost: vec![],
     }
 }

@@ -77,6 +77,7 @@ calls! {
     MLOCKALL 151 "mlockall";
     PRCTL 157 "prctl";
     CHROOT 161 "chroot";
+    FUTEX 202 "futex";
     SET_TID_ADDRESS 218 "set_tid_address";
     EPOLL_CTL 233 "epoll_ctl";
     MQ_OPEN 240 "mq_open";
@@ -100,6 +101,7 @@ calls! {
     RT_TGSIGQUEUEINFO 297 "rt_tgsigqueueinfo";
     PRLIMIT64 302 "prlimit64";
     SCHED_SETATTR 314 "sched_setattr";
+    GETRANDOM 318 "getrandom";
     MEMFD_CREATE 319 "memfd_create";
     MLOCK2 325 "mlock2";
     RSEQ 334 "rseq";

@@ -227,6 +227,7 @@ impl ProcessCompiler<'_> {
         self.directories();
         self.actions();
         self.attributes();
+        self.control_blocks();
         for thread in 1..thread_count {
             let tid = self.process.threads[thread as usize].tid;
             self.b.verb(

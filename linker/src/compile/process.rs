@@ -4,9 +4,14 @@ use super::arch::nr;
 use super::builder::Arg;
 use super::ProcessCompiler;
 use crate::LinkError;
+use image_format::control::offset;
 use image_format::model::SigInfo;
 use image_format::plan::{arg, op, when, Expect, TimerPlan};
 
+const FUTEX_WAKE_OP: u64 = 5;
+/// futex(2), FUTEX_WAKE_OP: FUTEX_OP_ADD with operand 1; the comparison only decides who is woken.
+const FUTEX_ADD_ONE: u64 = 1 << 28 | 1 << 12;
+const RANDOM_LEN: u64 = 16;
 const PR_SET_CHILD_SUBREAPER: u64 = 36;
 const PR_SET_THP_DISABLE: u64 = 41;
 /// Size of the kernel's sigset_t in bytes.
@@ -94,6 +99,24 @@ impl ProcessCompiler<'_> {
         for lost in &process.lost {
             let text = self.b.text(&lost.text());
             self.b.verb(op::NOTE, "state", [u64::from(text), 0, 0, 0, 0, 0]);
+        }
+    }
+
+    /// Tells programs that were asked that they are resumed: the words of their control blocks
+    /// that belong to the plan. Adding to a word in memory is what FUTEX_WAKE_OP does.
+    pub(super) fn control_blocks(&mut self) {
+        for control in &self.process.control {
+            let at = control.address;
+            let random = [at + offset::RANDOM, RANDOM_LEN, 0, 0, 0, 0];
+            self.must("random bits of the control block", nr::GETRANDOM, random);
+            let mut add_one = |what: &str, word: u64| {
+                let args = [word, FUTEX_WAKE_OP, 1, 1, word, FUTEX_ADD_ONE];
+                self.must(what, nr::FUTEX, args);
+            };
+            add_one("resumes of the control block", at + offset::RESUMES);
+            if control.asked {
+                add_one("outcome in the control block", at + offset::OUTCOME);
+            }
         }
     }
 

@@ -1,0 +1,230 @@
+//! One program with the library: the question, the wait, the outcome.
+
+use super::block::{Answer, Found};
+use super::error::ConsentError;
+use super::signal;
+use image_format::control::{
+    answer, mode, next_round, offset, outcome, request_flag, round_of, value_of, word,
+    HOLD_TO_THE_END,
+};
+use std::time::{Duration, Instant};
+
+/// The library counts the dumper as dead after 3 seconds without a beat.
+const BEAT: Duration = Duration::from_millis(100);
+/// How long another dumper's beat is looked for.
+const OTHER: Duration = Duration::from_millis(300);
+/// An answer without callbacks comes within this time; until then no processor is left to sleep.
+const SPIN: Duration = Duration::from_micros(300);
+const LONGEST_NAP: Duration = Duration::from_millis(5);
+/// From here on a limit of a section means "to its end".
+const IN_A_SECTION: &str = "it is in a section that may not be interrupted";
+const NO_LIMIT: u32 = HOLD_TO_THE_END - 1;
+
+/// Waiting, with a beat for those who wait on the other side.
+#[derive(Debug)]
+pub struct Patience {
+    since: Instant,
+    limit: Duration,
+    beat: Instant,
+    nap: Duration,
+}
+
+impl Patience {
+    pub fn new(limit: Duration) -> Self {
+        let now = Instant::now();
+        Self { since: now, limit, beat: now, nap: Duration::from_micros(20) }
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.since.elapsed() >= self.limit
+    }
+
+    /// Waits a moment.
+    pub fn wait(&mut self, all: &[Asked]) {
+        self.beat(all);
+        if self.since.elapsed() < SPIN {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(self.nap);
+            self.nap = (self.nap * 5 / 4).min(LONGEST_NAP);
+        }
+    }
+
+    /// Gives a beat where it is time.
+    pub fn beat(&mut self, all: &[Asked]) {
+        if self.beat.elapsed() >= BEAT {
+            self.beat = Instant::now();
+            for asked in all {
+                // One that has ended is found out elsewhere.
+                let _ = asked.beat();
+            }
+        }
+    }
+}
+
+/// A program that is asked.
+#[derive(Debug)]
+pub struct Asked {
+    pub found: Found,
+    round: u32,
+    /// Value of the signal that was sent.
+    value: u64,
+    /// The library's thread, where it has one: nobody else is disturbed.
+    thread: Option<u32>,
+    sent: bool,
+    agreed: bool,
+    /// Since when it has waited for a section.
+    holding: Option<Instant>,
+    heard: bool,
+}
+
+impl Asked {
+    /// Sees that nobody else asks it.
+    pub fn prepare(found: Found) -> Result<Self, ConsentError> {
+        let (request, said) = (found.block.request, found.block.outcome);
+        let round = round_of(request);
+        let other = found.block.dumper;
+        let open = round != 0 && said == word(round, outcome::OPEN);
+        if open && other != std::process::id() && !signal::is_gone(other) {
+            // Another process may have got its pid: only a beat proves it.
+            let (begin, beat) = (Instant::now(), found.beat()?);
+            while begin.elapsed() < OTHER {
+                std::thread::sleep(LONGEST_NAP);
+                if found.beat()? != beat {
+                    return Err(ConsentError::Busy { who: found.who, other });
+                }
+            }
+        }
+        Ok(Self {
+            round: next_round(round),
+            found,
+            value: signal::value(),
+            thread: None,
+            sent: false,
+            agreed: false,
+            holding: None,
+            heard: false,
+        })
+    }
+
+    /// Writes the request and sends the signal.
+    pub fn ask(&mut self, timeout: Duration, leave_running: bool) -> Result<(), ConsentError> {
+        let found = &self.found;
+        let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
+        found.put(offset::OUTCOME, word(self.round, outcome::OPEN))?;
+        found.put(offset::TIMEOUT_MS, millis)?;
+        found.put(offset::DUMPER, std::process::id())?;
+        found.put_text("")?;
+        let flags = if leave_running { request_flag::LEAVE_RUNNING } else { 0 };
+        found.put(offset::REQUEST, word(self.round, flags))?;
+        self.thread = match (found.block.mode, found.block.service_tid) {
+            (mode::THREAD, tid) if tid != 0 => signal::thread(found.who.pid, tid),
+            _ => None,
+        };
+        signal::send(&found.who, self.thread, found.block.suspend_signal, self.value)?;
+        self.sent = true;
+        Ok(())
+    }
+
+    /// It is this process' block.
+    pub fn is(&self, found: &Found) -> bool {
+        (self.found.who.pid, self.found.at) == (found.who.pid, found.at)
+    }
+
+    fn beat(&self) -> Result<(), ConsentError> {
+        self.found.put(offset::BEAT, self.found.beat()?.wrapping_add(1))
+    }
+
+    /// Looks for the answer; true when it consents.
+    pub fn look(&mut self, patience: &Patience) -> Result<bool, ConsentError> {
+        if self.agreed {
+            return Ok(true);
+        }
+        let who = || self.found.who.clone();
+        let said = match self.found.answer() {
+            Ok(said) => said,
+            Err(_) if signal::is_gone(self.found.who.pid) => {
+                return Err(ConsentError::Ended(who()))
+            }
+            Err(e) => return Err(e),
+        };
+        let answer = if round_of(said.word) == self.round { value_of(said.word) } else { 0 };
+        self.heard |= answer != answer::IDLE;
+        match answer {
+            answer::READY => {
+                self.agreed = true;
+                return Ok(true);
+            }
+            answer::REFUSED => {
+                return Err(ConsentError::Refused { who: who(), reason: self.found.reason()? })
+            }
+            answer::WITHDRAWN | answer::DONE => {
+                let why = "it had heard nothing of this dumper for too long";
+                return Err(ConsentError::Withdrawn { who: who(), why });
+            }
+            answer::HOLDING => held(&self.found, &mut self.holding, said)?,
+            _ => self.holding = None,
+        }
+        if patience.is_over() {
+            let reason = self.found.reason()?;
+            let at = match answer {
+                answer::IDLE => String::from("it has not taken the signal"),
+                answer::HOLDING if reason.is_empty() => String::from(IN_A_SECTION),
+                answer::HOLDING => format!("it is in a section: {reason}"),
+                _ => String::from("its suspend callbacks have not returned"),
+            };
+            return Err(ConsentError::TimedOut { who: who(), after: patience.limit, at });
+        }
+        Ok(false)
+    }
+
+    /// The signal was sent and not taken: its value.
+    pub fn unheard(&self) -> Option<u64> {
+        (self.sent && !self.heard).then_some(self.value)
+    }
+
+    pub fn signal(&self) -> u32 {
+        self.found.block.suspend_signal
+    }
+
+    /// All stand: it is still at READY.
+    pub fn confirm(&self) -> Result<(), ConsentError> {
+        if self.found.is_ready(self.round)? {
+            return Ok(());
+        }
+        let why = "between its answer and the stop";
+        Err(ConsentError::Withdrawn { who: self.found.who.clone(), why })
+    }
+
+    /// Tells the outcome.
+    pub fn end(&self, how: u32, text: &str) -> Result<(), ConsentError> {
+        let mut bytes = [0; 4];
+        let at = self.found.at + offset::REQUEST;
+        crate::capture::mem::read_into(self.found.who.pid, at, &mut bytes)?;
+        if round_of(u32::from_le_bytes(bytes)) != self.round {
+            // It was never asked, or another dumper has the word by now.
+            return Ok(());
+        }
+        self.found.put_text(text)?;
+        self.found.put_outcome(how)?;
+        if self.heard {
+            let signal = self.found.block.resume_signal;
+            signal::send(&self.found.who, self.thread, signal, self.value)?;
+        }
+        Ok(())
+    }
+}
+
+/// A section says itself how long it may be waited for.
+fn held(found: &Found, holding: &mut Option<Instant>, said: Answer) -> Result<(), ConsentError> {
+    let since = *holding.get_or_insert_with(Instant::now);
+    let limit = Duration::from_millis(u64::from(said.hold_ms));
+    if said.hold_ms < NO_LIMIT && since.elapsed() >= limit {
+        let reason = match found.reason()? {
+            reason if reason.is_empty() => String::from(IN_A_SECTION),
+            reason => reason,
+        };
+        return Err(ConsentError::Refused { who: found.who.clone(), reason });
+    }
+    Ok(())
+}

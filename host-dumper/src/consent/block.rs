@@ -1,0 +1,135 @@
+//! Control blocks in the memory of others: claims, until they were looked at.
+
+use super::error::{ConsentError, Who};
+use crate::capture::{mem, Candidate};
+use image_format::control::{
+    answer, offset, text_from, text_of, word, ControlBlock, ControlError, SIGNALS,
+};
+
+/// A block that was found good.
+#[derive(Debug, Clone)]
+pub struct Found {
+    /// Whose.
+    pub who: Who,
+    /// Its address.
+    pub at: u64,
+    /// What it said when it was found.
+    pub block: ControlBlock,
+}
+
+/// What the program says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// Round and answer.
+    pub word: u32,
+    /// How long a held section may be waited for.
+    pub hold_ms: u32,
+}
+
+/// The blocks of a process that are its own; a block that came over a fork is its parent's.
+pub fn of(candidate: &Candidate) -> Result<Vec<Found>, ConsentError> {
+    let who = Who { pid: candidate.pid, name: candidate.name.clone() };
+    let mut all = Vec::new();
+    for &at in &candidate.blocks {
+        let damaged = |source: ControlError| ConsentError::Damaged { who: who.clone(), at, source };
+        let bytes = mem::read(who.pid, at, ControlBlock::SIZE)?;
+        if bytes.iter().all(|&b| b == 0) {
+            // It is just being made.
+            continue;
+        }
+        let block = ControlBlock::read(&bytes).map_err(damaged)?;
+        let cookie = mem::read_word(who.pid, block.cookie_address)
+            .map_err(|_| damaged(ControlError::Word("address of the cookie")))?;
+        if cookie == 0 {
+            continue;
+        }
+        if cookie != block.cookie {
+            return Err(damaged(ControlError::Word("cookie")));
+        }
+        // Without a handler the signal would end the process.
+        let caught = |signal: u32| {
+            debug_assert!((1..=SIGNALS).contains(&signal));
+            candidate.caught >> (signal - 1) & 1 == 1
+        };
+        if !caught(block.suspend_signal) {
+            return Err(damaged(ControlError::Word("suspend signal, which has no handler,")));
+        }
+        if !caught(block.resume_signal) {
+            return Err(damaged(ControlError::Word("resume signal, which has no handler,")));
+        }
+        all.push(Found { who: who.clone(), at, block });
+    }
+    Ok(all)
+}
+
+impl Found {
+    /// Writes a word of the dumper's.
+    pub fn put(&self, offset: u64, value: u32) -> Result<(), ConsentError> {
+        Ok(mem::write(self.who.pid, self.at + offset, &value.to_le_bytes())?)
+    }
+
+    /// Writes why it is called off.
+    pub fn put_text(&self, text: &str) -> Result<(), ConsentError> {
+        Ok(mem::write(self.who.pid, self.at + offset::TEXT, &text_from(text.as_bytes()))?)
+    }
+
+    /// Writes the outcome of the round whose number is there already: a single byte, so that
+    /// nobody sees half of it.
+    pub fn put_outcome(&self, outcome: u32) -> Result<(), ConsentError> {
+        Ok(mem::write(self.who.pid, self.at + offset::OUTCOME, &[outcome as u8])?)
+    }
+
+    /// The answer as it stands.
+    pub fn answer(&self) -> Result<Answer, ConsentError> {
+        let bytes = mem::read_word(self.who.pid, self.at + offset::ANSWER)?;
+        let answer = Answer { word: bytes as u32, hold_ms: (bytes >> 32) as u32 };
+        if answer.word & 0xff > answer::DONE {
+            let source = ControlError::Word("answer");
+            return Err(ConsentError::Damaged { who: self.who.clone(), at: self.at, source });
+        }
+        Ok(answer)
+    }
+
+    /// The program's reason, in one line of printable text.
+    pub fn reason(&self) -> Result<String, ConsentError> {
+        let bytes = mem::read(self.who.pid, self.at, ControlBlock::SIZE)?;
+        let block = ControlBlock::read(&bytes).map_err(|source| ConsentError::Damaged {
+            who: self.who.clone(),
+            at: self.at,
+            source,
+        })?;
+        Ok(printable(text_of(&block.reason)))
+    }
+
+    /// The beat as it stands.
+    pub fn beat(&self) -> Result<u32, ConsentError> {
+        let mut bytes = [0; 4];
+        mem::read_into(self.who.pid, self.at + offset::BEAT, &mut bytes)?;
+        Ok(u32::from_le_bytes(bytes))
+    }
+
+    /// Still at READY of this round.
+    pub fn is_ready(&self, round: u32) -> Result<bool, ConsentError> {
+        Ok(self.answer()?.word == word(round, answer::READY))
+    }
+}
+
+/// Text of another process, for a terminal: no control characters.
+fn printable(text: &[u8]) -> String {
+    String::from_utf8_lossy(text)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect::<String>()
+        .trim()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_do_no_harm_to_a_terminal() {
+        assert_eq!(printable(b"busy\x1b[2J\nnow\xff"), "busy [2J now\u{fffd}");
+    }
+}

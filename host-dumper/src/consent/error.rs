@@ -1,0 +1,135 @@
+//! Why a suspension did not come about for lack of consent, in words for its user.
+
+use crate::capture::CaptureError;
+use crate::failure::{status, Failure, Reason};
+use image_format::control::ControlError;
+use std::time::Duration;
+
+/// A process, for messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Who {
+    /// Its pid, as this program sees it.
+    pub pid: u32,
+    /// Its name.
+    pub name: String,
+}
+
+impl std::fmt::Display for Who {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {} ({})", self.pid, self.name)
+    }
+}
+
+/// Why there is no consent.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsentError {
+    /// `--consent require`, and these did not opt in.
+    #[error("the suspension was cancelled: {} has no handler for it", .0.first().map_or_else(String::new, ToString::to_string))]
+    NotOptedIn(Vec<Who>),
+    /// A program says no.
+    #[error("{who} refuses to be suspended: {reason}")]
+    Refused {
+        /// Which one.
+        who: Who,
+        /// Its own words.
+        reason: String,
+    },
+    /// A program does not answer.
+    #[error("{who} did not answer within {} ({at})", seconds(*.after))]
+    TimedOut {
+        /// Which one.
+        who: Who,
+        /// How long was waited.
+        after: Duration,
+        /// What it was doing.
+        at: String,
+    },
+    /// A program took its consent back.
+    #[error("{who} took its consent back: {why}")]
+    Withdrawn {
+        /// Which one.
+        who: Who,
+        /// Why, as far as is known.
+        why: &'static str,
+    },
+    /// A control block cannot be understood.
+    #[error("the control block of {who} at {at:#x} is damaged: {source}")]
+    Damaged {
+        /// Whose.
+        who: Who,
+        /// Its address.
+        at: u64,
+        /// What is wrong.
+        source: ControlError,
+    },
+    /// Another dumper is at it.
+    #[error("{who} is being asked by another dumper (process {other})")]
+    Busy {
+        /// Which one.
+        who: Who,
+        /// The other dumper.
+        other: u32,
+    },
+    /// A process ended while it was asked.
+    #[error("{0} ended while it was asked; there is nothing left to dump")]
+    Ended(Who),
+    /// New processes turn up whenever all others agree.
+    #[error("the tree makes processes faster than they can be asked")]
+    Restless,
+    /// Called off.
+    #[error("interrupted")]
+    Aborted,
+    /// The process could not be reached.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
+}
+
+fn seconds(time: Duration) -> String {
+    if time.subsec_millis() == 0 {
+        format!("{} s", time.as_secs())
+    } else {
+        format!("{} ms", time.as_millis())
+    }
+}
+
+impl ConsentError {
+    /// As it is told.
+    pub fn failure(&self) -> Failure {
+        let runs = "it runs on as before; it was told that the suspension is cancelled";
+        match self {
+            Self::NotOptedIn(all) => Failure {
+                status: status::NOT_OPTED_IN,
+                message: String::from(
+                    "the suspension was cancelled: without consent nothing is suspended",
+                ),
+                advice: String::from(
+                    "nothing was disturbed, no signal was sent; --consent auto suspends without asking",
+                ),
+                reasons: all
+                    .iter()
+                    .map(|who| Reason {
+                        object: who.to_string(),
+                        reason: String::from("has no handler for the suspend signal (SIGUSR1)"),
+                        remedy: String::new(),
+                    })
+                    .collect(),
+            },
+            Self::Refused { .. } => Failure::new(status::VETO, self.to_string(), runs),
+            Self::TimedOut { .. } => Failure::new(
+                status::NO_ANSWER,
+                self.to_string(),
+                format!("{runs}; --consent-timeout waits longer, --consent ignore does not ask"),
+            ),
+            Self::Damaged { .. } => Failure::new(
+                status::FAILED,
+                self.to_string(),
+                "the process was not touched; --consent ignore does not look at it",
+            ),
+            Self::Withdrawn { .. } | Self::Busy { .. } | Self::Restless => {
+                Failure::new(status::FAILED, self.to_string(), "try again")
+            }
+            Self::Ended(_) | Self::Aborted => Failure::new(status::FAILED, self.to_string(), ""),
+            Self::Capture(error) => crate::dump::capture_failure(error),
+        }
+    }
+}

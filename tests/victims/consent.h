@@ -1,0 +1,114 @@
+/* Programs that opted in: two pairs of callbacks that note their runs, and a talk with the test. */
+#ifndef CONSENT_H
+#define CONSENT_H
+#include "victim.h"
+#include <suspend.h>
+#include <sys/wait.h>
+
+static char noted[4096];
+static unsigned resumed;
+static uint8_t last[16];
+static int veto, slow, crash, forks;
+
+/* Async-signal-safe: callbacks run in the handler too. */
+static void note(const char *name, char what)
+{
+	size_t at = strlen(noted);
+	if (at + 8 < sizeof noted) {
+		noted[at] = ' ';
+		noted[at + 1] = name[0];
+		noted[at + 2] = what;
+		noted[at + 3] = 0;
+	}
+}
+
+static int on_suspend(void *context, struct suspend_request *request)
+{
+	const char *name = (const char *)context;
+	note(name, 's');
+	CHECK(request->timeout_ms > 0, "no timeout");
+	if (*name == 'B')
+		return 0;
+	if (crash)
+		raise(SIGSEGV);
+	if (forks) {
+		pid_t child = fork();
+		if (child == 0 && forks == 1)
+			_exit(7);
+		int status;
+		if (child > 0) {
+			MUST(waitpid(child, &status, 0));
+			SAME(status, forks == 1 ? 7 << 8 : 0);
+		}
+	}
+	if (slow) {
+		struct timespec t = {slow / 1000, slow % 1000 * 1000000};
+		while (nanosleep(&t, &t) != 0)
+			;
+	}
+	if (veto)
+		strcpy(request->reason, "a transaction is open");
+	return veto;
+}
+
+static void on_resume(void *context, const struct suspend_outcome *outcome)
+{
+	const char *name = (const char *)context;
+	static const uint8_t zero[16] = {0};
+	note(name, '0' + outcome->event);
+	CHECK(outcome->elapsed_ns < 100000000000ull, "%llu ns passed",
+	      (unsigned long long)outcome->elapsed_ns);
+	if (outcome->event != SUSPEND_RESUMED) {
+		CHECK(!memcmp(outcome->random, zero, 16), "random bits without a resume");
+		return;
+	}
+	CHECK(memcmp(outcome->random, zero, 16), "no random bits");
+	CHECK(!outcome->other_machine, "another machine");
+	if (*name == 'B') {
+		CHECK(!memcmp(outcome->random, last, 16), "two callbacks, two numbers");
+		return;
+	}
+	CHECK(memcmp(outcome->random, last, 16), "the same random bits");
+	memcpy(last, outcome->random, 16);
+	SAME(outcome->resumes, ++resumed);
+}
+
+static UNUSED void opt_in(int suspend, int resume, unsigned flags)
+{
+	struct suspend_options options = {suspend, resume, flags};
+	CHECK(suspend_init(&options) == 0, "suspend_init: %s", strerror(errno));
+	static char a[] = "A", b[] = "B";
+	CHECK(suspend_register(on_suspend, on_resume, a) > 0, "no id");
+	CHECK(suspend_register(on_suspend, on_resume, b) > 0, "no id");
+}
+
+/* Each suspension that began was told its end, in order. */
+static UNUSED void check_notes(void)
+{
+	for (const char *p = noted; *p; p += 12) {
+		CHECK(strlen(p) >= 12 && !strncmp(p, " Bs As A", 8) && p[8] == p[11] && p[10] == 'B',
+		      "noted:%s", noted);
+	}
+}
+
+/* Answers until the test asks to verify; other lines go to `other`. */
+static UNUSED void talk(void (*other)(const char *line))
+{
+	for (;;) {
+		char line[64];
+		read_line(line, sizeof line);
+		if (!strcmp(line, "ping"))
+			say("PONG\n");
+		else if (!strcmp(line, "log"))
+			say("LOG%s.\n", noted);
+		else if (!strcmp(line, "verify"))
+			return;
+		else if (!strcmp(line, "random"))
+			say("RANDOM %llx\n", *(unsigned long long *)last);
+		else if (other)
+			other(line);
+		else
+			FAIL("asked for '%s'", line);
+	}
+}
+#endif

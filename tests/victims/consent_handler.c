@@ -1,0 +1,50 @@
+// A program of one thread that opted in, callbacks in the signal handler, linked with the shared
+// library; told to, it blocks the signal, or storms itself with both.
+//#Library: suspend shared
+#include "consent.h"
+#include <sys/wait.h>
+
+static volatile uint64_t turns;
+
+static void other(const char *line)
+{
+	sigset_t set;
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	if (!strcmp(line, "block"))
+		sigprocmask(SIG_BLOCK, &set, NULL);
+	else if (!strcmp(line, "unblock"))
+		sigprocmask(SIG_UNBLOCK, &set, NULL);
+	else if (!strcmp(line, "pending")) {
+		sigpending(&set);
+		say("PENDING %d\n", sigismember(&set, SIGUSR1));
+		return;
+	} else if (!strcmp(line, "storm")) {
+		for (int i = 0; i < 100000; i++)
+			kill(getpid(), i & 1 ? SIGUSR1 : SIGUSR2);
+	} else if (!strcmp(line, "hold"))
+		suspend_hold();
+	else if (!strcmp(line, "release"))
+		suspend_release();
+	else if (!strcmp(line, "refuse"))
+		suspend_hold_for(0, "burning a disc");
+	else
+		FAIL("asked for '%s'", line);
+	say("DONE\n");
+}
+
+int main(int argc, char **argv)
+{
+	for (int i = 1; i < argc; i++) {
+		veto |= !strcmp(argv[i], "veto");
+		crash |= !strcmp(argv[i], "crash");
+		slow |= !strcmp(argv[i], "slow") ? 2000 : 0;
+		forks |= !strcmp(argv[i], "fork") ? 1 : 0;
+	}
+	opt_in(0, 0, SUSPEND_IN_HANDLER);
+	ready();
+	talk(other);
+	if (!veto)
+		check_notes();
+	ok();
+}
