@@ -102,7 +102,14 @@ static void make(const char *what)
 	} else if (!strcmp(what, "netlink")) {
 		MUST(socket(AF_NETLINK, SOCK_RAW, NETLINK_XFRM));
 	} else if (!strcmp(what, "pidfd")) {
-		MUST(syscall(SYS_pidfd_open, getpid(), 0));
+		/* Of a process that is not part of the tree. */
+		MUST(syscall(SYS_pidfd_open, getppid(), 0));
+	} else if (!strcmp(what, "pidfd-gone")) {
+		pid_t gone = MUST(fork());
+		if (!gone)
+			_exit(0);
+		MUST(syscall(SYS_pidfd_open, gone, 0));
+		MUST(waitpid(gone, NULL, 0));
 	} else if (!strcmp(what, "aio")) {
 		unsigned long context = 0;
 		MUST(syscall(SYS_io_setup, 1, &context));

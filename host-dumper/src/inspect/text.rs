@@ -292,6 +292,7 @@ fn open_file(tree: &Tree, file: &OpenFile) -> String {
             let held = tree.pipes.get(*pipe as usize).map_or(0, |pipe| pipe.data.0.len());
             format!("{path} (named pipe, {held} bytes inside)")
         }
+        FileObject::PidFd { pid, .. } => format!("process {pid} as a file"),
         FileObject::MessageQueue { name, max_messages, unlinked, .. } => format!(
             "message queue /{name} (of {max_messages}{})",
             if *unlinked { ", removed" } else { "" }

@@ -172,6 +172,13 @@ variant! {
             /// What it was, for messages.
             was: Bytes,
         },
+        /// A process as a file (pidfd_open(2)).
+        21 => PidFd {
+            /// A process or zombie of the tree, as the tree sees it.
+            pid: u32,
+            /// PIDFD_THREAD: made for the thread that leads it, not for the whole process.
+            thread: bool,
+        },
         /// A POSIX message queue (mq_open(3)), empty.
         20 => MessageQueue {
             /// Inode number at the dump: the same for all descriptions of one queue.

@@ -105,6 +105,7 @@ calls! {
     MEMFD_CREATE 319 "memfd_create";
     MLOCK2 325 "mlock2";
     RSEQ 334 "rseq";
+    PIDFD_OPEN 434 "pidfd_open";
     CLOSE_RANGE 436 "close_range";
     MSEAL 462 "mseal";
 }

@@ -78,6 +78,7 @@ impl ProcessCompiler<'_> {
 
     /// Takes the descriptions that the first process made.
     fn take(&mut self, uses: &Uses) -> Result<(), LinkError> {
+        self.own_pidfds(uses)?;
         for (&index, places) in uses {
             let file = self.file_at(index)?;
             let held = self.object_fd(index);
@@ -174,6 +175,8 @@ impl ProcessCompiler<'_> {
                 FileObject::Fifo { pipe, .. } => fifos.entry(pipe),
                 FileObject::Shared { shared: memory } => shared.entry(memory),
                 FileObject::Socket { .. } => continue,
+                // Not before all processes are there.
+                FileObject::PidFd { .. } if super::is_family(self.tree) => continue,
                 _ => {
                     let temporary = self.first_temporary;
                     let unless = self.unless_redirected(&uses[&index]);
@@ -305,7 +308,8 @@ impl ProcessCompiler<'_> {
                 self.borrow(Arg(u64::from(*stdio), arg::STDIO), 0, temporary, what);
             }
             _ => {
-                let made = self.message_queue(file, temporary, what);
+                let made = self.message_queue(file, temporary, what)
+                    || self.pidfd(file, temporary, what)?;
                 if !made && !self.anonymous(file, temporary, what)? {
                     let what = "an object out of place";
                     return Err(LinkError::Model { pid: self.process.pid, what });
@@ -519,6 +523,7 @@ fn name(file: &OpenFile, uses: &[(u32, bool)]) -> String {
         FileObject::Shared { .. } => format!("shared memory (descriptor {fd})"),
         FileObject::Fifo { path, .. } => format!("named pipe {path} (descriptor {fd})"),
         FileObject::Socket { .. } => format!("socket (descriptor {fd})"),
+        FileObject::PidFd { pid, .. } => format!("process {pid} as a file (descriptor {fd})"),
         FileObject::MessageQueue { name, .. } => {
             format!("message queue /{name} (descriptor {fd})")
         }

@@ -19,6 +19,7 @@ mod family;
 mod memory;
 mod mqueue;
 mod objects;
+mod pidfds;
 mod process;
 mod segments;
 mod shared;

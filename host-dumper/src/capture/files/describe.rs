@@ -6,7 +6,7 @@ use super::descriptor::{Descriptor, Kind};
 use super::inflight;
 use super::segment::Attached;
 use super::sockets::{Gatherer, Live, TableName};
-use super::{anonymous, locks, mqueue, pipe, shared, sharing, terminal};
+use super::{anonymous, locks, mqueue, pidfds, pipe, shared, sharing, terminal};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
 use crate::capture::proc::Proc;
@@ -247,6 +247,7 @@ pub(super) fn object(
                 socket: sockets.add(d.stat.st_ino, borrowed.as_fd(), d.socket.as_deref())?,
             }
         }
+        Kind::PidFd => pidfds::describe(d),
         Kind::MessageQueue => {
             let queue = mqueue::describe(proc, d, borrowed, pids);
             let reason = "is a POSIX message queue that may not be looked at";

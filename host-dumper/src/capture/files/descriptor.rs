@@ -3,6 +3,7 @@
 use super::lines::Lines;
 use super::mqueue;
 use super::outsiders::is_held_elsewhere;
+use super::pidfds;
 use super::pipe::{self, Ends};
 use super::sockets::{self, Facts};
 use crate::capture::error::{CaptureError, Result};
@@ -63,6 +64,8 @@ pub(in crate::capture) enum Kind {
     },
     /// A terminal that was hung up.
     TtyHungUp,
+    /// A process of the tree as a file.
+    PidFd,
     /// A socket.
     Socket,
     /// A Unix socket that is connected with another process.
@@ -186,7 +189,8 @@ pub(in crate::capture) fn classify_all(
     let lines = Lines::of(procs, all)?;
     for (proc, all) in procs.iter().zip(all) {
         for d in all {
-            d.kind = classify(proc, d, &ends, &sockets, &lines);
+            d.kind = pidfds::kind(d, &pids)
+                .unwrap_or_else(|| classify(proc, d, &ends, &sockets, &lines));
             d.socket = facts.get(&d.stat.st_ino).filter(|_| d.is_socket()).cloned();
         }
     }
@@ -322,7 +326,7 @@ fn anonymous(d: &Descriptor) -> Kind {
         b"[fanotify]" => refused("is a fanotify group", REMEDY),
         b"[io_uring]" => refused("is an io_uring", REMEDY),
         b"[userfaultfd]" => refused("is a userfaultfd", REMEDY),
-        b"[pidfd]" => refused("refers to a process (pidfd)", REMEDY),
+        b"[pidfd]" => refused("refers to a process (pidfd)", "let the program receive it first"),
         other => refused(
             format!("is of a kind that is not known ({})", String::from_utf8_lossy(other)),
             REMEDY,

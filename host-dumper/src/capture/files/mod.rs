@@ -10,6 +10,7 @@ mod lines;
 mod locks;
 mod mqueue;
 mod outsiders;
+mod pidfds;
 mod pipe;
 mod segment;
 pub(super) mod shared;

@@ -25,6 +25,10 @@ pub struct FdInfo {
     pub inotify: Vec<InotifyMark>,
     /// Number of the terminal whose master it is.
     pub tty_index: Option<u32>,
+    /// The process behind a pidfd: its id as this program sees it, none if it is gone.
+    pub pidfd: Option<Option<u32>>,
+    /// Its id as it sees itself.
+    pub inner_pid: u32,
 }
 
 /// An entry of an epoll set.
@@ -143,6 +147,10 @@ pub fn parse(text: &[u8]) -> Option<FdInfo> {
             b"it_interval" => info.timer.interval_ns = time(value)?,
             b"sigmask" => info.sigmask = Some(hex(first?)?),
             b"tty-index" => info.tty_index = first.and_then(decimal).map(|n| n as u32),
+            b"Pid" => info.pidfd = Some(first.and_then(decimal).map(|pid| pid as u32)),
+            b"NSpid" => {
+                info.inner_pid = words(value).last().and_then(decimal).unwrap_or(0) as u32;
+            }
             b"lock" => info.locks.push(value.trim_ascii().to_vec()),
             _ => {}
         }
@@ -164,6 +172,15 @@ mod tests {
         assert_eq!(info.eventfd, Some((0x1f, true)));
         assert_eq!(info.locks.len(), 1);
         assert_eq!(parse(b"pos:\t1\n"), None);
+    }
+
+    #[test]
+    fn processes_as_files() {
+        let info = parse(b"flags:\t02000002\nPid:\t812\nNSpid:\t812\t3\n").unwrap();
+        assert_eq!((info.pidfd, info.inner_pid), (Some(Some(812)), 3));
+        let gone = parse(b"flags:\t02000002\nPid:\t-1\nNSpid:\t-1\n").unwrap();
+        assert_eq!((gone.pidfd, gone.inner_pid), (Some(None), 0));
+        assert_eq!(parse(b"flags:\t02\n").unwrap().pidfd, None);
     }
 
     #[test]
