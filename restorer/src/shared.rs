@@ -34,6 +34,8 @@ pub mod phase {
     pub const FAILED: u32 = 1;
     /// The program runs.
     pub const RUNS: u32 = 2;
+    /// It has ended; what it left behind goes on.
+    pub const ENDED: u32 = 3;
 }
 
 impl Shared {

@@ -8,7 +8,6 @@ use crate::sys::{self, nr, Errno};
 use crate::terminal::Modes;
 use image_format::plan::plan_flag;
 
-const SIGKILL: i32 = 9;
 const SIGCHLD: i32 = 17;
 const SIGCONT: i32 = 18;
 const SIGSTOP: i32 = 19;
@@ -26,10 +25,6 @@ const RLIMIT_CORE: usize = 4;
 pub struct Supervised {
     /// The program, as this process sees it.
     pub program: i32,
-    /// The namespace's init.
-    pub init: Option<i32>,
-    /// The program's pid as it sees it itself.
-    pub pid_inside: i32,
 }
 
 /// What waiting told.
@@ -96,8 +91,8 @@ pub fn run(setup: &Setup<'_>, who: Supervised) -> Outcome<()> {
     loop {
         // First what became of the program: a signal may tell of its end.
         match wait(who.program) {
-            Some(Event::Exited(code)) => end(setup, who, code, None),
-            Some(Event::Killed(signal)) => end(setup, who, 125, Some(signal)),
+            Some(Event::Exited(code)) => end(setup, code, None),
+            Some(Event::Killed(signal)) => end(setup, 125, Some(signal)),
             Some(Event::Stopped) => {
                 // A session of its own (on a pty) controls its jobs itself.
                 if setup.terminal.is_none_or(|t| t.pty.is_none()) {
@@ -141,19 +136,20 @@ fn go_on(setup: &Setup<'_>, who: Supervised, modes: Option<Modes>) {
 }
 
 /// Ends as the program did.
-fn end(setup: &Setup<'_>, who: Supervised, code: i32, signal: Option<i32>) -> ! {
+fn end(setup: &Setup<'_>, code: i32, signal: Option<i32>) -> ! {
     if let Some(terminal) = setup.terminal {
         if terminal.pty.is_some() {
             crate::relay::drain(terminal);
         }
         let _ = terminal.take_back();
     }
-    if let Some(init) = who.init {
-        kill(init, SIGKILL);
+    if setup.shared.phase() == phase::RUNS {
+        // The namespace's init looks at this when it hears of our end.
+        setup.shared.enter(phase::ENDED);
     }
     let Some(signal) = signal else { crate::arch::exit(code) };
     match setup.shared.phase() {
-        phase::RUNS => {}
+        phase::ENDED => {}
         phase::FAILED => crate::arch::exit(125),
         _ => {
             let step = setup.shared.step.load(core::sync::atomic::Ordering::Relaxed);

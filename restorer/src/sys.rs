@@ -24,7 +24,6 @@ pub mod nr {
     pub const MINCORE: usize = 27;
     pub const MADVISE: usize = 28;
     pub const DUP2: usize = 33;
-    pub const PAUSE: usize = 34;
     pub const NANOSLEEP: usize = 35;
     pub const GETPID: usize = 39;
     pub const CONNECT: usize = 42;

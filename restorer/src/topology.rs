@@ -124,7 +124,7 @@ fn start_in_place(setup: &mut Setup<'_>, clocks: bool) -> Result<Supervised, Err
         setup.circumstances |= when::IN_PLACE | if clocks { 0 } else { when::CLOCK_JUMP };
         run_child(setup);
     }
-    Ok(Supervised { program: child as i32, init: None, pid_inside: process.pid as i32 })
+    Ok(Supervised { program: child as i32 })
 }
 
 fn in_namespace(setup: &mut Setup<'_>) -> Outcome<()> {
@@ -151,9 +151,7 @@ fn in_namespace(setup: &mut Setup<'_>) -> Outcome<()> {
     }
     let how = if user { "pid, user and mount namespaces" } else { "pid and mount namespaces" };
     verbose!(setup.options, "mode: original pid in ", how, " of its own");
-    let supervised =
-        Supervised { program: child as i32, init: Some(init as i32), pid_inside: pid as i32 };
-    stand_for(setup, supervised)
+    stand_for(setup, Supervised { program: child as i32 })
 }
 
 fn stand_for(setup: &Setup<'_>, supervised: Supervised) -> Outcome<()> {
@@ -168,11 +166,16 @@ fn run_child(setup: &mut Setup<'_>) -> ! {
     become_program(setup)
 }
 
-/// Process 1 of the namespace: reaps what the program leaves behind, dies with the supervisor.
+/// Process 1 of the namespace: reaps what the program leaves behind. It ends with the supervisor, and
+/// the namespace with it; after the program's own end, when the last of what it left has ended.
 fn be_init(setup: &Setup<'_>) -> ! {
     const SIG_IGN: u64 = 1;
+    const PR_SET_PDEATHSIG: usize = 1;
     const PR_SET_NAME: usize = 15;
-    die_with_parent(|| false);
+    /// Blocked like all others, and sent by nobody else but those in the namespace.
+    const DEATH: usize = 64;
+    const WALL: usize = 0x4000_0000;
+    let _ = sys::prctl(PR_SET_PDEATHSIG, &[DEATH]);
     // Children are reaped by the kernel where their end is ignored.
     // SAFETY: ignoring has no handler.
     let _ = unsafe { sys::sigaction(SIGCHLD as usize, &[SIG_IGN, 0, 0, 0]) };
@@ -185,6 +188,18 @@ fn be_init(setup: &Setup<'_>) -> ! {
     setup.shared.init_ready.store(1, Ordering::Release);
     sys::futex_wake(&setup.shared.init_ready);
     loop {
-        let _ = sys::plain(nr::PAUSE, &[]);
+        // struct siginfo: the signal first, the sender's pid fifth, 0 for one outside.
+        let (mask, mut info) = (1u64 << (DEATH - 1), [0u32; 32]);
+        let args = [&raw const mask as usize, info.as_mut_ptr() as usize, 0, 8];
+        // SAFETY: the kernel reads eight bytes and writes one structure of 128.
+        let _ = unsafe { sys::call(nr::RT_SIGTIMEDWAIT, &args) };
+        if info[0] != 0 && info[4] == 0 {
+            break;
+        }
     }
+    if setup.shared.phase() == phase::ENDED {
+        // Where their end is ignored, this waits for the last of all children.
+        let _ = sys::plain(nr::WAIT4, &[usize::MAX, 0, WALL, 0]);
+    }
+    crate::arch::exit(0)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::process::{Kind, Outcome, Process};
 use crate::programs::{as_both, Stage};
 use crate::scratch;
-use crate::victims::{until, Mode};
+use crate::victims::{until, Mode, Victim};
 use crate::Case;
 
 /// All cases.
@@ -19,8 +19,21 @@ pub fn cases() -> Vec<Case> {
             ("python_pool", python_pool),
             ("make_in_the_middle", make),
             ("sqlite_in_memory", sqlite),
+            ("orphans_live_on", orphans),
         ],
     )
+}
+
+/// The root process ends, and with it the command; a child of it goes on and on.
+fn orphans(mode: Mode) -> Outcome {
+    let mut stage = Stage::new("orphans", mode)?;
+    let program = Victim::named("orphans")?.program();
+    let mut process = stage.start(&program, &[], Kind::Pipes)?;
+    process.expect("READY")?;
+    process = stage.travel(process, Kind::Pipes)?;
+    process.verify()?;
+    let sign = stage.dir.join("orphan");
+    until("the orphan's sign of life", || sign.exists())
 }
 
 const PROMPT: &str = "@prompt@ ";
