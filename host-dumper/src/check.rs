@@ -1,20 +1,28 @@
-//! `dumper check`: what stands in the way of a dump, as far as it is visible from outside.
+//! `dumper check`: what becomes of every object of a process, and what stands in the way of a dump,
+//! as far as it is visible from outside.
 
-use crate::capture::{self, Options};
+use crate::capture::{self, Fate, Options, ProcessFate, Verdict};
 use crate::cli::CheckArgs;
 use crate::dump::capture_failure;
 use crate::failure::{status, Failure};
 use crate::words::size;
+use std::fmt::Write as _;
 use std::io::Write;
+
+/// Objects longer than this push the words to the right.
+const COLUMN: usize = 34;
 
 /// Prints the verdict; returns the exit status.
 pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
-    let options = Options { embed_limit: args.embed_files, ..Options::default() };
+    let options = Options {
+        embed_limit: args.embed_files,
+        external_sockets: args.external_sockets.into(),
+        tcp_established: args.tcp_established.then(capture::TableName::random),
+        ..Options::default()
+    };
     let verdict = capture::check(args.pid, &options).map_err(|error| capture_failure(&error))?;
     let possible = verdict.refusals.is_empty();
-    let mut out = std::io::stdout().lock();
-    // Nobody may be listening; the exit status tells all the same.
-    if args.json {
+    let text = if args.json {
         let value = serde_json::json!({
             "pid": verdict.pid,
             "name": verdict.name,
@@ -24,36 +32,69 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
             "possible": possible,
             "refusals": verdict.refusals,
             "notes": verdict.notes,
+            "objects": verdict.objects,
         });
-        let _ = writeln!(out, "{value}");
+        format!("{value}\n")
     } else {
-        let threads = if verdict.threads == 1 {
-            String::from("1 thread")
-        } else {
-            format!("{} threads", verdict.threads)
-        };
-        let threads = match verdict.processes {
-            0 | 1 => threads,
-            n => format!("{n} processes, {threads}"),
-        };
-        let _ = writeln!(
-            out,
-            "{} (pid {}, {threads}): {}; image about {}",
-            verdict.name,
-            verdict.pid,
-            match verdict.refusals.len() {
-                0 => String::from("nothing visible stands in the way"),
-                1 => String::from("cannot be dumped, for one reason"),
-                n => format!("cannot be dumped, for {n} reasons"),
-            },
-            size(verdict.estimate)
-        );
-        for refusal in &verdict.refusals {
-            let _ = writeln!(out, "  {}: {}; {}", refusal.object, refusal.reason, refusal.remedy);
-        }
-        for note in &verdict.notes {
-            let _ = writeln!(out, "  note: {note}");
-        }
-    }
+        describe(&verdict)
+    };
+    // Nobody may be listening; the exit status tells all the same.
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
     Ok(if possible { status::OK } else { status::REFUSED })
+}
+
+fn describe(verdict: &Verdict) -> String {
+    let threads = count(verdict.threads as usize, "thread", "threads");
+    let threads = match verdict.processes {
+        0 | 1 => threads,
+        n => format!("{n} processes, {threads}"),
+    };
+    let mut out = format!(
+        "{} (pid {}, {threads}): {}; image about {}\n",
+        verdict.name,
+        verdict.pid,
+        match verdict.refusals.len() {
+            0 => String::from("nothing visible stands in the way"),
+            1 => String::from("cannot be dumped, for one reason"),
+            n => format!("cannot be dumped, for {n} reasons"),
+        },
+        size(verdict.estimate)
+    );
+    // Writing to a String cannot fail.
+    for refusal in verdict.other_refusals() {
+        let _ =
+            writeln!(out, "  {}: refused: {}; {}", refusal.object, refusal.reason, refusal.remedy);
+    }
+    for process in &verdict.objects {
+        let _ = write!(out, "{}", processes(process));
+    }
+    out
+}
+
+fn count(n: usize, one: &str, many: &str) -> String {
+    format!("{n} {}", if n == 1 { one } else { many })
+}
+
+fn processes(process: &ProcessFate) -> String {
+    let m = &process.memory;
+    let mut out = format!(
+        "process {} ({}): {}; {}, {} of them of files, {} shared, about {}\n",
+        process.pid,
+        process.name,
+        count(process.threads as usize, "thread", "threads"),
+        count(m.mappings, "mapping", "mappings"),
+        m.of_files,
+        m.shared,
+        size(m.bytes),
+    );
+    for d in &process.descriptors {
+        let fate = match d.fate {
+            Fate::Travels if d.words.is_empty() => String::from("travels"),
+            Fate::Travels => format!("travels: {}", d.words),
+            Fate::Differs => d.words.clone(),
+            Fate::Refused => format!("refused: {}", d.words),
+        };
+        let _ = writeln!(out, "  {:>4}  {:<COLUMN$}  {fate}", d.fd, d.object);
+    }
+    out
 }

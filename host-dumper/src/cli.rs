@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::capture;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -40,7 +41,8 @@ pub struct Cli {
 /// Commands beside the dump.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Tells whether a process can be dumped, without stopping it
+    /// Tells what becomes of everything that a process holds, and whether it can be dumped, without
+    /// stopping it
     Check(CheckArgs),
     /// Shows what an image holds
     Inspect(InspectArgs),
@@ -83,6 +85,16 @@ pub enum Consent {
     Require,
     /// Nobody
     Ignore,
+}
+
+impl From<ExternalSockets> for capture::ExternalSockets {
+    fn from(policy: ExternalSockets) -> Self {
+        match policy {
+            ExternalSockets::Refuse => Self::Refuse,
+            ExternalSockets::Reconnect => Self::Reconnect,
+            ExternalSockets::Close => Self::Close,
+        }
+    }
 }
 
 /// Arguments of the dump.
@@ -155,6 +167,12 @@ pub struct CheckArgs {
     /// Open files up to this size would travel along (bytes, or with K, M, G)
     #[arg(long, value_name = "LIMIT", default_value = "1M", value_parser = parse_size)]
     pub embed_files: u64,
+    /// What would become of Unix sockets that are connected with another process
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "refuse")]
+    pub external_sockets: ExternalSockets,
+    /// TCP connections with others would live on
+    #[arg(long)]
+    pub tcp_established: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -110,10 +110,22 @@ fn check() -> Outcome {
     let dir = directory("check")?;
     let mut process = Victim::named("plain")?.start(MODE, &dir)?;
     let pid = process.pid.to_string();
-    dumper(&dir, &["check", &pid])?.expect(0, "check")?;
+    let done = dumper(&dir, &["check", &pid])?.expect(0, "check")?;
+    need(&done.stdout, &["process ", "1 thread", "descriptor 0 of the resuming command"])?;
     let done = dumper(&dir, &["check", &pid, "--json"])?.expect(0, "check --json")?;
-    let _: serde_json::Value =
+    let value: serde_json::Value =
         serde_json::from_str(&done.stdout).map_err(|e| format!("{e}: {}", done.tell()))?;
+    if value["objects"][0]["descriptors"][2]["fate"] != "differs" {
+        return Err(format!("no fate of descriptor 2: {}", done.tell()));
+    }
+    process.verify()?;
+    // Of every kind one, and each on a line of its own.
+    let mut process = Victim::named("socket_outside")?.start(MODE, &dir)?;
+    let check = ["check", &process.pid.to_string(), "--external-sockets", "close"];
+    let done = dumper(&dir, &check)?.expect(0, "check")?;
+    need(&done.stdout, &["Unix socket", "other end closed", "TCP 127.0.0.1:", "was reset"])?;
+    let done = dumper(&dir, &check[..2])?.expect(3, "check")?;
+    need(&done.stdout, &["for one reason", "refused: is connected with process", "(outsider)"])?;
     process.verify()
 }
 

@@ -17,6 +17,7 @@ mod arch;
 mod candidate;
 mod chain;
 mod error;
+mod fates;
 mod files;
 mod footing;
 mod inside;
@@ -46,6 +47,7 @@ mod vdso;
 
 pub use candidate::Candidate;
 pub use error::{CaptureError, Refusal};
+pub use fates::{DescriptorFate, Fate, MemorySummary, ProcessFate};
 pub use files::{Attached, Embed, Part, Source, TableName};
 pub use member::{queued, Handled};
 pub use session::Session;
@@ -136,6 +138,20 @@ pub struct Verdict {
     pub refusals: Vec<Refusal>,
     /// What will differ after a resume.
     pub notes: Vec<String>,
+    /// Every process with what it holds, and what becomes of it.
+    pub objects: Vec<ProcessFate>,
+}
+
+impl Verdict {
+    /// What stands in the way and is no descriptor.
+    pub fn other_refusals(&self) -> impl Iterator<Item = &Refusal> {
+        let told = |refusal: &Refusal| {
+            let words = format!("{}; {}", refusal.reason, refusal.remedy);
+            let mut all = self.objects.iter().flat_map(|process| &process.descriptors);
+            all.any(|d| d.fate == Fate::Refused && d.words == words)
+        };
+        self.refusals.iter().filter(move |refusal| !told(refusal))
+    }
 }
 
 /// What a front process does for the TCP connections of a process whose tracer was killed in the
@@ -195,6 +211,7 @@ pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
                 memory::estimate(&s.table) + files::estimate(&s.descriptors, options.embed_limit)
             })
             .sum(),
+        objects: members.iter().map(|m| fates::of(m, &refusals, options)).collect(),
         refusals,
         notes: members
             .iter()

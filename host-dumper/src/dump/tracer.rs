@@ -8,7 +8,7 @@ use super::meter::{estimate, Meter};
 use super::wire::{tell, Message, Summary};
 use crate::abort;
 use crate::capture::{self, CaptureError, Captured, Session, TableName};
-use crate::cli::{Consent, DumpArgs, ExternalSockets, OnChanged};
+use crate::cli::{Consent, DumpArgs, OnChanged};
 use crate::consent::{ConsentError, Policy, Round};
 use crate::failure::{status, Failure, Reason};
 use crate::pages::{find_guards, Buffer, PageError, Part};
@@ -280,11 +280,7 @@ fn capture_options(args: &DumpArgs, table: Option<TableName>) -> capture::Option
             OnChanged::Embed => u64::MAX,
             OnChanged::Refuse | OnChanged::Accept => args.embed_files,
         },
-        external_sockets: match args.external_sockets {
-            ExternalSockets::Refuse => capture::ExternalSockets::Refuse,
-            ExternalSockets::Reconnect => capture::ExternalSockets::Reconnect,
-            ExternalSockets::Close => capture::ExternalSockets::Close,
-        },
+        external_sockets: args.external_sockets.into(),
         tcp_established: table,
         sysv_ipc: args.sysv_ipc,
         for_itself: args.for_itself,

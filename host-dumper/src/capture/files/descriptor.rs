@@ -136,6 +136,24 @@ impl Descriptor {
         (libc::major(rdev).into(), libc::minor(rdev).into())
     }
 
+    /// What it is called where it stands in the way.
+    pub fn name(&self) -> String {
+        format!("descriptor {} ({})", self.fd, String::from_utf8_lossy(&self.link))
+    }
+
+    /// What it leads to, in words.
+    pub fn object(&self) -> String {
+        match &self.socket {
+            Some(facts) => sockets::text(facts),
+            None => String::from_utf8_lossy(&self.link).into_owned(),
+        }
+    }
+
+    /// A socket that waits for connections.
+    pub fn listens(&self) -> bool {
+        self.socket.as_ref().is_some_and(|facts| facts.is_listening())
+    }
+
     /// A socket, of whatever kind.
     pub fn is_socket(&self) -> bool {
         self.stat.st_mode & libc::S_IFMT == libc::S_IFSOCK

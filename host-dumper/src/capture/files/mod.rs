@@ -35,7 +35,7 @@ use super::ExternalSockets;
 pub(super) fn refusals(all: &[Descriptor], external: ExternalSockets) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     for d in all {
-        let object = format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link));
+        let object = d.name();
         if let Kind::Refused { reason, remedy } = &d.kind {
             refusals.push(Refusal::new(object, reason.clone(), *remedy));
         } else if let (Kind::SocketOutside { peer }, ExternalSockets::Refuse) = (&d.kind, external)

@@ -260,6 +260,29 @@ fn holder(inode: u64) -> Option<String> {
     None
 }
 
+/// A socket for people.
+pub(super) fn text(facts: &Facts) -> String {
+    let sort = match (facts.family as i32, facts.kind as i32) {
+        (libc::AF_UNIX, libc::SOCK_STREAM) => "Unix socket",
+        (libc::AF_UNIX, libc::SOCK_DGRAM) => "Unix datagrams",
+        (libc::AF_UNIX, _) => "Unix packets",
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_STREAM) if facts.is_tcp() => "TCP",
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM) => "UDP",
+        (libc::AF_NETLINK, _) => "netlink",
+        (libc::AF_PACKET, _) => "packet socket",
+        _ => "socket",
+    };
+    let own = linker::address_text(&facts.name);
+    let peer = facts.peer.as_deref().map(linker::address_text).filter(|peer| !peer.is_empty());
+    let listens = if facts.is_listening() { "listens at " } else { "" };
+    match (own.is_empty(), peer) {
+        (true, None) => sort.into(),
+        (true, Some(peer)) => format!("{sort} to {peer}"),
+        (false, None) => format!("{sort} {listens}{own}"),
+        (false, Some(peer)) => format!("{sort} {own} to {peer}"),
+    }
+}
+
 /// A socket address for people.
 fn show(address: &[u8]) -> String {
     Some(linker::address_text(address)).filter(|t| !t.is_empty()).unwrap_or("no address".into())
