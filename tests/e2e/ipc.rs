@@ -14,7 +14,7 @@ type Body = fn(&Stage) -> Outcome;
 
 /// All cases, each as root and as another user.
 pub fn cases() -> Vec<Case> {
-    let each: [(&str, Body); 10] = [
+    let each: [(&str, Body); 11] = [
         ("found_again", found_again),
         ("changed", changed),
         ("gone", gone),
@@ -25,6 +25,7 @@ pub fn cases() -> Vec<Case> {
         ("sets_and_queues_changed", sets_and_queues_changed),
         ("undo_with_others", undo_with_others),
         ("posix_queue_gone", posix_queue_gone),
+        ("shared_memory_is_stored_once", stored_once),
     ];
     let modes = [(Mode::Root, "root"), (Mode::User, "user")];
     let all = each.iter().flat_map(|&case| modes.iter().map(move |&mode| (case, mode)));
@@ -356,5 +357,18 @@ fn posix_queue_gone(stage: &Stage) -> Outcome {
     stage.fails(&image, path)?;
     // SAFETY: the name ends with a zero byte.
     unsafe { libc::mq_unlink(name.as_ptr()) };
+    stage.resume(&image, &[])?.verify()
+}
+
+/// Four kinds of memory of 4 MiB that ten processes share, and a file that stays where it is: the
+/// image holds each of them once.
+fn stored_once(stage: &Stage) -> Outcome {
+    let mut process = Victim::named("shared_by_ten")?.start(stage.mode, &stage.dir)?;
+    let image = stage.dump(&mut process, &[])?;
+    let size = std::fs::metadata(&image).map_err(|e| e.to_string())?.len();
+    let least = 4 * (4 << 20);
+    if !(least..least + (8 << 20)).contains(&size) {
+        return Err(format!("the image has {size} bytes, the memory {least}"));
+    }
     stage.resume(&image, &[])?.verify()
 }

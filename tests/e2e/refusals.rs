@@ -25,6 +25,7 @@ const STATES: &[(&str, &[&str])] = &[
     ("aio", &["asynchronous"]),
     ("outside-pipe", &["pipe"]),
     ("seccomp", &["seccomp"]),
+    ("fanotify", &["use inotify"]),
     ("pidfd", &["outside (pidfd)"]),
     ("pidfd-gone", &["collected (pidfd)"]),
     ("mqueue", &["by taking it"]),
@@ -34,6 +35,13 @@ const STATES: &[(&str, &[&str])] = &[
     ("clone-vm", &["clone_vm"]),
     ("clone-files", &["clone_files"]),
     ("clone-fs", &["clone_fs"]),
+];
+
+/// States of which descriptor and memory are named, each with its remedy.
+const TWOFOLD: &[(&str, [&str; 2])] = &[
+    ("userfaultfd", ["before it watches memory", "end the program that watches it"]),
+    ("io_uring", ["without io_uring; many have", "belongs to an io_uring"]),
+    ("hugetlb", ["uses hugetlb pages", "of hugetlb pages (memfd)"]),
 ];
 
 /// All cases.
@@ -46,6 +54,11 @@ pub fn cases() -> Vec<Case> {
             })
         })
         .collect();
+    all.extend(TWOFOLD.iter().map(|(state, words)| {
+        Case::new(format!("refused::{state}"), false, move || {
+            refused(own_user(), &[state], &[&words[..1], &words[1..]])
+        })
+    }));
     let together = ["asynchronous", "netlink", "seccomp", "pidfd"];
     let states = ["aio", "netlink", "seccomp", "pidfd"];
     all.push(Case::new("refused::all_at_once", false, move || {

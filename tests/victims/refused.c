@@ -3,10 +3,14 @@
 // States that a dump refuses, chosen by the arguments; the process must not notice any of it.
 #include "victim.h"
 #include <linux/filter.h>
+#include <linux/io_uring.h>
 #include <linux/netlink.h>
 #include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
 #include <mqueue.h>
 #include <pty.h>
+#include <sys/fanotify.h>
+#include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -120,6 +124,24 @@ static void make(const char *what)
 		mqd_t queue = MUST(mq_open(name, O_CREAT | O_RDWR, 0600, NULL));
 		MUST(mq_unlink(name));
 		MUST(mq_send(queue, "x", 1, 0));
+	} else if (!strcmp(what, "userfaultfd")) {
+		struct uffdio_api api = { .api = UFFD_API };
+		int fd = MUST(syscall(SYS_userfaultfd, O_CLOEXEC | UFFD_USER_MODE_ONLY));
+		MUST(ioctl(fd, UFFDIO_API, &api));
+		void *at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		struct uffdio_register range = { .range = { (uintptr_t)at, 4096 }, .mode = UFFDIO_REGISTER_MODE_MISSING };
+		MUST(ioctl(fd, UFFDIO_REGISTER, &range));
+	} else if (!strcmp(what, "io_uring")) {
+		struct io_uring_params params = { 0 };
+		int fd = MUST(syscall(SYS_io_uring_setup, 4, &params));
+		MUST((long)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, IORING_OFF_SQES));
+	} else if (!strcmp(what, "fanotify")) {
+		MUST(fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_FID, O_RDONLY));
+	} else if (!strcmp(what, "hugetlb")) {
+		/* Without a reservation no page need be there. */
+		int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE;
+		MUST((long)mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, flags, -1, 0));
+		MUST(memfd_create("huge", MFD_HUGETLB));
 	} else if (!strcmp(what, "outside-pipe")) {
 		/* One end here, the other in a process that is not part of the tree. */
 		int ends[2];

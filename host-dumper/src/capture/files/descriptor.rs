@@ -341,9 +341,18 @@ fn anonymous(d: &Descriptor) -> Kind {
         b"[signalfd]" if d.info.sigmask.is_some() => Kind::SignalFd,
         b"[signalfd]" => refused("is a signalfd whose signals this kernel does not show", REMEDY),
         b"inotify" => Kind::Inotify,
-        b"[fanotify]" => refused("is a fanotify group", REMEDY),
-        b"[io_uring]" => refused("is an io_uring", REMEDY),
-        b"[userfaultfd]" => refused("is a userfaultfd", REMEDY),
+        b"[fanotify]" => refused(
+            "is a fanotify group, whose marks and permission events belong to this machine",
+            "let the program close it, or use inotify",
+        ),
+        b"[io_uring]" => refused(
+            "is an io_uring, whose operations are under way in the kernel",
+            "run the program without io_uring; many have an option for that",
+        ),
+        b"[userfaultfd]" => refused(
+            "is a userfaultfd, whose faults wait in the kernel",
+            "let the program close it, or dump it before it watches memory",
+        ),
         b"[pidfd]" => refused("refers to a process (pidfd)", "let the program receive it first"),
         other => refused(
             format!("is of a kind that is not known ({})", String::from_utf8_lossy(other)),
