@@ -31,6 +31,14 @@ pub(super) struct Code {
     pub tails: Option<Tails>,
 }
 
+impl Code {
+    /// All addresses in it.
+    fn places(&self) -> Vec<u64> {
+        let tails = self.tails.iter().flat_map(|t| t.pops.into_iter().chain(t.store));
+        [self.syscall, self.sigreturn].into_iter().chain(tails).collect()
+    }
+}
+
 /// Tails of functions, of which chains of calls are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Tails {
@@ -40,8 +48,13 @@ pub(super) struct Tails {
     pub store: Option<u64>,
 }
 
-/// Finds the code; text of C libraries first, since they have both.
-pub(super) fn find_code(pid: u32, areas: &[Area]) -> Option<Code> {
+/// Finds the code; text of C libraries first, since they have both. `hint` is what another process
+/// of the tree has, which is the same where it was forked.
+pub(super) fn find_code(pid: u32, areas: &[Area], hint: Option<Code>) -> Option<Code> {
+    let is_text = |&at: &u64| areas.iter().any(|a| a.contains(at) && a.prot & 5 == 5);
+    if hint.is_some_and(|code| code.places().iter().all(is_text) && still_there(pid, code)) {
+        return hint;
+    }
     let mut texts: Vec<&Area> =
         areas.iter().filter(|a| a.prot & 5 == 5 && a.name != b"[vsyscall]").collect();
     texts.sort_by_key(|a| !is_c_library(&a.name));
@@ -165,9 +178,12 @@ mod tests {
     fn own_text_has_both() {
         let maps = std::fs::read("/proc/self/maps").unwrap();
         let areas = super::super::proc::maps::parse(&maps).unwrap();
-        let code = find_code(std::process::id(), &areas).unwrap();
+        let code = find_code(std::process::id(), &areas, None).unwrap();
         assert!(still_there(std::process::id(), code));
         assert!(code.tails.is_some(), "a C library has these");
+        assert_eq!(find_code(std::process::id(), &areas, Some(code)), Some(code));
+        let wrong = Code { syscall: code.syscall + 1, ..code };
+        assert_eq!(find_code(std::process::id(), &areas, Some(wrong)), Some(code));
         assert!(!still_there(std::process::id(), Code { syscall: 16, ..code }));
     }
 

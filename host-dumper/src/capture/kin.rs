@@ -6,6 +6,7 @@ use super::member::Member;
 use super::proc::{number, Proc};
 use super::target;
 use image_format::model::{Process, Terminal, Zombie};
+use std::cmp::Ordering;
 
 const KCMP_VM: libc::c_int = 1;
 /// kcmp(2) types: what two processes may share without being threads of one.
@@ -49,26 +50,42 @@ pub(super) fn vfork(parent: u32, child: u32) -> Refusal {
     )
 }
 
+/// The kernel's order of what two processes have of a kind. One that has ended has nothing, and is
+/// like no other.
+fn compare(a: u32, b: u32, kind: libc::c_int) -> Ordering {
+    // SAFETY: kcmp takes numbers only.
+    match unsafe { libc::syscall(libc::SYS_kcmp, a, b, kind, 0, 0) } {
+        0 => Ordering::Equal,
+        2 => Ordering::Greater,
+        _ => Ordering::Less,
+    }
+}
+
 /// Relations that cannot be made again.
 pub(super) fn refusals(members: &[Member]) -> Vec<Refusal> {
     let mut all = Vec::new();
-    for (i, a) in members.iter().enumerate() {
-        for b in &members[i + 1..] {
-            for (kind, what, flag) in SHARED {
-                // SAFETY: kcmp takes numbers only.
-                let equal = unsafe { libc::syscall(libc::SYS_kcmp, a.pid(), b.pid(), kind, 0, 0) };
-                if equal == 0 {
-                    if in_vfork(a.pid()) == Some(b.pid()) {
-                        all.push(vfork(a.pid(), b.pid()));
-                        break;
+    let mut told = Vec::new();
+    for (kind, what, flag) in SHARED {
+        let mut known: Vec<u32> = Vec::with_capacity(members.len());
+        for b in members.iter().map(Member::pid) {
+            match known.binary_search_by(|&a| compare(a, b, kind)) {
+                Ok(at) => {
+                    let a = known[at];
+                    if told.contains(&(a, b)) {
+                        continue;
                     }
-                    all.push(Refusal::new(
-                        format!("processes {} and {}", a.pid(), b.pid()),
-                        format!("share {what} without being threads of one process ({flag})"),
-                        "this cannot be carried: dump the program when it does not do that",
-                    ));
-                    break;
+                    told.push((a, b));
+                    if in_vfork(a) == Some(b) {
+                        all.push(vfork(a, b));
+                    } else {
+                        all.push(Refusal::new(
+                            format!("processes {a} and {b}"),
+                            format!("share {what} without being threads of one process ({flag})"),
+                            "this cannot be carried: dump the program when it does not do that",
+                        ));
+                    }
                 }
+                Err(at) => known.insert(at, b),
             }
         }
     }

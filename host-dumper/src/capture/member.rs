@@ -48,7 +48,8 @@ pub(super) struct Member {
     pub stub: Option<Stub>,
     /// Its children when they were last counted, ended ones too.
     pub children: Vec<u32>,
-    code: Option<Code>,
+    /// Where system calls can be made from.
+    pub code: Option<Code>,
     waiting: BTreeMap<u32, Waiting>,
     stopped_at: Instant,
     /// It was decided how each thread goes on.
@@ -68,8 +69,8 @@ pub(super) struct Examined {
 }
 
 impl Member {
-    /// Looks at a process that still runs. Of many threads, only the leader is looked at now: to
-    /// read all of them twice would double the time of the dump.
+    /// Looks at a process that still runs. Descriptors are not looked at now, and of many threads
+    /// only the leader: to read all of them twice would double the time of the dump.
     pub fn open(target: Target) -> Result<Self> {
         let survey = survey::look(&target, None)?;
         let statuses = survey::threads(&target, &survey, &[target.proc.pid()])?;
@@ -106,6 +107,12 @@ impl Member {
         Ok(())
     }
 
+    /// Looks at the descriptors of a process that runs on, unless it has more than `most`.
+    pub fn look_at_descriptors(&mut self, most: usize) -> Result<()> {
+        self.survey.descriptors = files::scan(&self.target.proc, most)?;
+        Ok(())
+    }
+
     /// Looks at all threads of a process that runs on.
     pub fn look_at_threads(&mut self) -> Result<()> {
         let tids = self.target.proc.numbers("task")?;
@@ -114,9 +121,9 @@ impl Member {
     }
 
     /// What is better done before the stop.
-    pub fn get_ready(&mut self) -> Result<()> {
+    pub fn get_ready(&mut self, hint: Option<Code>) -> Result<()> {
         let areas: Vec<_> = self.survey.table.iter().map(|(a, _)| a.clone()).collect();
-        self.code = footing::find_code(self.pid(), &areas);
+        self.code = footing::find_code(self.pid(), &areas, hint);
         // The processor is asked before the stop: the instruction is slow in virtual machines.
         source::cpu();
         let tids = self.target.proc.numbers("task")?;
@@ -182,7 +189,7 @@ impl Member {
         if !self.code.is_some_and(|code| footing::still_there(pid, code)) {
             // It has started another program since.
             let areas: Vec<_> = self.survey.table.iter().map(|(a, _)| a.clone()).collect();
-            self.code = footing::find_code(pid, &areas);
+            self.code = footing::find_code(pid, &areas, None);
         }
         while self.leave_code_of_ours()? {
             // What ran a moment may have closed a descriptor or mapped memory.

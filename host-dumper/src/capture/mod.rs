@@ -193,7 +193,7 @@ fn each_process(pid: u32, what: impl FnMut(&proc::Proc)) {
 /// Looks at a process and its descendants without stopping them.
 pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
     let mut session = Session::look(pid, options)?;
-    session.while_it_runs(Session::look_at_threads)?;
+    session.while_it_runs(Session::look_closely)?;
     let refusals = session.while_it_runs(Session::refusals)?;
     let members = session.members();
     let surveys = || members.iter().map(|m| &m.survey);

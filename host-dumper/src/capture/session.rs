@@ -20,6 +20,9 @@ use std::time::{Duration, Instant};
 
 /// How long the stop of a whole tree may take.
 const STOPPING: Duration = Duration::from_secs(20);
+/// Descriptors up to which they are looked at before the stop, too: of more, reading them twice
+/// would double the time of the dump.
+const FEW: usize = 64;
 /// Processes that a tree may have.
 const MOST: usize = 4096;
 
@@ -49,14 +52,23 @@ impl Session {
 
     /// Sees that nothing visible stands in the way, and does what is better done before the stop.
     pub fn prepare(&mut self) -> Result<()> {
-        let refusals = self.while_it_runs(Self::refusals)?;
         // Of several processes that run on, one may have been born or have ended between two
         // looks: whether the others can be carried shows when all stand.
-        let alone = self.members.len() == 1 && self.members[0].count_children().is_empty();
-        if alone && !refusals.is_empty() {
-            return Err(CaptureError::Refused(refusals));
+        if self.members.len() == 1 && self.members[0].count_children().is_empty() {
+            self.members[0].look_at_descriptors(FEW)?;
+            let refusals = self.refusals()?;
+            if !refusals.is_empty() {
+                return Err(CaptureError::Refused(refusals));
+            }
         }
-        self.while_it_runs(|s| s.members.iter_mut().try_for_each(Member::get_ready))
+        self.while_it_runs(|s| {
+            let mut hint = None;
+            s.members.iter_mut().try_for_each(|m| {
+                m.get_ready(hint)?;
+                hint = m.code;
+                Ok(())
+            })
+        })
     }
 
     /// Does something that fails where a process has ended meanwhile, again without those that
@@ -90,9 +102,12 @@ impl Session {
         })
     }
 
-    /// Looks at all their threads, too, of processes that run on.
-    pub(super) fn look_at_threads(&mut self) -> Result<()> {
-        self.members.iter_mut().try_for_each(Member::look_at_threads)
+    /// Looks at all their threads and descriptors, too, of processes that run on.
+    pub(super) fn look_closely(&mut self) -> Result<()> {
+        self.members.iter_mut().try_for_each(|m| {
+            m.look_at_descriptors(usize::MAX)?;
+            m.look_at_threads()
+        })
     }
 
     /// The processes.
@@ -152,7 +167,7 @@ impl Session {
         let (mut next, known) = (0, self.members.len());
         loop {
             while let Some(member) = self.members.get_mut(next) {
-                let ready = if next < known { Ok(()) } else { member.get_ready() };
+                let ready = if next < known { Ok(()) } else { member.get_ready(None) };
                 match ready.and_then(|()| member.stop()) {
                     // A child that ended is no loss.
                     Err(_) if next != 0 && kin::is_gone(member.pid()) => {

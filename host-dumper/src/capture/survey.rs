@@ -18,19 +18,15 @@ pub(super) struct Survey {
     pub descriptors: Vec<Descriptor>,
 }
 
-/// Looks at a process. `table` is an earlier one that may still hold.
+/// Looks at a process. `table` is an earlier one that may still hold; without it the process runs,
+/// and its descriptors are left for later.
 pub(super) fn look(target: &Target, table: Option<Table>) -> Result<Survey> {
     let proc = &target.proc;
-    let table = match table {
-        Some(table) => memory::settle(proc, table)?,
-        None => memory::read_details(proc)?,
+    let (table, descriptors) = match table {
+        Some(table) => (memory::settle(proc, table)?, files::scan(proc, usize::MAX)?),
+        None => (memory::read_details(proc)?, Vec::new()),
     };
-    Ok(Survey {
-        status: proc.status()?,
-        stat: proc.stat()?,
-        table,
-        descriptors: files::scan(proc)?,
-    })
+    Ok(Survey { status: proc.status()?, stat: proc.stat()?, table, descriptors })
 }
 
 /// Status of one thread, by its id.

@@ -165,10 +165,15 @@ impl Descriptor {
     }
 }
 
-/// Reads all descriptors of a process, without finding out what they lead to.
-pub(in crate::capture) fn scan(proc: &Proc) -> Result<Vec<Descriptor>> {
+/// Reads all descriptors of a process, without finding out what they lead to; none if there are
+/// more than `most`.
+pub(in crate::capture) fn scan(proc: &Proc, most: usize) -> Result<Vec<Descriptor>> {
     let mut all = Vec::new();
-    for fd in proc.numbers("fd")? {
+    let numbers = proc.numbers("fd")?;
+    if numbers.len() > most {
+        return Ok(all);
+    }
+    for fd in numbers {
         match read(proc, fd) {
             Ok(d) => all.push(d),
             // Closed since the directory was read: possible only while the process runs.
