@@ -373,6 +373,7 @@ fn socket(link: SocketLink) -> Socket {
         options: vec![],
         link,
         shutdown: 0,
+        memberships: vec![],
         peek_offset: -1,
         queue: vec![],
     }

@@ -20,6 +20,7 @@ const NO_PROCESS: i32 = 4;
 
 /// States of `refused.c`, and words of which one must be in the message.
 const STATES: &[(&str, &[&str])] = &[
+    ("urgent", &["urgent"]),
     ("socket", &["outsider"]),
     ("netlink", &["netlink"]),
     ("aio", &["asynchronous"]),

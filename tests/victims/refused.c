@@ -105,6 +105,10 @@ static void make(const char *what)
 		close(ends[1]);
 	} else if (!strcmp(what, "netlink")) {
 		MUST(socket(AF_NETLINK, SOCK_RAW, NETLINK_XFRM));
+	} else if (!strcmp(what, "urgent")) {
+		int ends[2];
+		MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+		MUST(send(ends[0], "abc", 3, MSG_OOB));
 	} else if (!strcmp(what, "pidfd")) {
 		/* Of a process that is not part of the tree. */
 		MUST(syscall(SYS_pidfd_open, getppid(), 0));

@@ -2,8 +2,9 @@
 
 use super::{
     vma, AddressRange, AltStack, ArgPatch, Backing, Connection, Cpu, Credentials, Descriptor,
-    FileObject, IpcObject, Layout, Mapping, Memory, Message, OpenFile, Process, Registers, Reissue,
-    Rseq, Sched, SigInfo, Socket, SocketLink, SocketOption, Source, Thread, Tree,
+    FileObject, IpcObject, Layout, Mapping, Membership, Memory, Message, OpenFile, Process,
+    Registers, Reissue, Rseq, Sched, SigInfo, Socket, SocketLink, SocketOption, Source, Thread,
+    Tree,
 };
 use crate::codec::Bytes;
 use alloc::vec;
@@ -179,6 +180,11 @@ pub fn connection() -> Socket {
         name: Bytes(b"\x02\0\x1f\x90\x0a\0\0\x01\0\0\0\0\0\0\0\0".to_vec()),
         file: None,
         options: vec![SocketOption { level: 6, name: 1, value: Bytes(vec![1, 0, 0, 0]) }],
+        memberships: vec![Membership {
+            interface: "lo".into(),
+            level: 0,
+            filter: Bytes(vec![0; 144]),
+        }],
         link: SocketLink::Live {
             connection: Connection {
                 peer: Bytes(b"\x02\0\x23\x28\x0a\0\0\x02\0\0\0\0\0\0\0\0".to_vec()),

@@ -21,6 +21,8 @@ record! {
         pub file: Option<SocketFile>,
         /// Options that differ from those of a new socket, in the order in which to set them.
         pub options: Vec<SocketOption>,
+        /// Multicast groups that it is a member of.
+        pub memberships: Vec<Membership>,
         /// What it is connected with.
         pub link: SocketLink,
         /// Halves that are shut down: 1 receives no more, 2 sends no more.
@@ -55,6 +57,18 @@ record! {
         pub name: u32,
         /// Value, as getsockopt(2) gives it.
         pub value: Bytes,
+    }
+}
+
+record! {
+    /// A membership of a multicast group.
+    pub struct Membership {
+        /// Name of the interface.
+        pub interface: Bytes,
+        /// IPPROTO_IP or IPPROTO_IPV6.
+        pub level: u32,
+        /// struct group_filter: group, mode, sources; its first word stands for the interface.
+        pub filter: Bytes,
     }
 }
 

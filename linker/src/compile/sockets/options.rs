@@ -6,7 +6,7 @@ use super::super::builder::Arg;
 use super::super::ProcessCompiler;
 use super::{name, AF_NETLINK, AF_UNIX, SOCK_DGRAM, SOCK_STREAM};
 use crate::LinkError;
-use image_format::model::{Socket, SocketLink, SocketOption};
+use image_format::model::{Membership, Socket, SocketLink, SocketOption};
 use image_format::plan::{op, Expect};
 
 const SOL_SOCKET: u32 = 1;
@@ -31,6 +31,15 @@ const UDP_CORK: u32 = 1;
 const SOL_NETLINK: u32 = 270;
 const IPPROTO_IPV6: u32 = 41;
 const IPV6_V6ONLY: u32 = 26;
+const SIOCGIFINDEX: u64 = 0x8933;
+const IFNAMSIZ: usize = 16;
+const MCAST_JOIN_GROUP: u64 = 42;
+const MCAST_MSFILTER: u64 = 48;
+/// Lengths of struct group_req and of struct group_filter without sources; where its mode is, 0 for
+/// all sources but those.
+const GROUP_REQ: usize = 136;
+const GROUP_FILTER: usize = 144;
+const MODE: usize = 136;
 /// How long sending what waits may take before the resume fails rather than hangs.
 const PATIENCE: [u64; 2] = [10, 0];
 
@@ -79,6 +88,9 @@ impl ProcessCompiler<'_> {
         for option in socket.options.iter().filter(|o| is_late(socket, o)) {
             self.option(socket, home, option);
         }
+        for membership in &socket.memberships {
+            self.join(socket, home, membership);
+        }
         if socket.peek_offset >= 0 {
             let value = socket.peek_offset.to_le_bytes();
             self.set(socket, home, SOL_SOCKET, SO_PEEK_OFF, &value, Expect::Note);
@@ -117,6 +129,36 @@ impl ProcessCompiler<'_> {
     pub(super) fn reuse_address(&mut self, socket: &Socket, fd: u32) {
         self.reused.insert(fd);
         self.set(socket, fd, SOL_SOCKET, SO_REUSEADDR, &[1, 0, 0, 0], Expect::Success);
+    }
+
+    /// Joins a multicast group of an interface of the same name: struct ifreq, which the kernel
+    /// fills with the interface's number, ends where struct group_filter begins with it.
+    fn join(&mut self, socket: &Socket, fd: u32, membership: &Membership) {
+        let interface = String::from_utf8_lossy(&membership.interface.0);
+        let what = format!("multicast group of {} on {interface}", name(socket));
+        let mut bytes = membership.interface.0.clone();
+        bytes.resize(IFNAMSIZ, 0);
+        // No interface has this number.
+        bytes.extend(u32::MAX.to_le_bytes());
+        let filter = &membership.filter.0;
+        bytes.extend(filter.get(4..).unwrap_or_default());
+        bytes.resize(bytes.len().max(IFNAMSIZ + GROUP_FILTER), 0);
+        let request = self.b.data(&bytes);
+        let args = [Arg::fd(fd), Arg::value(SIOCGIFINDEX), Arg::data(request)];
+        self.b.call(&what, nr::IOCTL, &args, Expect::Ignore);
+        let length = bytes.len() - IFNAMSIZ;
+        let plain = length == GROUP_FILTER && filter.get(MODE) == Some(&0);
+        let all = [(MCAST_JOIN_GROUP, GROUP_REQ), (MCAST_MSFILTER, length)];
+        for (option, length) in all.into_iter().take(if plain { 1 } else { 2 }) {
+            let args = [
+                Arg::fd(fd),
+                Arg::value(u64::from(membership.level)),
+                Arg::value(option),
+                Arg::data(request + IFNAMSIZ as u32),
+                Arg::value(length as u64),
+            ];
+            self.b.call(&what, nr::SETSOCKOPT, &args, Expect::Note);
+        }
     }
 
     fn option(&mut self, socket: &Socket, fd: u32, option: &SocketOption) {

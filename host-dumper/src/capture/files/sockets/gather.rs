@@ -4,7 +4,7 @@ use super::diag::Diag;
 use super::link::{Facts, Known, Link};
 use super::netlock::{self, NetLock, TableName};
 use super::repair::{self, Live};
-use super::{failed, options, queue, raw, show};
+use super::{failed, groups, options, queue, raw, show};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::Proc;
 use crate::capture::ExternalSockets;
@@ -203,6 +203,7 @@ impl Gatherer {
                 file,
                 options: options::read(&mut usual, entry.fd.as_fd(), facts),
                 link,
+                memberships: groups::read(entry.fd.as_fd(), facts),
                 shutdown: facts.unix.shutdown,
                 peek_offset: if facts.has_queue() {
                     queue::peek_offset(entry.fd.as_fd())

@@ -6,6 +6,7 @@
 
 mod diag;
 mod gather;
+mod groups;
 mod link;
 mod netlock;
 mod options;
@@ -127,6 +128,13 @@ fn failed(what: &'static str, error: &std::io::Error) -> CaptureError {
 }
 
 fn judge(proc: &Proc, known: &Known, inode: u64, facts: &Facts, fd: BorrowedFd<'_>) -> Kind {
+    let stream = facts.kind == libc::SOCK_STREAM as u32;
+    if stream && known.link(inode) != Link::Reset && raw::is_urgent(fd) {
+        return refused(
+            "has urgent data waiting (MSG_OOB), whose place in the stream would be lost",
+            "let the program read it",
+        );
+    }
     match facts.family as i32 {
         libc::AF_UNIX => unix(proc, known, inode, facts, fd),
         libc::AF_INET | libc::AF_INET6 => {

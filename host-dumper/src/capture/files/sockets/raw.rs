@@ -30,6 +30,19 @@ pub fn option_of(fd: BorrowedFd<'_>, level: i32, name: i32, room: usize) -> io::
     Ok(value.get(..(len as usize).min(room)).unwrap_or(&value).to_vec())
 }
 
+/// Asks for an option by a structure that says what is wanted; the answer takes its place.
+pub fn exchange(fd: BorrowedFd<'_>, level: i32, name: i32, value: &mut [u8]) -> io::Result<()> {
+    let mut len = value.len() as libc::socklen_t;
+    let at = value.as_mut_ptr().cast();
+    // SAFETY: the kernel reads and writes at most `len` bytes of the buffer, and the length.
+    let got = unsafe { libc::getsockopt(fd.as_raw_fd(), level, name, at, &raw mut len) };
+    if got == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// The value of an option that is an int.
 pub fn number(fd: BorrowedFd<'_>, level: i32, name: i32) -> io::Result<i32> {
     let value = option(fd, level, name)?;
