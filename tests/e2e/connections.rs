@@ -36,8 +36,9 @@ pub fn cases() -> Vec<Case> {
     let case =
         |name: &str, body: fn() -> Outcome| Case::new(format!("connections::{name}"), true, body);
     vec![
-        case("live_on_ipv4", || live_on(FOUR)),
-        case("live_on_ipv6", || live_on(SIX)),
+        case("live_on_ipv4", || live_on(FOUR, "live")),
+        case("live_on_ipv6", || live_on(SIX, "live")),
+        case("live_on_in_a_child", || live_on(FOUR, "child")),
         case("left_running", left_running),
         case("reset_without_the_option", reset_without),
         case("given_up", given_up),
@@ -226,10 +227,10 @@ fn directory() -> Outcome<std::path::PathBuf> {
     scratch::directory("connections", None).map_err(|e| e.to_string())
 }
 
-fn live_on(address: [&str; 2]) -> Outcome {
+fn live_on(address: [&str; 2], word: &str) -> Outcome {
     let dir = directory()?;
     let lab = Lab::new(&dir)?;
-    let (mut process, mut peer) = start(&lab, &dir, address, "live")?;
+    let (mut process, mut peer) = start(&lab, &dir, address, word)?;
     for round in 1..=2 {
         let tag = |e: String| format!("round {round}: {e}");
         // Waits in the victim's queue; a part of what the victim has sent is taken.

@@ -1,11 +1,12 @@
 //#Modes: none
 // Two TCP connections to another process, one made from here and one accepted, with bytes on the
-// way in all queues; arguments: the other's address, whether a reset is expected. The streams must
-// be whole afterwards.
+// way in all queues; arguments: the other's address, "live", "child" or, where a
+// reset is expected, "reset". The streams must be whole afterwards.
 #include "victim.h"
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 
 enum { THEIRS = 5000, OURS = 4000, FROM_THEM = 300000, MORE = 100000 };
 
@@ -53,6 +54,17 @@ int main(int count, char **arguments)
 	MUST(connect(out, address, length));
 	MUST(setsockopt(out, IPPROTO_TCP, TCP_NODELAY, &(int){ 1 }, sizeof(int)));
 	int in = MUST(accept(listening, NULL, NULL));
+	if (!strcmp(arguments[2], "child")) {
+		/* The connections, and the talk with the test, are a child's. */
+		pid_t child = MUST(fork());
+		if (child) {
+			close(in);
+			close(out);
+			int status;
+			MUST(waitpid(child, &status, 0));
+			return WEXITSTATUS(status);
+		}
+	}
 	int buffer = option(in, SOL_SOCKET, SO_RCVBUF);
 
 	/* More than the other end takes. */
