@@ -63,7 +63,7 @@ pub(in crate::capture) fn foreign_holders<'a>(
 /// Both ends of a terminal whose master this is.
 fn marks_of_terminal(master: &Descriptor) -> Vec<Mark> {
     let Some(number) = master.info.tty_index else { return Vec::new() };
-    let devpts = std::fs::metadata(format!("/proc/{}/root/dev/pts", master.pid));
+    let devpts = Proc::open(master.pid).and_then(|proc| proc.path("root/dev/pts").metadata());
     let slave = devpts.ok().map(|dir| Mark::Slave(dir.dev(), number));
     slave
         .into_iter()
