@@ -42,7 +42,7 @@ const STATES: &[(&str, &[&str])] = &[
 const TWOFOLD: &[(&str, [&str; 2])] = &[
     ("userfaultfd", ["before it watches memory", "end the program that watches it"]),
     ("io_uring", ["without io_uring; many have", "belongs to an io_uring"]),
-    ("hugetlb", ["uses hugetlb pages", "of hugetlb pages (memfd)"]),
+    ("hugetlb", ["of hugetlb pages; let", "of hugetlb pages (memfd)"]),
 ];
 
 /// All cases.

@@ -142,7 +142,7 @@ static void make(const char *what)
 		MUST(fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_FID, O_RDONLY));
 	} else if (!strcmp(what, "hugetlb")) {
 		/* Without a reservation no page need be there. */
-		int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE;
+		int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE;
 		MUST((long)mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, flags, -1, 0));
 		MUST(memfd_create("huge", MFD_HUGETLB));
 	} else if (!strcmp(what, "outside-pipe")) {

@@ -2,6 +2,7 @@
 
 use super::error::{Refusal, Result};
 use super::files::shared;
+use super::hugetlb;
 use super::proc::maps::{self, Area, Detail};
 use super::proc::stat::Stat;
 use super::proc::Proc;
@@ -75,8 +76,11 @@ pub(super) fn refusals(table: &Table) -> Vec<Refusal> {
             refuse("belongs to an io_uring", "run the program without io_uring");
         } else if area.name.starts_with(b"/secretmem") {
             refuse("is secret memory, which nobody else can read", "there is no way around");
-        } else if detail.has(b"ht") || area.name.starts_with(b"/anon_hugepage") {
-            refuse("uses hugetlb pages", "let the program use transparent huge pages instead");
+        } else if (detail.has(b"ht") || area.name.starts_with(b"/anon_hugepage"))
+            && !hugetlb::is_private(area)
+        {
+            let remedy = "let the program use transparent huge pages instead";
+            refuse("is shared memory, or of a file, of hugetlb pages", remedy);
         } else if area.shared
             && !is_segment(area)
             && !is_shared_read_only(area, *detail)
@@ -140,6 +144,9 @@ pub(super) fn mapped_files(table: &Table) -> BTreeMap<u64, FileId> {
 }
 
 fn backing(area: &Area) -> Backing {
+    if hugetlb::is_private(area) {
+        return Backing::Hugetlb { page_shift: 0, embedded: None };
+    }
     if area.inode == 0 || !area.name.starts_with(b"/") {
         return Backing::Anonymous;
     }

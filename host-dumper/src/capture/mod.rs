@@ -20,6 +20,7 @@ mod error;
 mod fates;
 mod files;
 mod footing;
+mod hugetlb;
 mod inside;
 mod kin;
 mod knowledge;

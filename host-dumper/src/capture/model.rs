@@ -2,6 +2,7 @@
 
 use super::error::{CaptureError, Result};
 use super::files::{shared, Files};
+use super::hugetlb;
 use super::inside::ThreadAnswers;
 use super::member::Examined;
 use super::memory;
@@ -162,6 +163,7 @@ pub(super) fn process(
     let mut mappings = memory::mappings(&survey.table, ours, shared);
     mappings.extend(stub.and_then(|s| s.kept(status.caught)));
     mappings.sort_by_key(|m| m.start);
+    hugetlb::embed(proc, &mut mappings, &mut files.embeds)?;
     Ok(Process {
         pid: inner(&status.ns_tgid),
         parent,

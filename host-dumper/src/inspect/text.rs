@@ -194,6 +194,9 @@ fn what(tree: &Tree, process: &Process, mapping: &Mapping) -> String {
             String::from("[stack]")
         }
         Backing::Anonymous => String::new(),
+        Backing::Hugetlb { page_shift, .. } => {
+            format!("hugetlb pages of {}", size(1u64.checked_shl(*page_shift).unwrap_or(0)))
+        }
         Backing::Shared { shared, offset } => {
             format!("{}, at {offset:#x}", shared_memory(tree, *shared))
         }

@@ -119,7 +119,7 @@ impl<'a> Batches<'a> {
             || from_image != (self.kind == kind::PAGES_MAPPED)
             || clean != (self.part == Part::Clean)
             || mapping.flags & vma::DROPPABLE != 0
-            || matches!(mapping.backing, Backing::Shared { .. })
+            || matches!(mapping.backing, Backing::Shared { .. } | Backing::Hugetlb { .. })
         {
             return Ok(true);
         }

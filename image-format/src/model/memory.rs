@@ -128,6 +128,13 @@ variant! {
             /// instead of being copied into anonymous memory.
             from_image: bool,
         },
+        /// Private anonymous memory of hugetlb pages (MAP_HUGETLB).
+        4 => Hugetlb {
+            /// Bytes of a page as a power of two.
+            page_shift: u32,
+            /// Number under which the contents travel along; none if no page was touched.
+            embedded: Option<u32>,
+        },
         /// A shared mapping of memory of [`super::Tree::shared`].
         3 => Shared {
             /// Index of the memory.

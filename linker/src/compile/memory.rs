@@ -14,12 +14,12 @@ use image_format::stub::{
 };
 use scroll::{Pwrite, LE};
 
-const PROT_READ: u32 = 1;
-const PROT_WRITE: u32 = 2;
-const MAP_PRIVATE: u64 = 0x02;
+pub(super) const PROT_READ: u32 = 1;
+pub(super) const PROT_WRITE: u32 = 2;
+pub(super) const MAP_PRIVATE: u64 = 0x02;
 const MAP_DROPPABLE: u64 = 0x08;
 pub(super) const MAP_FIXED: u64 = 0x10;
-const MAP_ANONYMOUS: u64 = 0x20;
+pub(super) const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_GROWSDOWN: u64 = 0x100;
 pub(super) const MAP_NORESERVE: u64 = 0x4000;
 
@@ -113,6 +113,11 @@ impl ProcessCompiler<'_> {
                 at += 1;
                 continue;
             }
+            if let Backing::Hugetlb { page_shift, embedded } = first.backing {
+                self.map_hugetlb(first, page_shift, embedded);
+                at += 1;
+                continue;
+            }
             if let Backing::Shared { shared, offset } = first.backing {
                 self.map_shared(first, shared, offset)?;
                 at += 1;
@@ -125,7 +130,7 @@ impl ProcessCompiler<'_> {
             while let Some(m) = mappings.get(next) {
                 let alike = m.start == end
                     && !Self::from_image(m)
-                    && !matches!(m.backing, Backing::Shared { .. })
+                    && !matches!(m.backing, Backing::Shared { .. } | Backing::Hugetlb { .. })
                     && kind & vma::GROWSDOWN == 0
                     && self.first_protection(m) == prot
                     && m.flags & KIND == kind;

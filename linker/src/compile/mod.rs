@@ -16,6 +16,7 @@ mod builder;
 mod credentials;
 mod descriptors;
 mod family;
+mod hugetlb;
 mod memory;
 mod mqueue;
 mod objects;
