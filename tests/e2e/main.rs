@@ -3,6 +3,7 @@
 //! Run as root, as some modes need it; as another user those are left out, and said so (on a CI
 //! machine, where `CI` is set, that is a failure). `DUMPER_SOAK=1` turns short counts into long.
 
+mod cgroups;
 mod cli;
 mod command;
 mod confined;
@@ -85,6 +86,7 @@ fn main() -> ExitCode {
         luck::cases(),
         sudden::cases(),
         confined::cases(),
+        cgroups::cases(),
         terminal::cases(),
         programs::cases(),
         trees::cases(),

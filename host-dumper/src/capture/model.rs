@@ -9,7 +9,7 @@ use super::memory;
 use super::outside::Outside;
 use super::proc::maps::Area;
 use super::proc::status::Status;
-use super::proc::{limits, number, Proc};
+use super::proc::{cgroup, limits, number, Proc};
 use super::seccomp::{self, Sandbox};
 use super::segments::Segments;
 use super::stub::Stub;
@@ -194,6 +194,8 @@ pub(super) fn process(
         personality: hex_file(proc, "personality").unwrap_or(0),
         dumpable: answers.dumpable,
         subreaper: answers.subreaper,
+        // A kernel may have no control groups.
+        cgroups: cgroup::parse(&proc.read_optional("cgroup").unwrap_or_default()),
         thp_disable: answers.thp_disable,
         oom_score_adj: number::signed(oom.trim_ascii()).unwrap_or(0) as i32,
         coredump_filter: hex_file(proc, "coredump_filter").unwrap_or(0x33),

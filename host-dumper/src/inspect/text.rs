@@ -89,6 +89,10 @@ fn identity(out: &mut String, process: &Process) {
     if c.capabilities[2] != 0 {
         let _ = writeln!(out, "  capabilities {:#x} effective", c.capabilities[2]);
     }
+    for group in &process.cgroups {
+        let of = if group.controllers.0.is_empty() { "" } else { " of " };
+        let _ = writeln!(out, "  cgroup     {}{of}{}", group.path, group.controllers);
+    }
     if process.stopped != 0 {
         let _ = writeln!(out, "  stopped    by signal {}", signal_name(process.stopped));
     }

@@ -42,6 +42,8 @@ record! {
         pub subreaper: bool,
         /// PR_GET_THP_DISABLE.
         pub thp_disable: bool,
+        /// Control groups of the leader, in those hierarchies where it is not in the topmost one.
+        pub cgroups: Vec<Cgroup>,
         /// /proc/PID/oom_score_adj.
         pub oom_score_adj: i32,
         /// /proc/PID/coredump_filter.
@@ -63,6 +65,16 @@ record! {
         pub control: Vec<Control>,
         /// Supplementary state in words that resume cannot bring back, for notes.
         pub lost: Vec<Bytes>,
+    }
+}
+
+record! {
+    /// A control group that a process is in (cgroups(7)).
+    pub struct Cgroup {
+        /// Controllers of its hierarchy as /proc/PID/cgroup lists them; empty for version 2.
+        pub controllers: Bytes,
+        /// Path within the hierarchy.
+        pub path: Bytes,
     }
 }
 

@@ -1,10 +1,10 @@
 //! A small tree, consistent in itself, for the tests of everything that handles models.
 
 use super::{
-    vma, AddressRange, AltStack, ArgPatch, Backing, Connection, Cpu, Credentials, Descriptor,
-    FileObject, IpcObject, Layout, Mapping, Membership, Memory, Message, OpenFile, Process,
-    Registers, Reissue, Rseq, Sched, SigInfo, Socket, SocketLink, SocketOption, Source, Thread,
-    Tree,
+    vma, AddressRange, AltStack, ArgPatch, Backing, Cgroup, Connection, Cpu, Credentials,
+    Descriptor, FileObject, IpcObject, Layout, Mapping, Membership, Memory, Message, OpenFile,
+    Process, Registers, Reissue, Rseq, Sched, SigInfo, Socket, SocketLink, SocketOption, Source,
+    Thread, Tree,
 };
 use crate::codec::Bytes;
 use alloc::vec;
@@ -118,6 +118,7 @@ pub fn process(pid: u32) -> Process {
         personality: 0,
         dumpable: 1,
         subreaper: false,
+        cgroups: vec![Cgroup { controllers: "".into(), path: "/some.slice".into() }],
         thp_disable: false,
         oom_score_adj: 0,
         coredump_filter: 0x33,

@@ -2,7 +2,7 @@
 //!
 //! The order of a process' steps, and why:
 //!
-//! 0. in the first process what several share; then children, session and group;
+//! 0. control groups; in the first process what several share; then children, session and group;
 //! 1. vdso: while the address space is empty, nothing is in its way;
 //! 2. mappings, writable; 3. page contents; 4. final protections and advice;
 //! 5. the stub; 6. mm fields (heap, arguments);
@@ -13,6 +13,7 @@
 //! 12. FINISH, which runs the leader's own steps, credentials among them.
 
 mod builder;
+mod cgroups;
 mod credentials;
 mod descriptors;
 mod family;
@@ -200,6 +201,7 @@ impl ProcessCompiler<'_> {
         let last = last(self.tree, self.process, stub.address, stub.slots)?;
         let (first_thread, thread_count) = self.threads(&stub, &last)?;
         let first_step = self.b.begin_steps();
+        self.control_groups();
         if self.index == 0 {
             self.shared_memory();
             self.sysv_objects();

@@ -1,5 +1,6 @@
 //! Readers of /proc/PID. Each parser is a pure function over bytes.
 
+pub mod cgroup;
 pub mod fdinfo;
 pub mod limits;
 pub mod maps;
