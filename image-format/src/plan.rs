@@ -175,8 +175,9 @@ pub struct ProcessPlan {
     pub stub_len: u64,
     /// Signal by which it was stopped (job control); 0 when it ran.
     pub stopped: u32,
-    /// 1 for a process that ends before the others run ([`op::EXIT`]) and stays uncollected.
-    pub zombie: u32,
+    /// Options of waitid(2) with which its parent waits for its end ([`op::EXIT`]) or its stop
+    /// before it goes on itself; 0 for a process that runs.
+    pub awaited: u32,
 }
 
 const _: () = assert!(core::mem::size_of::<ProcessPlan>() == 48);

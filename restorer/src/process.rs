@@ -69,7 +69,6 @@ const SIGCHLD: i32 = 17;
 const SIGWINCH: usize = 28;
 /// waitid(2).
 const P_PID: usize = 1;
-const WEXITED_NOWAIT: usize = 4 | 0x100_0000;
 const LAST_BARRIER: usize = BARRIERS - 1;
 
 /// Builds the program in this process and jumps into it.
@@ -383,19 +382,20 @@ impl Building<'_> {
         }
     }
 
-    /// Waits until the children have ended that had, so that the program finds them as they were.
-    /// The signal of their end was taken long ago.
-    fn await_zombies(&self) -> Outcome<()> {
+    /// Comes to the last barrier, and waits until the children have ended or stopped that had, so
+    /// that the program finds them as they were. The signal that tells of it was taken long ago.
+    fn await_children(&self, members: u64) -> Outcome<()> {
         let plan = self.setup.plan;
         let mut before = 0u64;
         // SAFETY: the kernel writes eight bytes.
         let _ = unsafe { sys::call(nr::RT_SIGPENDING, &[&raw mut before as usize, 8]) };
+        self.meet(LAST_BARRIER, members);
         let mut ended = false;
         for i in 0..plan.header.process_count {
             let process = plan.process(i)?;
-            if process.zombie != 0 && process.parent == self.index {
-                let _ =
-                    sys::plain(nr::WAITID, &[P_PID, process.pid as usize, 0, WEXITED_NOWAIT, 0]);
+            if process.awaited != 0 && process.parent == self.index {
+                let options = process.awaited as usize;
+                let _ = sys::plain(nr::WAITID, &[P_PID, process.pid as usize, 0, options, 0]);
                 ended = true;
             }
         }
@@ -419,8 +419,7 @@ impl Building<'_> {
             verify::finish(setup.image, setup.options, setup.shared)?;
             helper.wait();
             if members != 0 {
-                self.meet(LAST_BARRIER, members);
-                self.await_zombies()?;
+                self.await_children(members)?;
             }
             if let (Some(terminal), true) = (
                 setup.terminal.filter(|_| first),

@@ -267,24 +267,21 @@ impl<'a> Threads<'a> {
     }
 
     /// Leaves a stop signal pending that takes effect when the frame unblocks it: the process stops
-    /// with the program's registers, before its first instruction. SIGSTOP, which nobody can
-    /// block, would stop it in the stub. False if the program handles or blocks them all.
+    /// with the program's registers, before its first instruction. False for SIGSTOP, which nobody
+    /// can block: it stops the process in the stub. False, too, if the signal would not stop it.
     fn stop_on_return(&self, leader: &ThreadPlan, stopped: u32) -> bool {
         let at = u64::from(leader.ucontext_off) + frame::SIGMASK as u64;
         let mask = self.plan().record::<u64>(at).unwrap_or(u64::MAX);
-        let by_default = |signal: u32| {
-            let mut action = [u64::MAX; 4];
-            let args = [signal as usize, 0, action.as_mut_ptr() as usize, 8];
-            // SAFETY: the kernel writes 32 bytes.
-            unsafe { sys::call(nr::RT_SIGACTION, &args) }.is_ok() && action[0] == 0
-        };
-        let first = STOPS.contains(&stopped).then_some(stopped);
-        let signal = first
-            .into_iter()
-            .chain(STOPS)
-            .find(|signal| mask >> (signal - 1) & 1 == 0 && by_default(*signal));
+        let mut action = [u64::MAX; 4];
+        let args = [stopped as usize, 0, action.as_mut_ptr() as usize, 8];
+        // SAFETY: the kernel writes 32 bytes.
+        let known = unsafe { sys::call(nr::RT_SIGACTION, &args) }.is_ok();
         let pid = sys::plain(nr::GETPID, &[]).unwrap_or(0);
-        signal.is_some_and(|signal| sys::plain(nr::KILL, &[pid, signal as usize]).is_ok())
+        stopped != SIGSTOP
+            && mask >> (stopped.wrapping_sub(1) & 63) & 1 == 0
+            && known
+            && action[0] == 0
+            && sys::plain(nr::KILL, &[pid, stopped as usize]).is_ok()
     }
 
     /// The leader's part: waits for the others, then nothing of ours is left.
@@ -313,8 +310,7 @@ impl<'a> Threads<'a> {
     }
 }
 
-/// Signals that stop a process and can wait while they are blocked: SIGTSTP, SIGTTIN, SIGTTOU.
-const STOPS: [u32; 3] = [20, 21, 22];
+const SIGSTOP: u32 = 19;
 
 fn put(bytes: &mut [u8], at: usize, value: u64) {
     bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());

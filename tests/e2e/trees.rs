@@ -38,30 +38,47 @@ fn orphans(mode: Mode) -> Outcome {
 
 const PROMPT: &str = "@prompt@ ";
 
-/// An interactive shell with a variable and two background jobs.
+/// An interactive shell with a variable, a running and a stopped job.
 fn shell_with_jobs(mode: Mode) -> Outcome {
     let mut stage = Stage::new("jobs", mode)?;
     let arguments = ["--norc", "--noprofile", "--noediting", "-i"];
     let bash = Path::new("/bin/bash");
     let mut process = stage.start_with(bash, &arguments, Kind::Pty, &[("PS1", PROMPT)])?;
     process.expect(PROMPT)?;
-    process.send(
-        "kept=before; sleep 1000 & sleep 2000 & until grep -q nanosleep /proc/$!/wchan; do :; done",
-    )?;
+    process.send("kept=before; sleep 1000 &")?;
+    process.expect(PROMPT)?;
+    let job = Victim::named("terminal")?.program();
+    process.send(&job.display().to_string())?;
+    process.expect("READY")?;
+    process.send_raw(b"\x1a")?;
+    process.expect("Stopped")?;
     process.expect(PROMPT)?;
     for _ in 0..2 {
         process = stage.travel(process, Kind::Pty)?;
         process.send("echo \"<$kept $(jobs -p | wc -l)>\"")?;
         process.expect("<before 2>")?;
         process.expect(PROMPT)?;
-        process.send("echo \"<$(jobs -r | grep -c 1000) $(jobs -r | grep -c 2000)>\"")?;
-        process.expect("<1 1>")?;
+        // Not only what a substitution reads, but also what a pipeline writes to the terminal.
+        process.send("jobs -r | grep -c 1000; jobs -s | grep -c terminal; echo \"<o\"ver\">\"")?;
+        let told = process.expect("<over>")?;
+        let lines: Vec<&str> = told.lines().map(str::trim).collect();
+        if lines.iter().filter(|l| **l == "1").count() != 2 {
+            return Err(format!("the jobs are {told:?}"));
+        }
+        if told.contains("Stopped") {
+            return Err(format!("the stop is told once more: {told:?}"));
+        }
         process.expect(PROMPT)?;
     }
     process.send("kill %1 && wait %1; echo \"<status $?>\"")?;
     process.expect("<status 143>")?;
     process.expect(PROMPT)?;
-    process.send("kill %2; wait %2; exit 5")?;
+    process.send("fg %2")?;
+    process.ping()?;
+    process.send_raw(b"\x03")?;
+    process.expect(PROMPT)?;
+    process.send("echo \"<status $?>\"; exit 5")?;
+    process.expect("<status 130>")?;
     process.exit_code(5)
 }
 

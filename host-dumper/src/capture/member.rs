@@ -2,6 +2,7 @@
 
 mod ask;
 mod handler;
+mod leave;
 mod takeback;
 
 pub use handler::{queued, Handled};
@@ -15,9 +16,9 @@ use super::footing::{self, Code};
 use super::inside::ProcessAnswers;
 use super::model::ThreadParts;
 use super::outside::{self, Outside};
-use super::patience::Patience;
 use super::proc::timers;
 use super::seccomp::{self, Sandbox};
+use super::source;
 use super::stop::XSAVE_MAX;
 use super::stub::{self, Stub};
 use super::survey::{self, Survey, ThreadStatus};
@@ -25,17 +26,13 @@ use super::syscalls::remaining::{self, Waiting};
 use super::syscalls::{judge, Verdict};
 use super::target::{self, Target};
 use super::thread::Thread;
-use super::{memory, source};
 use crate::capture::knowledge::ThreadKnowledge;
 use image_format::model::SigInfo;
 use nix::errno::Errno;
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
-
-/// How long a thread may take to leave the vdso or the stub.
-const LEAVING: Duration = Duration::from_secs(10);
+use std::time::Instant;
 
 /// A process under capture. Dropped, it lets the process go on as if nothing had been.
 #[derive(Debug)]
@@ -266,51 +263,6 @@ impl Member {
         Ok(Examined { threads, answers, pending, stopped, lock_future })
     }
 
-    /// Threads in the vdso, or in a few instructions of the stub, run on until they are out:
-    /// what they are about to do depends on code that will not be there after a resume.
-    /// Tells whether any did.
-    fn leave_code_of_ours(&mut self) -> Result<bool> {
-        let mut ran = false;
-        let stub = self.stub.as_ref();
-        let vdso = memory::vdso_area(&self.survey.table).map(|a| (a.start, a.end));
-        let pid = self.target.proc.pid();
-        let inside = |t: &Thread| -> Result<bool> {
-            let rip = t.regs.rip;
-            if vdso.is_some_and(|(start, end)| (start..end).contains(&rip)) {
-                return Ok(true);
-            }
-            let Some(stub) = stub else { return Ok(false) };
-            let h = &stub.header;
-            if (h.old_vdso..h.old_vdso.saturating_add(h.old_vdso_size)).contains(&rip) {
-                return Ok(true);
-            }
-            if !stub.contains(rip) {
-                return Ok(false);
-            }
-            // In a slot, waiting in its call: that can be translated.
-            let waits = (t.regs.orig_rax as i64) >= 0 && (t.regs.rax as i64) < 0;
-            Ok(!(waits && stub.slot(pid, rip)?.is_some()))
-        };
-        for thread in &mut self.threads {
-            let mut patience = Patience::new(LEAVING);
-            // Moments of changing length: a thread that asks for the time over and over must be
-            // met elsewhere sooner or later.
-            let mut moments = moments();
-            while inside(thread)? {
-                ran = true;
-                thread.run_a_moment(moments.next().unwrap_or_default())?;
-                if patience.is_over() {
-                    return Err(CaptureError::NotStopping {
-                        tid: thread.tid(),
-                        seconds: patience.spent().as_secs(),
-                        state: "it stays in the kernel's own code, the vdso".into(),
-                    });
-                }
-            }
-        }
-        Ok(ran)
-    }
-
     /// The XSAVE areas, trimmed to what can be carried.
     pub fn xsave(&self, refusals: &mut Vec<Refusal>) -> Result<Vec<Vec<u8>>> {
         let components = &source::cpu().xsave;
@@ -440,15 +392,6 @@ impl Drop for Member {
         // Nobody is left to be told; every thread is let go whatever happened to the others.
         let _ = self.let_go();
     }
-}
-
-/// Lengths of moments: short ones first, then longer and longer ones, so that a thread really runs
-/// even where it must wait for a processor.
-fn moments() -> impl Iterator<Item = Duration> {
-    (0u64..).map(|i| {
-        let longest = 20_000 << i.min(8);
-        Duration::from_nanos(i.wrapping_mul(0x9e37_79b9_7f4a_7c15) % longest)
-    })
 }
 
 /// A thread other than the leader may end at any moment.

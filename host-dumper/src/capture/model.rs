@@ -202,6 +202,9 @@ pub(super) fn process(
         actions: answers.actions,
         pending,
         stopped,
+        // The status that waitpid(2) would give, taken away when it was given (wait_task_stopped in
+        // kernel/exit.c).
+        stop_told: stopped != 0 && stat.exit_code == 0,
         itimers: answers.itimers,
         timers: answers.timers,
         control: Vec::new(),

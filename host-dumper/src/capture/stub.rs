@@ -8,7 +8,8 @@ use super::proc::maps::Area;
 use super::syscalls::Verdict;
 use image_format::model::{ArgPatch, Backing, Mapping, Registers, Reissue};
 use image_format::stub::{
-    slots_end, SlotData, StubHeader, SLOTS_OFFSET, SLOT_DATA, SLOT_SIZE, STUB_MAGIC,
+    slots_end, SlotData, StubHeader, CODE_OFFSET, CODE_ROOM, SLOTS_OFFSET, SLOT_DATA, SLOT_SIZE,
+    STUB_MAGIC,
 };
 use libc::user_regs_struct;
 use scroll::{Pread, LE};
@@ -77,6 +78,19 @@ impl Stub {
     /// The address is in a stub.
     pub fn contains(&self, address: u64) -> bool {
         (self.start..self.end).contains(&address) || self.older.iter().any(|s| s.contains(address))
+    }
+
+    /// Whether the address lies in the code of the last moments of a resume.
+    pub fn in_last_moments(&self, address: u64) -> bool {
+        let code = self.start + CODE_OFFSET..self.start + CODE_OFFSET + CODE_ROOM;
+        code.contains(&address) || self.older.iter().any(|s| s.in_last_moments(address))
+    }
+
+    /// Whether a thread there is about to make the call of a slot.
+    pub fn begins_slot(&self, rip: u64) -> bool {
+        let slot = rip.checked_sub(self.start + SLOTS_OFFSET).filter(|at| at % SLOT_SIZE == 0);
+        slot.is_some_and(|at| at / SLOT_SIZE < u64::from(self.header.slots))
+            || self.older.iter().any(|s| s.begins_slot(rip))
     }
 
     /// The slot in which a thread stands, if it stands in one.

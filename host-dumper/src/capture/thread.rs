@@ -229,6 +229,14 @@ impl Thread {
         self.leave(|s| s.go(0))
     }
 
+    /// Lets it make its next system call, or the one that was interrupted, and no more.
+    pub fn run_one_call(&mut self) -> Result<()> {
+        self.start_call()?;
+        self.enter_call()?;
+        let signal = self.wait_event()?;
+        self.note(signal)
+    }
+
     /// Waits for the end of the system call; its result, unless it did not reach `end`.
     pub fn finish_call(&mut self, end: u64) -> Result<i64> {
         loop {

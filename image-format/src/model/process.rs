@@ -54,6 +54,8 @@ record! {
         pub pending: Vec<SigInfo>,
         /// Stopped by this signal (job control); 0 when not stopped.
         pub stopped: u32,
+        /// The parent has been told of that stop: waitpid(2) does not report it again.
+        pub stop_told: bool,
         /// ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF: interval and remaining time, microseconds.
         pub itimers: [[u64; 2]; 3],
         /// POSIX timers, ascending by id.

@@ -125,6 +125,7 @@ pub fn process(pid: u32) -> Process {
         actions: vec![],
         pending: vec![],
         stopped: 0,
+        stop_told: false,
         itimers: [[0; 2]; 3],
         timers: vec![],
         locks_held: false,

@@ -9,13 +9,29 @@ use super::arch::nr;
 use super::builder::Arg;
 use super::ProcessCompiler;
 use crate::LinkError;
-use image_format::model::Tree;
+use image_format::model::{Process, Tree};
 use image_format::plan::{arg, op, Expect, ProcessPlan};
 
 const SIGCHLD: u64 = 17;
 /// wait4(2): also children whose end is told by no signal.
 const WALL: u64 = 0x4000_0000;
 const TIOCSPGRP: u64 = 0x5410;
+
+/// waitid(2).
+const WSTOPPED: u32 = 2;
+const WEXITED: u32 = 4;
+const WNOWAIT: u32 = 0x100_0000;
+const SIGSTOP: u32 = 19;
+
+/// How the parent of a stopped process waits for it. What it was told already is taken off, or it
+/// would be told again.
+pub(super) fn awaited_stop(process: &Process) -> u32 {
+    match (process.parent, process.stopped) {
+        (None, _) | (_, 0) => 0,
+        _ if process.stop_told => WSTOPPED,
+        _ => WSTOPPED | WNOWAIT,
+    }
+}
 
 /// What an entry of the family stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,6 +125,28 @@ impl Family {
         let m = self.0[i];
         let Some(parent) = m.parent.map(|parent| self.0[parent]) else { return false };
         parent.sid == parent.pid && m.sid != parent.pid && m.sid != m.pid
+    }
+
+    /// The signal that stops process `i`, which was stopped by `signal`. In an orphaned process group
+    /// the kernel drops all of them but SIGSTOP (get_signal in kernel/signal.c).
+    pub fn stop_signal(&self, i: usize, signal: u32) -> u32 {
+        if signal == 0 || !self.is_orphaned(i) {
+            signal
+        } else {
+            SIGSTOP
+        }
+    }
+
+    /// Whether nobody in the group of process `i` has a parent in another group of its session. The
+    /// root's parent is the resuming command, in its session unless the root leads one itself.
+    fn is_orphaned(&self, i: usize) -> bool {
+        let group = self.0[i].pgid;
+        !self.0.iter().filter(|m| m.pgid == group && m.role == Role::Process).any(|m| {
+            m.parent.map_or(m.sid != m.pid, |parent| {
+                let above = self.0[parent];
+                above.pgid != group && above.sid == m.sid
+            })
+        })
     }
 
     fn children(&self, i: usize) -> impl Iterator<Item = usize> + '_ {
@@ -219,7 +257,7 @@ impl ProcessCompiler<'_> {
             parent: m.parent.map_or(u32::MAX, |parent| parent as u32),
             first_step,
             step_count: self.b.steps_since(first_step),
-            zombie: u32::from(m.role != Role::Helper),
+            awaited: if m.role == Role::Helper { 0 } else { WEXITED | WNOWAIT },
             ..ProcessPlan::default()
         }
     }

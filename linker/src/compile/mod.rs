@@ -127,7 +127,12 @@ pub fn compile(
         euid: root.credentials.uids[1],
         egid: root.credentials.gids[1],
         generation: tree.source.generation,
-        stopped: tree.processes.iter().map(|p| p.stopped).max().unwrap_or(0),
+        stopped: if terminals::leads_alone(tree) {
+            // Its group cannot be had before its session.
+            0
+        } else {
+            tree.processes.iter().map(|p| p.stopped).max().unwrap_or(0)
+        },
         flags: flags(tree),
         ..PlanHeader::default()
     };
@@ -255,8 +260,8 @@ impl ProcessCompiler<'_> {
             thread_count,
             stub_address: stub.address,
             stub_len: stub.len,
-            stopped: self.process.stopped,
-            zombie: 0,
+            stopped: family.stop_signal(self.index, self.process.stopped),
+            awaited: family::awaited_stop(self.process),
         })
     }
 

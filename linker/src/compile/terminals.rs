@@ -39,6 +39,12 @@ pub(super) fn held(tree: &Tree) -> u32 {
     ENDS * tree.terminals.len() as u32
 }
 
+/// Whether the root leads its session without the terminal of the resume.
+pub(super) fn leads_alone(tree: &Tree) -> bool {
+    let outer = tree.terminals.iter().any(|t| t.pair.is_none());
+    tree.processes.first().is_some_and(|root| root.sid == root.pid && !outer)
+}
+
 fn wanted(pair: &TerminalPair) -> Option<u32> {
     (pair.number < NUMBERS).then_some(pair.number)
 }
@@ -205,9 +211,7 @@ impl ProcessCompiler<'_> {
 
     /// A root that led its session without the terminal of the resume leads one again.
     pub(super) fn root_session(&mut self) {
-        let root = self.process;
-        let outer = self.tree.terminals.iter().any(|t| t.pair.is_none());
-        if root.sid == root.pid && !outer {
+        if leads_alone(self.tree) {
             self.b.only_when(when::OLD_PID, |b| {
                 b.syscall("session", nr::SETSID, [0; 6], Expect::Ignore);
             });
