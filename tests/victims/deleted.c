@@ -1,5 +1,5 @@
 // Files deleted while open, small and large: contents travel whatever the size; an unlinked
-// temporary file too.
+// temporary file too. What was opened more than once before is one file afterwards.
 #include "victim.h"
 
 enum { BIG = 20 << 20 };
@@ -9,6 +9,9 @@ int main(void)
 	int small = MUST(open("small.tmp", O_RDWR | O_CREAT | O_TRUNC, 0600));
 	MUST(write(small, "small content", 13));
 	MUST(lseek(small, 6, SEEK_SET));
+	int apart = MUST(open("small.tmp", O_RDONLY));
+	MUST(lseek(apart, 2, SEEK_SET));
+	int append = MUST(open("small.tmp", O_WRONLY | O_APPEND));
 	MUST(unlink("small.tmp"));
 	int big = MUST(open("big.tmp", O_RDWR | O_CREAT | O_TRUNC, 0600));
 	static uint64_t block[8192];
@@ -51,5 +54,11 @@ int main(void)
 	MUST(fstat(small, &st));
 	SAME(st.st_nlink, 0);
 	SAME(write(empty, "x", 1), 1);
+	SAME(lseek(apart, 0, SEEK_CUR), 2);
+	SAME(write(append, "!", 1), 1);
+	SAME(pread(apart, text, 32, 0), 14);
+	CHECK(!memcmp(text, "small content!", 14), "what was opened apart is another file");
+	SAME(pread(small, text, 32, 0), 14);
+	SAME(write(apart, "x", 1), -1);
 	ok();
 }

@@ -25,6 +25,7 @@ const O_DIRECT: u32 = 0o40000;
 const O_DIRECTORY: u32 = 0o200_000;
 pub(super) const O_CLOEXEC: u32 = 0o2_000_000;
 const O_PATH: u32 = 0o10_000_000;
+const O_TMPFILE: u32 = 0o20_200_000;
 pub(super) const F_SETFL: u64 = 4;
 const F_SETSIG: u64 = 10;
 const F_SETOWN_EX: u64 = 15;
@@ -168,6 +169,7 @@ impl ProcessCompiler<'_> {
         self.pairs();
         // Descriptions of one object are made together.
         let [mut pipes, mut fifos, mut shared] = [const { BTreeMap::<u32, Vec<u32>>::new() }; 3];
+        let mut unlinked = BTreeMap::new();
         for &index in uses.keys() {
             let file = &self.file_at(index)?;
             let together = match file.object {
@@ -179,8 +181,17 @@ impl ProcessCompiler<'_> {
                 FileObject::PidFd { .. } if super::is_family(self.tree) => continue,
                 _ => {
                     let temporary = self.first_temporary;
-                    let unless = self.unless_redirected(&uses[&index]);
-                    self.open(file, temporary, &name(file, &uses[&index]))?;
+                    // Later descriptions of an unlinked file may need this one.
+                    let unless = match file.object {
+                        FileObject::Unlinked { .. } => None,
+                        _ => self.unless_redirected(&uses[&index]),
+                    };
+                    if !self.reopen_unlinked(file, temporary, &uses[&index], &unlinked) {
+                        self.open(file, temporary, &name(file, &uses[&index]))?;
+                    }
+                    if let FileObject::Unlinked { embedded, .. } = &file.object {
+                        unlinked.entry(*embedded).or_insert(uses[&index][0].0);
+                    }
                     self.place(temporary, &uses[&index], file);
                     self.b.land(unless);
                     continue;
@@ -317,6 +328,29 @@ impl ProcessCompiler<'_> {
             }
         }
         Ok(())
+    }
+
+    /// A further description of an unlinked file that is open already: the file itself is found only
+    /// by way of the descriptor. `open` leads from the contents' number to that.
+    fn reopen_unlinked(
+        &mut self,
+        file: &OpenFile,
+        temporary: u32,
+        uses: &[(u32, bool)],
+        open: &BTreeMap<u32, u32>,
+    ) -> bool {
+        let FileObject::Unlinked { embedded, .. } = &file.object else { return false };
+        let Some(held) = open.get(embedded) else { return false };
+        let what = name(file, uses);
+        let path = self.b.path(format!("/proc/self/fd/{held}").as_bytes());
+        let flags = file.flags & !ONCE & !O_TMPFILE;
+        let args = [Arg::data(path), Arg::value(u64::from(flags)), Arg::value(0)];
+        let made = self.make(&what, nr::OPEN, &args);
+        self.move_to(Arg::load(made), temporary, &what);
+        if file.offset != 0 {
+            self.must(&what, nr::LSEEK, [u64::from(temporary), file.offset, 0, 0, 0, 0]);
+        }
+        true
     }
 
     /// How to open a file that is found under its path.

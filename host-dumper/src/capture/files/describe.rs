@@ -15,7 +15,9 @@ use crate::capture::ExternalSockets;
 use image_format::model::{
     self, lock, FileLock, FileObject, OpenFile, Pipe, SharedMemory, Socket, Terminal,
 };
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 /// What of the descriptors goes into the model.
 #[derive(Debug, Default)]
@@ -28,6 +30,10 @@ pub(in crate::capture) struct Files {
     pub shared: Vec<SharedMemory>,
     pub sockets: Vec<Socket>,
     pub embeds: Vec<Embed>,
+    /// Device and inode -> what is known of a regular file that was opened before.
+    pub regular: BTreeMap<(u64, u64), model::Contents>,
+    /// Device and inode -> number of the contents of an unlinked file.
+    pub unlinked: BTreeMap<(u64, u64), u32>,
     /// What is lost, in words.
     pub notes: Vec<String>,
     /// Descriptors that must stay open until the image is complete.
@@ -82,7 +88,11 @@ pub(in crate::capture) fn capture(
     let all = || surveys.iter().flat_map(|s| &s.descriptors);
     let fds: Vec<(u32, u32)> = all().map(|d| (d.pid, d.fd)).collect();
     let keys: Vec<_> = all()
-        .map(|d| (d.stat.st_dev, d.stat.st_ino, d.info.pos, d.flags(), d.link.clone()))
+        .map(|d| {
+            // One file has all eventfds.
+            let inode = (d.stat.st_dev, d.stat.st_ino, d.info.eventfd_id);
+            (inode, d.info.pos, d.flags(), d.link.clone())
+        })
         .collect();
     let groups = sharing::groups(&fds, &keys).map_err(|errno| CaptureError::Ptrace {
         request: "kcmp",
@@ -159,6 +169,44 @@ pub(super) fn locks_of(d: &Descriptor, wanted: impl Fn(u32) -> bool) -> Vec<File
     d.info.locks.iter().filter_map(|text| locks::parse(text)).filter(|l| wanted(l.kind)).collect()
 }
 
+/// The contents of a file that has a path: read once, however often it was opened.
+fn regular(
+    d: &Descriptor,
+    open: &Path,
+    embed_limit: u64,
+    out: &mut Files,
+) -> Result<model::Contents> {
+    let file = (d.stat.st_dev, d.stat.st_ino);
+    if let Some(known) = out.regular.get(&file) {
+        return Ok(known.clone());
+    }
+    let size = d.stat.st_size.max(0) as u64;
+    let embedded = (size <= embed_limit).then_some(out.embeds.len() as u32);
+    let contents = recognise(open, size, embedded)?;
+    // An opening that may not be read tells nothing of another.
+    if contents != model::Contents::Unread {
+        out.regular.insert(file, contents.clone());
+    }
+    if let model::Contents::Whole { hash, embedded: Some(number) } = contents {
+        let what = String::from_utf8_lossy(d.path()).into_owned();
+        let source = Source::File(open.to_path_buf());
+        out.embeds.push(Embed { number, source, size, hash: Some(hash), what });
+    }
+    Ok(contents)
+}
+
+/// Number of the contents of a file without a name: all that was opened of it is one file.
+fn unlinked(d: &Descriptor, open: PathBuf, out: &mut Files) -> u32 {
+    let next = out.embeds.len() as u32;
+    let number = *out.unlinked.entry((d.stat.st_dev, d.stat.st_ino)).or_insert(next);
+    if number == next {
+        let what = format!("{} (unlinked)", String::from_utf8_lossy(d.path()));
+        let size = d.stat.st_size.max(0) as u64;
+        out.embeds.push(Embed { number, source: Source::File(open), size, hash: None, what });
+    }
+    number
+}
+
 pub(super) fn object(
     around: &Around<'_>,
     d: &Descriptor,
@@ -174,25 +222,12 @@ pub(super) fn object(
     let mode = d.stat.st_mode & 0o7777;
     Ok(match &d.kind {
         Kind::Regular => {
-            let embedded = (size <= settings.embed_limit).then_some(out.embeds.len() as u32);
-            let contents = recognise(&open, size, embedded)?;
-            if let model::Contents::Whole { hash, embedded: Some(number) } = contents {
-                let what = String::from_utf8_lossy(d.path()).into_owned();
-                out.embeds.push(Embed {
-                    number,
-                    source: Source::File(open),
-                    size,
-                    hash: Some(hash),
-                    what,
-                });
-            }
+            let contents = regular(d, &open, settings.embed_limit, out)?;
             FileObject::Regular { path: path(), size, mode, contents }
         }
         Kind::Unlinked => {
-            let number = out.embeds.len() as u32;
-            let what = format!("{} (unlinked)", String::from_utf8_lossy(d.path()));
-            out.embeds.push(Embed { number, source: Source::File(open), size, hash: None, what });
-            FileObject::Unlinked { path: path(), size, mode, embedded: number }
+            let embedded = unlinked(d, open, out);
+            FileObject::Unlinked { path: path(), size, mode, embedded }
         }
         Kind::Directory => FileObject::Directory { path: path() },
         Kind::PathOnly => FileObject::PathOnly { path: path() },

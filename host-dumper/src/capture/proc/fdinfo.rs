@@ -13,6 +13,8 @@ pub struct FdInfo {
     pub inode: u64,
     /// Counter of an eventfd and whether it is a semaphore.
     pub eventfd: Option<(u64, bool)>,
+    /// What tells one eventfd from another; 0 where the kernel does not say (before 5.2).
+    pub eventfd_id: u64,
     /// Locks and leases held through it, as the kernel words them.
     pub locks: Vec<Vec<u8>>,
     /// What an epoll set watches.
@@ -136,6 +138,7 @@ pub fn parse(text: &[u8]) -> Option<FdInfo> {
             b"eventfd-count" => {
                 info.eventfd.get_or_insert_default().0 = hex(first?)?;
             }
+            b"eventfd-id" => info.eventfd_id = first.and_then(decimal).unwrap_or(0),
             b"eventfd-semaphore" => {
                 info.eventfd.get_or_insert_default().1 = decimal(first?)? != 0;
             }
@@ -170,6 +173,7 @@ mod tests {
         let info = parse(text).unwrap();
         assert_eq!((info.pos, info.flags, info.inode), (12, 0o2000002, 1044));
         assert_eq!(info.eventfd, Some((0x1f, true)));
+        assert_eq!(info.eventfd_id, 4);
         assert_eq!(info.locks.len(), 1);
         assert_eq!(parse(b"pos:\t1\n"), None);
     }
