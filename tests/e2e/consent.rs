@@ -42,6 +42,7 @@ pub fn cases() -> Vec<Case> {
         ("too_slow_handler", || too_slow("consent_handler")),
         ("blocked_signal", || blocked("consent_handler", "auto")),
         ("blocked_signal_plain", || blocked("consent_plain", "require")),
+        ("one_after_the_other", one_after_the_other),
         ("crash", || crash("consent")),
         ("crash_handler", || crash("consent_handler")),
         ("forking_callback", || travels("consent", &["fork"])),
@@ -219,6 +220,21 @@ fn too_slow(victim: &str) -> Outcome {
     stage.fails(&["--consent-timeout", "200ms"], NO_ANSWER, "did not answer within 200 ms")?;
     stage.logs(" Bs As A3 B3")?;
     stage.process.ping()?;
+    stage.process.verify()
+}
+
+/// A question waits until the callbacks were told the end of the suspension before.
+fn one_after_the_other() -> Outcome {
+    let mut stage = Stage::new("consent", &["lags"])?;
+    let again = ["--leave-running", "--force"];
+    stage.dump(&again)?.expect(0, "dump")?;
+    let hurried = stage.dump(&[&again[..], &["--consent-timeout", "100ms"]].concat())?;
+    hurried.expect(NO_ANSWER, "dump")?.says("of the suspension before")?;
+    stage.dump(&again)?.expect(0, "dump")?;
+    fs::remove_file(stage.image()).map_err(|e| e.to_string())?;
+    stage.travel(&[], &[])?;
+    stage.travel(&[], &[])?;
+    stage.logs(" Bs As A2 B2 Bs As A2 B2 Bs As A1 B1 Bs As A1 B1")?;
     stage.process.verify()
 }
 
@@ -501,6 +517,7 @@ fn damaged_blocks() -> Outcome {
         ("nowhere", FAILED, "address of the cookie"),
         ("answer", FAILED, "answer"),
         ("silent", NO_ANSWER, "has not taken the signal"),
+        ("behind", NO_ANSWER, "of the suspension before"),
         ("mad", FAILED, "damaged"),
         ("tid", NO_ANSWER, "has not taken the signal"),
     ] {

@@ -102,6 +102,7 @@ int main(int argc, char **argv)
 		veto |= !strcmp(argv[i], "veto");
 		crash |= !strcmp(argv[i], "crash");
 		slow |= !strcmp(argv[i], "slow") ? 2000 : 0;
+		lags |= !strcmp(argv[i], "lags") ? 1000 : 0;
 		forks |= !strcmp(argv[i], "fork") ? 1 : !strcmp(argv[i], "return") ? 2 : 0;
 		tree |= !strcmp(argv[i], "tree");
 		rt |= !strcmp(argv[i], "rt");

@@ -2,13 +2,16 @@
 #ifndef CONSENT_H
 #define CONSENT_H
 #include "victim.h"
+#include <semaphore.h>
 #include <suspend.h>
 #include <sys/wait.h>
 
 static char noted[4096];
 static unsigned resumed;
 static uint8_t last[16];
-static int veto, slow, crash, forks;
+static int veto, slow, crash, forks, lags;
+/* Posted when the last callback was told; async-signal-safe. */
+static sem_t told;
 
 /* Async-signal-safe: callbacks run in the handler too. */
 static void note(const char *name, char what)
@@ -55,7 +58,14 @@ static void on_resume(void *context, const struct suspend_outcome *outcome)
 {
 	const char *name = (const char *)context;
 	static const uint8_t zero[16] = {0};
+	if (lags && *name == 'A') {
+		struct timespec t = {lags / 1000, lags % 1000 * 1000000};
+		while (nanosleep(&t, &t) != 0)
+			;
+	}
 	note(name, '0' + outcome->event);
+	if (*name == 'B')
+		MUST(sem_post(&told));
 	CHECK(outcome->elapsed_ns < 100000000000ull, "%llu ns passed",
 	      (unsigned long long)outcome->elapsed_ns);
 	if (outcome->event != SUSPEND_RESUMED) {
@@ -76,15 +86,27 @@ static void on_resume(void *context, const struct suspend_outcome *outcome)
 static UNUSED void opt_in(int suspend, int resume, unsigned flags)
 {
 	struct suspend_options options = {suspend, resume, flags};
+	MUST(sem_init(&told, 0, 0));
 	CHECK(suspend_init(&options) == 0, "suspend_init: %s", strerror(errno));
 	static char a[] = "A", b[] = "B";
 	CHECK(suspend_register(on_suspend, on_resume, a) > 0, "no id");
 	CHECK(suspend_register(on_suspend, on_resume, b) > 0, "no id");
 }
 
+/* Until all callbacks of the last suspension were told its end: they may run beside this thread. */
+static UNUSED void await_told(void)
+{
+	struct timespec t;
+	MUST(clock_gettime(CLOCK_REALTIME, &t));
+	t.tv_sec += 20;
+	while (strlen(noted) % 12 != 0)
+		CHECK(sem_timedwait(&told, &t) == 0 || errno == EINTR, "noted:%s", noted);
+}
+
 /* Each suspension that began was told its end, in order. */
 static UNUSED void check_notes(void)
 {
+	await_told();
 	for (const char *p = noted; *p; p += 12) {
 		CHECK(strlen(p) >= 12 && !strncmp(p, " Bs As A", 8) && p[8] == p[11] && p[10] == 'B',
 		      "noted:%s", noted);
@@ -104,7 +126,7 @@ static UNUSED void talk(void (*other)(const char *line))
 		else if (!strcmp(line, "verify"))
 			return;
 		else if (!strcmp(line, "random"))
-			say("RANDOM %llx\n", *(unsigned long long *)last);
+			await_told(), say("RANDOM %llx\n", *(unsigned long long *)last);
 		else if (other)
 			other(line);
 		else

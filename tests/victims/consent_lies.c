@@ -39,8 +39,13 @@ int main(int argc, char **argv)
 	words[13] = strcmp(lie, "tid") ? 0 : 1;
 	if (!strcmp(lie, "answer"))
 		words[16] = 0xff;
+	/* At READY of a suspension that it was told the end of. */
+	if (!strcmp(lie, "behind"))
+		words[16] = 7 << 8 | 4, words[32] = 7 << 8, words[33] = 7 << 8 | 2;
 	memcpy(at, strcmp(lie, "magic") ? "suspend control" : "sUspend control", 16);
 	ready();
 	await_verify();
+	if (!strcmp(lie, "behind"))
+		SAME(words[33], 7 << 8 | 2);
 	ok();
 }

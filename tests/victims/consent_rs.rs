@@ -1,7 +1,7 @@
 // A Rust program that opted in, with closures and guards.
 //#Library: suspend
 use std::io::{BufRead, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 use suspend_api::Event;
 
@@ -14,8 +14,9 @@ fn main() {
     let veto = std::env::args().any(|word| word == "veto");
     suspend_api::Options::new().start().expect("start");
     let noted = Arc::new(Mutex::new(String::new()));
+    let told = Arc::new(Condvar::new());
     let pair = |name: char, veto: bool| {
-        let (a, b) = (noted.clone(), noted.clone());
+        let (a, b, told) = (noted.clone(), noted.clone(), told.clone());
         let mut last = [0; 16];
         suspend_api::register(
             move |request| {
@@ -39,6 +40,7 @@ fn main() {
                 };
                 assert!(outcome.elapsed < Duration::from_secs(100) && !outcome.other_machine);
                 b.lock().unwrap().push_str(&format!(" {name}{event}"));
+                told.notify_all();
             },
         )
         .expect("registration")
@@ -71,7 +73,12 @@ fn main() {
         }
     }
     drop(hold);
-    let text = noted.lock().unwrap();
+    // The callbacks are told beside this thread.
+    let (text, _) = told
+        .wait_timeout_while(noted.lock().unwrap(), Duration::from_secs(20), |text| {
+            !veto && text.len() % 12 != 0
+        })
+        .unwrap();
     for round in text.as_bytes().chunks(12).filter(|_| !veto) {
         let good = round.len() == 12
             && round.starts_with(b" Bs As A")

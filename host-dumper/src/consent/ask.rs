@@ -107,6 +107,27 @@ impl Asked {
         })
     }
 
+    /// The round before has an outcome that the program's callbacks were not all told yet: another
+    /// question would overwrite it unread. (In a held section none of them has run.)
+    pub fn is_behind(&self) -> Result<bool, ConsentError> {
+        let block = match self.found.again() {
+            Err(_) if signal::is_gone(self.found.who.pid) => {
+                return Err(ConsentError::Ended(self.found.who.clone()))
+            }
+            block => block?,
+        };
+        let before = round_of(block.request);
+        let tells = matches!(value_of(block.answer), answer::CALLBACKS | answer::READY);
+        let open = block.outcome == word(before, outcome::OPEN);
+        Ok(!open && tells && round_of(block.answer) == before)
+    }
+
+    /// Gave up on waiting for the end of the round before.
+    pub fn stays_behind(&self, after: Duration) -> ConsentError {
+        let at = String::from("its callbacks of the suspension before have not returned");
+        ConsentError::TimedOut { who: self.found.who.clone(), after, at }
+    }
+
     /// Writes the request and sends the signal.
     pub fn ask(&mut self, timeout: Duration, leave_running: bool) -> Result<(), ConsentError> {
         let found = &self.found;

@@ -90,15 +90,19 @@ impl Found {
         Ok(answer)
     }
 
-    /// The program's reason, in one line of printable text.
-    pub fn reason(&self) -> Result<String, ConsentError> {
+    /// The block as it stands.
+    pub fn again(&self) -> Result<ControlBlock, ConsentError> {
         let bytes = mem::read(self.who.pid, self.at, ControlBlock::SIZE)?;
-        let block = ControlBlock::read(&bytes).map_err(|source| ConsentError::Damaged {
+        ControlBlock::read(&bytes).map_err(|source| ConsentError::Damaged {
             who: self.who.clone(),
             at: self.at,
             source,
-        })?;
-        Ok(printable(text_of(&block.reason)))
+        })
+    }
+
+    /// The program's reason, in one line of printable text.
+    pub fn reason(&self) -> Result<String, ConsentError> {
+        Ok(printable(text_of(&self.again()?.reason)))
     }
 
     /// The beat as it stands.

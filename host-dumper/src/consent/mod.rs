@@ -124,9 +124,19 @@ impl Round {
         tell: &dyn Fn(String),
     ) -> Result<(), ConsentError> {
         let first = self.asked.len();
+        let mut patience = Patience::new(self.timeout);
         for found in group {
             tell(format!("asking {}", found.who));
             let asked = Asked::prepare(found)?;
+            while asked.is_behind()? {
+                if patience.is_over() {
+                    return Err(asked.stays_behind(self.timeout));
+                }
+                if abort::requested() {
+                    return Err(ConsentError::Aborted);
+                }
+                patience.wait(&self.asked);
+            }
             // Known before it is asked, so that it is told whatever happens.
             self.asked.push(asked);
             let last = self.asked.len() - 1;
