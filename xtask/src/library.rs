@@ -40,6 +40,13 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         Some(prefix) => std::path::absolute(prefix)?,
         None => cargo::target().join("suspend"),
     };
+    install(&prefix)?;
+    println!("installed in {}", prefix.display());
+    Ok(())
+}
+
+/// Builds and installs below `prefix`.
+pub fn install(prefix: &Path) -> Result<(), Failure> {
     let sources = cargo::root().join("suspend-api");
     let (include, lib, man) =
         (prefix.join("include"), prefix.join("lib"), prefix.join("share/man/man3"));
@@ -50,7 +57,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let functions = functions(&fs::read_to_string(&header)?);
     fs::copy(&header, include.join("suspend.h"))?;
     fs::copy(sources.join("man/suspend.3"), man.join("suspend.3"))?;
-    fs::write(lib.join("pkgconfig/suspend.pc"), pkgconfig(&prefix))?;
+    fs::write(lib.join("pkgconfig/suspend.pc"), pkgconfig(prefix))?;
     let built = cargo::target().join("library");
     archive(&build("staticlib", &[], &built)?, &functions, &lib, &built)?;
     let soname = format!("-Clink-arg=-Wl,-soname,{SONAME}");
@@ -62,7 +69,6 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         let _ = fs::remove_file(&link);
         std::os::unix::fs::symlink(full.file_name().unwrap_or_default(), &link)?;
     }
-    println!("installed in {}", prefix.display());
     Ok(())
 }
 

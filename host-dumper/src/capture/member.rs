@@ -98,7 +98,8 @@ impl Member {
 
     /// Looks anew at a process that has run on since.
     pub fn look_anew(&mut self) -> Result<()> {
-        self.survey = survey::look(&self.target, None)?;
+        let before = std::mem::take(&mut self.survey.table);
+        self.survey = survey::look(&self.target, Some(before))?;
         self.statuses = survey::threads(&self.target, &self.survey, &[self.pid()])?;
         self.stub = stub::find(self.pid(), &self.survey.table);
         Ok(())

@@ -4,6 +4,7 @@
 #![allow(clippy::cast_precision_loss)]
 
 mod clock;
+mod consent;
 mod floors;
 mod launch;
 mod programs;
@@ -53,6 +54,8 @@ const TREES: [&str; 2] = ["tree50", "shared10"];
 pub struct Results {
     /// What the machine can do.
     pub floors: floors::Floors,
+    /// What it costs to be asked.
+    pub consent: consent::Consent,
     /// The programs' costs, in the order of [`PROGRAMS`]; the ones asked for.
     pub programs: Vec<(&'static str, &'static str, Costs)>,
     /// Rounds that counted.
@@ -76,6 +79,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     let rounds = if options.quick { 3 } else { options.rounds.max(1) };
     let bench = Bench::prepare()?;
     let floors = floors::measure(&bench, rounds, options.workers)?;
+    let consent = consent::measure(&bench, rounds)?;
     let mut programs = Vec::new();
     for (name, title) in PROGRAMS {
         if options.only.as_deref().is_none_or(|only| only == name) {
@@ -83,7 +87,7 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         }
     }
     let all = options.only.is_none();
-    let results = Results { floors, programs, rounds, workers: options.workers };
+    let results = Results { floors, consent, programs, rounds, workers: options.workers };
     let text = report::text(&results);
     print!("{text}");
     if all && !options.quick {

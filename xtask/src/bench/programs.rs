@@ -4,7 +4,7 @@ use super::clock::{stamp, Rate};
 use super::launch::{self, Ended, Running};
 use super::series::Series;
 use super::TREES;
-use crate::{cargo, Failure};
+use crate::{cargo, library, Failure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -54,11 +54,13 @@ impl Bench {
         let dumper = cargo::release_dumper()?;
         let programs = cargo::target().join("bench");
         std::fs::create_dir_all(&programs)?;
+        let library = programs.join("suspend");
+        library::install(&library)?;
         let sources = cargo::root().join("tests/bench");
         for entry in std::fs::read_dir(&sources)? {
             let source = entry?.path();
             if source.extension().is_some_and(|e| e == "c") {
-                build(&source, &programs)?;
+                build(&source, &programs, &library)?;
             }
         }
         let images = PathBuf::from(format!("/dev/shm/dumper-bench-{}", std::process::id()));
@@ -156,14 +158,18 @@ impl Drop for Bench {
     }
 }
 
-fn build(source: &Path, programs: &Path) -> Result<(), Failure> {
+fn build(source: &Path, programs: &Path, library: &Path) -> Result<(), Failure> {
     let name = source.file_stem().unwrap_or_default();
     let mut command = Command::new("cc");
     command.args(["-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]);
     if name == "empty" {
         command.args(["-static", "-nostdlib"]);
     }
-    let done = command.arg("-o").arg(programs.join(name)).arg(source).status()?;
+    command.arg("-o").arg(programs.join(name)).arg(source);
+    if name == "hold" || name == "asked" {
+        command.arg("-I").arg(library.join("include")).arg(library.join("lib/libsuspend.a"));
+    }
+    let done = command.status()?;
     if done.success() {
         Ok(())
     } else {

@@ -10,6 +10,7 @@ use std::process::Command;
 #[derive(Clone, Copy)]
 enum Unit {
     Millis,
+    Nanos,
     /// GiB in a second: the more the better.
     Rate,
     KiB,
@@ -20,6 +21,7 @@ impl Unit {
     fn show(self, figure: f64) -> String {
         match self {
             Unit::Millis => format!("{:.2} ms", figure / 1e3),
+            Unit::Nanos => format!("{figure:.1} ns"),
             Unit::Rate => format!("{figure:.2} GiB/s"),
             Unit::KiB => format!("{:.1} KiB", figure / 1024.0),
             Unit::MiB => format!("{:.1} MiB", figure / (1024.0 * 1024.0)),
@@ -184,6 +186,14 @@ pub fn text(results: &Results) -> String {
         for row in rows(name, title, costs) {
             text.push_str(&row.text());
         }
+    }
+    let asked = &results.consent;
+    for (what, unit, goal, figures) in [
+        ("suspend-api: hold and release", Unit::Nanos, 20.0, &asked.hold),
+        ("suspend-api: hold and release, 16 threads at once", Unit::Nanos, 20.0, &asked.together),
+        ("suspend-api: what asking adds to a dump", Unit::Millis, 1000.0, &asked.round),
+    ] {
+        text.push_str(&Row::new(String::from(what), unit, Some(goal), figures).text());
     }
     if let Some((_, _, costs)) = results.programs.first() {
         let restorer = single(costs.restorer_bytes as f64);
