@@ -22,6 +22,7 @@ mod reaper;
 mod refusals;
 mod sandbox;
 mod scratch;
+mod servers;
 mod sockets;
 mod sudden;
 mod terminal;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         cgroups::cases(),
         terminal::cases(),
         programs::cases(),
+        servers::cases(),
         trees::cases(),
         multiplexers::cases(),
         cli::cases(),

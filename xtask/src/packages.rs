@@ -34,6 +34,8 @@ pub const VICTIMS: &[Need] = &[
     Need { present: Sign::Program("tmux"), package: "tmux" },
     Need { present: Sign::Program("script"), package: "bsdutils" },
     Need { present: Sign::File(&["/usr/bin/python3"]), package: "python3" },
+    Need { present: Sign::File(&["/usr/bin/redis-server"]), package: "redis-server" },
+    Need { present: Sign::File(&["/usr/sbin/nginx"]), package: "nginx-light" },
     Need {
         present: Sign::File(&[
             "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2",
