@@ -6,6 +6,7 @@
 //! * [`compile`]: the model as a plan;
 //! * [`plan_text`]: a plan in words;
 //! * [`netfilter`]: packets of connections held back between dump and resume;
+//! * [`session_obstacles`]: whether processes can be put into their sessions again;
 //! * [`seccomp_obstacle`]: whether seccomp filters can be installed again.
 //!
 //! Nothing here reads or writes a file, and the same input gives the same bytes.
@@ -26,7 +27,8 @@ mod transcript;
 
 pub use chain::{ChainWriter, ChunkHead};
 pub use compile::{
-    address_text, compile, EmbeddedPiece, ImageMap, MappedRun, OnChanged, PlanOptions,
+    address_text, compile, session_obstacles, EmbeddedPiece, ImageMap, Kin, MappedRun, OnChanged,
+    PlanOptions, SessionObstacle,
 };
 pub use elf::{front, front_len};
 pub use error::LinkError;

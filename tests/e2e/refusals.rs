@@ -33,6 +33,8 @@ const STATES: &[(&str, &[&str])] = &[
     ("terminal-output", &["nobody has read"]),
     ("two-terminals", &["besides"]),
     ("terminal-in-use", &["outsider"]),
+    ("leader-elsewhere", &["its leader is not among"]),
+    ("leader-zombie", &["did not collect it"]),
     ("clone-vm", &["clone_vm"]),
     ("clone-files", &["clone_files"]),
     ("clone-fs", &["clone_fs"]),

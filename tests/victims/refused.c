@@ -81,6 +81,37 @@ static void outsider(int not)
 	wait(NULL);
 }
 
+/* A process in the session of one that it does not come from any more; the leader ends, or lives on. */
+static pid_t orphan(int ends)
+{
+	int ids[2];
+	pid_t leader;
+	MUST(pipe(ids));
+	MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
+	if (!(leader = MUST(fork()))) {
+		pid_t parent = MUST(setsid()), other = 0;
+		if (!ends && (other = MUST(fork()))) {
+			waitpid(other, NULL, 0);
+			for (;;)
+				pause();
+		}
+		parent = getpid();
+		if (!MUST(fork())) {
+			while (getppid() == parent)
+				usleep(100);
+			pid_t own = getpid();
+			MUST(write(ids[1], &own, sizeof own));
+			for (;;)
+				pause();
+		}
+		_exit(0);
+	}
+	MUST(read(ids[0], (void *)&relative, sizeof relative));
+	close(ids[0]);
+	close(ids[1]);
+	return leader;
+}
+
 static void make(const char *what)
 {
 	if (!strcmp(what, "child")) {
@@ -96,6 +127,10 @@ static void make(const char *what)
 			_exit(0);
 		siginfo_t info;
 		MUST(waitid(P_PID, zombie, &info, WEXITED | WNOWAIT));
+	} else if (!strcmp(what, "leader-elsewhere")) {
+		child = orphan(0);
+	} else if (!strcmp(what, "leader-zombie")) {
+		zombie = orphan(1);
 	} else if (!strcmp(what, "socket")) {
 		/* The other end in a process that is not part of the tree. */
 		int ends[2];

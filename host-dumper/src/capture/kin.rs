@@ -6,6 +6,7 @@ use super::member::Member;
 use super::proc::{number, Proc};
 use super::target;
 use image_format::model::{Process, Terminal, Zombie};
+use linker::{session_obstacles, Kin, SessionObstacle};
 use std::cmp::Ordering;
 
 const KCMP_VM: libc::c_int = 1;
@@ -89,20 +90,34 @@ pub(super) fn refusals(members: &[Member]) -> Vec<Refusal> {
             }
         }
     }
-    let sessions: Vec<u32> = members.iter().map(|m| m.survey.stat.session).collect();
-    for (i, member) in members.iter().enumerate().skip(1) {
-        let session = sessions[i];
-        let known = session == sessions[0] || members.iter().any(|m| m.pid() == session);
-        if !known {
-            all.push(Refusal::new(
-                format!("process {} ({})", member.pid(), target::name_of(member.pid())),
-                format!("is in a session whose leader ({session}) has ended"),
-                "this cannot be carried yet",
-            ));
-        }
-    }
+    all.extend(sessions(members));
     all.extend(terminals(members));
     all
+}
+
+/// Sessions in which processes cannot be put again.
+fn sessions(members: &[Member]) -> impl Iterator<Item = Refusal> {
+    let mut kin: Vec<Kin> = Vec::with_capacity(members.len());
+    for (i, member) in members.iter().enumerate() {
+        let parent = parent_of(&members[..i], member).map(|parent| parent as usize);
+        let sid = member.survey.stat.session;
+        kin.push(Kin { pid: member.pid(), parent, sid, ended: false });
+    }
+    for (parent, member) in members.iter().enumerate() {
+        for &pid in member.children.iter().filter(|&&c| members.iter().all(|m| m.pid() != c)) {
+            if let Some(stat) = Proc::open(pid).ok().and_then(|proc| proc.stat().ok()) {
+                kin.push(Kin { pid, parent: Some(parent), sid: stat.session, ended: true });
+            }
+        }
+    }
+    session_obstacles(&kin).into_iter().map(|obstacle| {
+        let SessionObstacle { pid, sid, what } = obstacle;
+        Refusal::new(
+            format!("process {pid} ({})", target::name_of(pid)),
+            format!("is in session {sid}, and {what}"),
+            "dump the program when it is out of it, or a process that is further down",
+        )
+    })
 }
 
 /// Sessions whose controlling terminal is neither a pair of the tree nor the one to resume in.

@@ -3,24 +3,18 @@
 //! A session is inherited at fork and left by setsid alone, so that children of the session that a
 //! process was born into are started before its setsid, and the others after it. A process group
 //! must have its leader's process when others join it: a leader that has ended is stood in for by
-//! a helper, which ends when all have joined.
+//! a helper, which ends when all have joined. So is the leader of a session, who must start its
+//! members: when it ends they come to their parent, which is a subreaper meanwhile
+//! (find_new_reaper in kernel/exit.c).
 
-use super::arch::nr;
-use super::builder::Arg;
-use super::ProcessCompiler;
 use crate::LinkError;
 use image_format::model::{Process, Tree};
-use image_format::plan::{arg, op, Expect, ProcessPlan};
 
 const SIGCHLD: u64 = 17;
-/// wait4(2): also children whose end is told by no signal.
-const WALL: u64 = 0x4000_0000;
-const TIOCSPGRP: u64 = 0x5410;
-
 /// waitid(2).
 const WSTOPPED: u32 = 2;
-const WEXITED: u32 = 4;
-const WNOWAIT: u32 = 0x100_0000;
+pub(super) const WEXITED: u32 = 4;
+pub(super) const WNOWAIT: u32 = 0x100_0000;
 const SIGSTOP: u32 = 19;
 
 /// How the parent of a stopped process waits for it. What it was told already is taken off, or it
@@ -40,7 +34,7 @@ pub enum Role {
     Process,
     /// One that has ended, with its status.
     Zombie(u32),
-    /// A stand-in for a group leader that has ended.
+    /// A stand-in for the leader of a group or session, who has ended.
     Helper,
 }
 
@@ -50,10 +44,57 @@ pub struct Member {
     pub pid: u32,
     /// Index in the family.
     pub parent: Option<usize>,
+    /// Index of the one that starts it: its parent, or a helper that it loses.
+    pub starter: Option<usize>,
     pub pgid: u32,
     pub sid: u32,
     pub exit_signal: u64,
     pub role: Role,
+}
+
+impl Member {
+    fn new(pid: u32, parent: Option<usize>, pgid: u32, sid: u32, role: Role) -> Self {
+        let exit_signal = if role == Role::Helper { 0 } else { SIGCHLD };
+        Self { pid, parent, starter: parent, pgid, sid, exit_signal, role }
+    }
+
+    /// Whether it loses the one that starts it, and comes to its parent.
+    pub fn is_reparented(&self) -> bool {
+        self.starter != self.parent
+    }
+}
+
+/// What a process is to others, as far as it matters for sessions.
+#[derive(Debug, Clone, Copy)]
+pub struct Kin {
+    /// Its id.
+    pub pid: u32,
+    /// Index of its parent; `None` for the root, which is the first.
+    pub parent: Option<usize>,
+    /// Its session.
+    pub sid: u32,
+    /// It has ended, and was not collected.
+    pub ended: bool,
+}
+
+/// A session in which a process cannot be put again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SessionObstacle {
+    /// The process.
+    pub pid: u32,
+    /// Its session.
+    pub sid: u32,
+    /// Why not.
+    pub what: &'static str,
+}
+
+/// The sessions of a tree in which processes cannot be put again.
+pub fn session_obstacles(kin: &[Kin]) -> Vec<SessionObstacle> {
+    let member = |k: &Kin| {
+        let role = if k.ended { Role::Zombie(0) } else { Role::Process };
+        Member::new(k.pid, k.parent, 0, k.sid, role)
+    };
+    Family(kin.iter().map(member).collect()).stand_in_for_sessions()
 }
 
 /// All processes, in the order of the plan: those of the tree first, with their own indices.
@@ -69,49 +110,78 @@ impl Family {
             if parent.is_some() == (i == 0) || parent.is_some_and(|parent| parent >= i) {
                 return Err(bad(p.pid, "its parent"));
             }
-            let exit_signal = u64::from(p.exit_signal);
-            let (pid, pgid, sid) = (p.pid, p.pgid, p.sid);
-            all.push(Member { pid, parent, pgid, sid, exit_signal, role: Role::Process });
+            let member = Member::new(p.pid, parent, p.pgid, p.sid, Role::Process);
+            all.push(Member { exit_signal: u64::from(p.exit_signal), ..member });
         }
         for z in &tree.zombies {
             if z.parent as usize >= tree.processes.len() {
                 return Err(bad(z.pid, "its parent"));
             }
-            all.push(Member {
-                pid: z.pid,
-                parent: Some(z.parent as usize),
-                pgid: z.pgid,
-                sid: z.sid,
-                exit_signal: SIGCHLD,
-                role: Role::Zombie(z.status),
-            });
+            let parent = Some(z.parent as usize);
+            all.push(Member::new(z.pid, parent, z.pgid, z.sid, Role::Zombie(z.status)));
         }
-        let outside = all.first().map_or(0, |root| root.pgid);
-        for i in 1..all.len() {
-            let Member { pgid, parent, sid, pid, .. } = all[i];
-            if pgid == outside || all.iter().any(|m| m.pid == pgid) {
+        let mut family = Self(all);
+        if let Some(obstacle) = family.stand_in_for_sessions().first() {
+            return Err(bad(obstacle.pid, obstacle.what));
+        }
+        family.stand_in_for_groups()?;
+        Ok(family)
+    }
+
+    /// Adds helpers for the leaders of sessions who have ended; gives those that cannot be had.
+    pub(super) fn stand_in_for_sessions(&mut self) -> Vec<SessionObstacle> {
+        let mut obstacles = Vec::new();
+        for i in 1..self.0.len() {
+            let m = self.0[i];
+            if m.sid == m.pid || m.sid == self.born_into(i) {
+                continue;
+            }
+            let found = self.0.iter().position(|leader| leader.pid == m.sid);
+            let what = match found.map(|at| (at, self.0[at])) {
+                None if m.sid == 0 => "its leader is outside of the namespace",
+                None => {
+                    let helper = Member::new(m.sid, m.parent, m.sid, m.sid, Role::Helper);
+                    self.0[i].starter = Some(self.0.len());
+                    self.0.push(helper);
+                    continue;
+                }
+                Some((at, leader)) if leader.role == Role::Helper => {
+                    if leader.parent == m.parent {
+                        self.0[i].starter = Some(at);
+                        continue;
+                    }
+                    "its leader has ended, and others in it have another parent"
+                }
+                Some((_, leader)) if leader.role == Role::Process => {
+                    "its leader is not among those that the process comes from"
+                }
+                Some(_) => "its leader has ended, and its parent did not collect it yet",
+            };
+            obstacles.push(SessionObstacle { pid: m.pid, sid: m.sid, what });
+        }
+        obstacles
+    }
+
+    /// Adds helpers for the leaders of process groups who have ended.
+    fn stand_in_for_groups(&mut self) -> Result<(), LinkError> {
+        let outside = self.0.first().map_or(0, |root| root.pgid);
+        for i in 1..self.0.len() {
+            let Member { pgid, starter, sid, pid, .. } = self.0[i];
+            if pgid == outside || self.0.iter().any(|m| m.pid == pgid) {
                 continue;
             }
             if sid == pid {
-                return Err(bad(pid, "its process group"));
+                return Err(LinkError::Model { pid, what: "its process group" });
             }
-            let role = Role::Helper;
-            all.push(Member { pid: pgid, parent, pgid, sid, exit_signal: 0, role });
+            self.0.push(Member::new(pgid, starter, pgid, sid, Role::Helper));
         }
-        let family = Self(all);
-        for i in 1..family.0.len() {
-            let m = family.0[i];
-            if m.sid != m.pid && m.sid != family.born_into(i) {
-                return Err(bad(m.pid, "its session, whose leader has ended"));
-            }
-        }
-        Ok(family)
+        Ok(())
     }
 
     /// The session that a process is in when it was just started.
     fn born_into(&self, i: usize) -> u32 {
         let m = self.0[i];
-        let Some(parent) = m.parent else { return m.sid };
+        let Some(parent) = m.starter else { return m.sid };
         let above = self.0[parent];
         if self.is_early(i) {
             self.born_into(parent)
@@ -120,10 +190,23 @@ impl Family {
         }
     }
 
-    /// Whether it is started before its parent makes a session of its own.
-    fn is_early(&self, i: usize) -> bool {
+    /// The process group that a process is in when it was just started: groups are made when all
+    /// children were started, but that of a session is there at once.
+    pub fn born_into_group(&self, i: usize) -> u32 {
         let m = self.0[i];
-        let Some(parent) = m.parent.map(|parent| self.0[parent]) else { return false };
+        let Some(parent) = m.starter else { return m.pgid };
+        let above = self.0[parent];
+        if above.sid == above.pid && !self.is_early(i) {
+            above.pid
+        } else {
+            self.born_into_group(parent)
+        }
+    }
+
+    /// Whether it is started before its parent makes a session of its own.
+    pub fn is_early(&self, i: usize) -> bool {
+        let m = self.0[i];
+        let Some(parent) = m.starter.map(|parent| self.0[parent]) else { return false };
         parent.sid == parent.pid && m.sid != parent.pid && m.sid != m.pid
     }
 
@@ -149,12 +232,24 @@ impl Family {
         })
     }
 
-    fn children(&self, i: usize) -> impl Iterator<Item = usize> + '_ {
-        (0..self.0.len()).filter(move |&c| self.0[c].parent == Some(i))
+    /// Those that member `i` starts.
+    pub fn started_by(&self, i: usize) -> impl Iterator<Item = usize> + '_ {
+        (0..self.0.len()).filter(move |&c| self.0[c].starter == Some(i))
+    }
+
+    /// Whether processes come to member `i` that others started.
+    pub fn is_given_children(&self, i: usize) -> bool {
+        self.0.iter().any(|m| m.is_reparented() && m.parent == Some(i))
+    }
+
+    /// Those that take part in the barrier of the helpers' ends.
+    pub fn moving(&self) -> u64 {
+        let given = (0..self.0.len()).filter(|&i| self.is_given_children(i)).count();
+        (given + self.0.iter().filter(|m| m.is_reparented()).count()) as u64
     }
 
     /// Those that take part in the first two barriers.
-    fn all(&self) -> u64 {
+    pub fn all(&self) -> u64 {
         self.0.len() as u64
     }
 
@@ -167,98 +262,65 @@ impl Family {
     }
 }
 
-impl ProcessCompiler<'_> {
-    /// Starts the children of member `me`, and makes its session and group.
-    pub(super) fn relations(&mut self, family: &Family, me: usize) {
-        let m = family.0[me];
-        let root = family.0[0];
-        if me == 0 {
-            self.root_session();
-        }
-        if family.0.len() == 1 {
-            return;
-        }
-        self.start_children(family, me, true);
-        if m.sid == m.pid && me != 0 {
-            self.must("session", nr::SETSID, [0; 6]);
-        }
-        if m.sid == m.pid {
-            // Whoever is started from here on inherits it.
-            self.take_terminal(m.sid);
-        }
-        self.start_children(family, me, false);
-        if m.pgid == m.pid && m.sid != m.pid && me != 0 {
-            self.must("process group", nr::SETPGID, [0; 6]);
-        }
-        self.barrier(0, family.all());
-        let above = m.parent.map_or(m, |parent| family.0[parent]);
-        if m.pgid != m.pid && m.pgid != above.pgid {
-            if m.pgid == root.pgid && root.pgid != root.pid {
-                // The root's group is the one that the resume gave it.
-                let args = [Arg::value(u64::from(root.pid))];
-                let group = self.make("process group", nr::GETPGID, &args);
-                let args = [Arg::value(0), Arg::load(group)];
-                self.b.call("process group", nr::SETPGID, &args, Expect::Success);
-            } else {
-                let args = [0, u64::from(m.pgid), 0, 0, 0, 0];
-                self.must("process group", nr::SETPGID, args);
-            }
-        }
-        self.barrier(1, family.all());
-        for helper in family.children(me).filter(|&c| family.0[c].role == Role::Helper) {
-            let pid = u64::from(family.0[helper].pid);
-            self.must("end of a group's leader", nr::WAIT4, [pid, 0, WALL, 0, 0, 0]);
-        }
-        if m.sid == m.pid {
-            self.name_foreground(family, m.sid);
-        }
-        if me == 0 {
-            self.foreground(family);
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOT: (u32, Option<usize>, u32) = (10, None, 1);
+
+    fn kin(all: &[(u32, Option<usize>, u32)]) -> Vec<Kin> {
+        all.iter().map(|&(pid, parent, sid)| Kin { pid, parent, sid, ended: false }).collect()
     }
 
-    /// The foreground group of the terminal, where the root is a shell that runs a job.
-    fn foreground(&mut self, family: &Family) {
-        let root = family.0[0];
-        let terminal = self.tree.terminals.iter().find(|t| t.controlling && t.leader);
-        let Some(group) = terminal.map(|t| t.foreground_group).filter(|&g| g != 0) else { return };
-        if group == root.pgid || !family.0.iter().any(|m| m.pgid == group) {
-            return;
-        }
-        let at = self.b.data(&group.to_le_bytes());
-        let args = [Arg::kind(arg::TERMINAL), Arg::value(TIOCSPGRP), Arg::data(at)];
-        self.b.call("foreground process group", nr::IOCTL, &args, Expect::Note);
+    fn family(all: &[(u32, Option<usize>, u32)]) -> Family {
+        let member = |k: Kin| Member::new(k.pid, k.parent, k.pid, k.sid, Role::Process);
+        Family(kin(all).into_iter().map(member).collect())
     }
 
-    fn start_children(&mut self, family: &Family, me: usize, early: bool) {
-        for child in family.children(me).filter(|&c| family.is_early(c) == early) {
-            let m = family.0[child];
-            let what = format!("process {}", m.pid);
-            self.b.verb(op::FORK, &what, [child as u64, m.exit_signal, 0, 0, 0, 0]);
-        }
+    #[test]
+    fn members_of_a_session_have_one_stand_in() {
+        let mut family = family(&[
+            ROOT,
+            (20, Some(0), 20),
+            (30, Some(1), 15),
+            (31, Some(1), 15),
+            (40, Some(2), 15),
+        ]);
+        assert_eq!(family.stand_in_for_sessions(), []);
+        assert_eq!(family.0.len(), 6, "one helper");
+        let helper = family.0[5];
+        assert_eq!((helper.pid, helper.sid, helper.starter), (15, 15, Some(1)));
+        let starters: Vec<_> = family.0.iter().map(|m| m.starter).collect();
+        assert_eq!(starters, [None, Some(0), Some(5), Some(5), Some(2), Some(1)]);
+        assert!(family.is_given_children(1) && !family.is_given_children(0));
+        assert_eq!(family.moving(), 3);
+        assert_eq!(family.lasting(), 5);
     }
 
-    fn barrier(&mut self, index: u64, members: u64) {
-        self.b.verb(op::BARRIER, "the other processes", [index, members, 0, 0, 0, 0]);
+    #[test]
+    fn sessions_that_can_be_had_need_no_stand_in() {
+        // The root's, one that a parent made, one that a parent left.
+        let mut family = family(&[ROOT, (20, Some(0), 20), (30, Some(1), 20), (31, Some(1), 1)]);
+        assert_eq!(family.stand_in_for_sessions(), []);
+        assert_eq!((family.0.len(), family.moving()), (4, 0));
+        assert!(family.is_early(3));
+        assert_eq!([1, 2, 3].map(|i| family.born_into_group(i)), [10, 20, 10]);
     }
 
-    /// The plan of a zombie or a helper.
-    pub(super) fn ended(&mut self, family: &Family, me: usize) -> ProcessPlan {
-        let m = family.0[me];
-        let first_step = self.b.begin_steps();
-        self.relations(family, me);
-        let (status, members) = match m.role {
-            Role::Zombie(status) => (u64::from(status), family.lasting()),
-            _ => (0, 0),
-        };
-        self.b.verb(op::EXIT, "the end of a process", [status, members, 0, 0, 0, 0]);
-        ProcessPlan {
-            pid: m.pid,
-            parent: m.parent.map_or(u32::MAX, |parent| parent as u32),
-            first_step,
-            step_count: self.b.steps_since(first_step),
-            awaited: if m.role == Role::Helper { 0 } else { WEXITED | WNOWAIT },
-            ..ProcessPlan::default()
-        }
+    #[test]
+    fn each_session_that_cannot_be_had_is_told() {
+        let mut all = kin(&[
+            ROOT,
+            (20, Some(0), 20),
+            (21, Some(0), 20),
+            (22, Some(0), 15),
+            (23, Some(1), 15),
+            (24, Some(0), 0),
+            (25, Some(0), 90),
+            (90, Some(0), 90),
+        ]);
+        all[7].ended = true;
+        let told: Vec<_> = session_obstacles(&all).iter().map(|o| (o.pid, o.sid)).collect();
+        assert_eq!(told, [(21, 20), (23, 15), (24, 0), (25, 90)]);
     }
 }

@@ -23,6 +23,7 @@ mod mqueue;
 mod objects;
 mod pidfds;
 mod process;
+mod relations;
 mod segments;
 mod shared;
 mod sockets;
@@ -36,6 +37,7 @@ use crate::last::last;
 use crate::{Layout, LinkError};
 use builder::{Builder, Object};
 use family::Family;
+pub use family::{session_obstacles, Kin, SessionObstacle};
 use image_format::arch::x86_64::{needed, needed_state};
 use image_format::model::{Cpu, FileObject, Process, Tree};
 use image_format::plan::{
@@ -111,6 +113,7 @@ pub fn compile(
     options: &PlanOptions,
 ) -> Result<Vec<u8>, LinkError> {
     let mut b = Builder::new();
+    let family = Family::of(tree)?;
     let root = tree.processes.first().ok_or(LinkError::Model { pid: 0, what: "no process" })?;
     let max_fd = tree.processes.iter().flat_map(|p| &p.descriptors).map(|d| d.fd).max();
     let first_temporary = max_fd.map_or(3, |fd| fd + 1).max(3).max(terminals::sorting(tree));
@@ -119,7 +122,7 @@ pub fn compile(
     let places = Places::new(tree, first_temporary + TEMPORARIES + held_before);
     let mut header = PlanHeader {
         scratch_fd: places.end() + held(tree),
-        max_pid: max_pid(tree),
+        max_pid: max_pid(tree, &family),
         monotonic_ns: tree.source.monotonic_ns,
         boottime_ns: tree.source.boottime_ns,
         realtime_ns: tree.source.realtime_ns,
@@ -149,7 +152,6 @@ pub fn compile(
     header.fds_off = b.words(&numbers.collect::<Vec<u64>>());
     header.fds_count = root.descriptors.len() as u32;
 
-    let family = Family::of(tree)?;
     for index in 0..family.0.len() {
         let own = tree.processes.get(index);
         let mut c = ProcessCompiler {
@@ -304,9 +306,9 @@ fn is_family(tree: &Tree) -> bool {
     tree.processes.len() + tree.zombies.len() > 1
 }
 
-fn max_pid(tree: &Tree) -> u32 {
+fn max_pid(tree: &Tree, family: &Family) -> u32 {
     let tids = tree.processes.iter().flat_map(|p| &p.threads).map(|t| t.tid);
-    tids.chain(tree.zombies.iter().map(|z| z.pid)).max().unwrap_or(0)
+    tids.chain(family.0.iter().map(|m| m.pid)).max().unwrap_or(0)
 }
 
 fn flags(tree: &Tree) -> u32 {

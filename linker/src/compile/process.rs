@@ -12,7 +12,7 @@ const FUTEX_WAKE_OP: u64 = 5;
 /// futex(2), FUTEX_WAKE_OP: FUTEX_OP_ADD with operand 1; the comparison only decides who is woken.
 const FUTEX_ADD_ONE: u64 = 1 << 28 | 1 << 12;
 const RANDOM_LEN: u64 = 16;
-const PR_SET_CHILD_SUBREAPER: u64 = 36;
+pub(super) const PR_SET_CHILD_SUBREAPER: u64 = 36;
 const PR_SET_THP_DISABLE: u64 = 41;
 /// Size of the kernel's sigset_t in bytes.
 const SIGSET: u64 = 8;

@@ -11,7 +11,7 @@ use image_format::model::{Sched, Thread};
 use image_format::plan::{arg, op, Expect, ThreadPlan};
 use image_format::stub::{FRAME_STRIDE, SLOTS_OFFSET, SLOT_SIZE};
 
-const PR_SET_PDEATHSIG: u64 = 1;
+pub(super) const PR_SET_PDEATHSIG: u64 = 1;
 const PR_SET_DUMPABLE: u64 = 4;
 const PR_SET_NAME: u64 = 15;
 const PR_SET_TIMERSLACK: u64 = 29;

@@ -1,0 +1,128 @@
+//! The steps by which processes start each other, and make sessions and process groups.
+
+use super::arch::nr;
+use super::builder::Arg;
+use super::family::{Family, Role, WEXITED, WNOWAIT};
+use super::process::PR_SET_CHILD_SUBREAPER;
+use super::threads::PR_SET_PDEATHSIG;
+use super::ProcessCompiler;
+use image_format::plan::{arg, op, Expect, ProcessPlan};
+
+const SIGKILL: u64 = 9;
+/// wait4(2): also children whose end is told by no signal.
+const WALL: u64 = 0x4000_0000;
+const TIOCSPGRP: u64 = 0x5410;
+/// The barrier at which helpers have ended that others come from.
+const HELPERS_GONE: u64 = 3;
+
+impl ProcessCompiler<'_> {
+    /// Starts the children of member `me`, and makes its session and group.
+    pub(super) fn relations(&mut self, family: &Family, me: usize) {
+        let m = family.0[me];
+        let root = family.0[0];
+        if me == 0 {
+            self.root_session();
+        }
+        if family.0.len() == 1 {
+            return;
+        }
+        self.start_children(family, me, true);
+        if m.sid == m.pid && me != 0 {
+            self.must("session", nr::SETSID, [0; 6]);
+        }
+        if m.sid == m.pid {
+            // Whoever is started from here on inherits it.
+            self.take_terminal(m.sid);
+        }
+        let given = family.is_given_children(me);
+        if given {
+            self.must("child subreaper", nr::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0]);
+        }
+        self.start_children(family, me, false);
+        if m.pgid == m.pid && m.sid != m.pid && me != 0 {
+            self.must("process group", nr::SETPGID, [0; 6]);
+        }
+        self.barrier(0, family.all());
+        if m.pgid != m.pid && m.pgid != family.born_into_group(me) {
+            if m.pgid == root.pgid && root.pgid != root.pid {
+                // The root's group is the one that the resume gave it.
+                let args = [Arg::value(u64::from(root.pid))];
+                let group = self.make("process group", nr::GETPGID, &args);
+                let args = [Arg::value(0), Arg::load(group)];
+                self.b.call("process group", nr::SETPGID, &args, Expect::Success);
+            } else {
+                let args = [0, u64::from(m.pgid), 0, 0, 0, 0];
+                self.must("process group", nr::SETPGID, args);
+            }
+        }
+        if m.is_reparented() {
+            self.must("parent-death signal", nr::PRCTL, [PR_SET_PDEATHSIG, 0, 0, 0, 0, 0]);
+        }
+        self.barrier(1, family.all());
+        for helper in family.started_by(me).filter(|&c| family.0[c].role == Role::Helper) {
+            let pid = u64::from(family.0[helper].pid);
+            self.must("end of a stand-in", nr::WAIT4, [pid, 0, WALL, 0, 0, 0]);
+        }
+        if given {
+            self.must("child subreaper", nr::PRCTL, [PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0, 0]);
+        }
+        if given || m.is_reparented() {
+            self.barrier(HELPERS_GONE, family.moving());
+        }
+        if m.is_reparented() {
+            // As everyone has it until the end.
+            self.must("parent-death signal", nr::PRCTL, [PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0]);
+        }
+        if m.sid == m.pid {
+            self.name_foreground(family, m.sid);
+        }
+        if me == 0 {
+            self.foreground(family);
+        }
+    }
+
+    /// The foreground group of the terminal, where the root is a shell that runs a job.
+    fn foreground(&mut self, family: &Family) {
+        let root = family.0[0];
+        let terminal = self.tree.terminals.iter().find(|t| t.controlling && t.leader);
+        let Some(group) = terminal.map(|t| t.foreground_group).filter(|&g| g != 0) else { return };
+        if group == root.pgid || !family.0.iter().any(|m| m.pgid == group) {
+            return;
+        }
+        let at = self.b.data(&group.to_le_bytes());
+        let args = [Arg::kind(arg::TERMINAL), Arg::value(TIOCSPGRP), Arg::data(at)];
+        self.b.call("foreground process group", nr::IOCTL, &args, Expect::Note);
+    }
+
+    fn start_children(&mut self, family: &Family, me: usize, early: bool) {
+        for child in family.started_by(me).filter(|&c| family.is_early(c) == early) {
+            let m = family.0[child];
+            let what = format!("process {}", m.pid);
+            self.b.verb(op::FORK, &what, [child as u64, m.exit_signal, 0, 0, 0, 0]);
+        }
+    }
+
+    fn barrier(&mut self, index: u64, members: u64) {
+        self.b.verb(op::BARRIER, "the other processes", [index, members, 0, 0, 0, 0]);
+    }
+
+    /// The plan of a zombie or a helper.
+    pub(super) fn ended(&mut self, family: &Family, me: usize) -> ProcessPlan {
+        let m = family.0[me];
+        let first_step = self.b.begin_steps();
+        self.relations(family, me);
+        let (status, members) = match m.role {
+            Role::Zombie(status) => (u64::from(status), family.lasting()),
+            _ => (0, 0),
+        };
+        self.b.verb(op::EXIT, "the end of a process", [status, members, 0, 0, 0, 0]);
+        ProcessPlan {
+            pid: m.pid,
+            parent: m.parent.map_or(u32::MAX, |parent| parent as u32),
+            first_step,
+            step_count: self.b.steps_since(first_step),
+            awaited: if m.role == Role::Helper { 0 } else { WEXITED | WNOWAIT },
+            ..ProcessPlan::default()
+        }
+    }
+}
