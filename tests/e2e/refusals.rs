@@ -9,6 +9,7 @@ use std::process::Command;
 
 use crate::command;
 use crate::process::{self, Kind, Outcome, Process};
+use crate::reaper::Exit;
 use crate::scratch::{self, NOBODY};
 use crate::victims::{resume_with, until, Mode, Victim};
 use crate::Case;
@@ -78,6 +79,8 @@ pub fn cases() -> Vec<Case> {
         refused_once(own_user(), &["vfork-never"], &[&["vfork"]])?.verify()
     }));
     all.push(Case::new("refused::not_a_vfork_that_ends_soon", false, vfork_soon));
+    all.push(Case::new("refused::too_many_processes", false, || bomb("4200", "4096 processes")));
+    all.push(Case::new("refused::processes_that_are_too_fast", false, || bomb("0", "faster")));
     all.push(Case::new("refused::traced", false, traced));
     all.push(Case::new("refused::leader_gone", false, leader_gone));
     all.push(Case::new("refused::undumpable", true, undumpable));
@@ -192,6 +195,43 @@ fn vfork_soon() -> Outcome {
     command::dump(process.pid, &image, uid, &[])?;
     command::gone(&mut process)?;
     process = resume_with(Mode::User, &image, &dir, Kind::Pipes, &[])?;
+    process.ping()?;
+    process.verify()
+}
+
+/// A tree that grows too large or changes too fast: that is said, in time, and everyone let go.
+fn bomb(size: &str, words: &str) -> Outcome {
+    let uid = own_user();
+    let dir = scratch::directory("bomb", uid).map_err(|e| e.to_string())?;
+    let mut command = Command::new(Victim::named("bomb")?.program());
+    command::as_user(&mut command, uid);
+    command.current_dir(&dir).arg(size);
+    let mut process = process::start(command, Kind::Pipes, &dir)?;
+    process.expect("READY")?;
+    let image = dir.join("resume.elf");
+    let mut command = command::dumper(uid);
+    command.arg(process.pid.to_string()).arg("-o").arg(&image);
+    let done = command::run(&mut command, &dir)?;
+    if done.exit == Exit::Code(0) && size == "0" {
+        // A lucky moment: then nobody got away.
+        command::gone(&mut process)?;
+        let link = |pid: &str| fs::read_link(format!("/proc/{pid}/cwd"));
+        let here = |e: &fs::DirEntry| {
+            e.file_name().to_str().map(link).is_some_and(|l| l.is_ok_and(|l| l == dir))
+        };
+        let all = fs::read_dir("/proc").map_err(|e| e.to_string())?;
+        if let Some(left) = all.flatten().find(here) {
+            return Err(format!(
+                "process {} got away: {}",
+                left.file_name().display(),
+                done.tell()
+            ));
+        }
+        process = resume_with(Mode::User, &image, &dir, Kind::Pipes, &[])?;
+    } else {
+        contains_one(&done.expect(REFUSED, "dump")?.stderr, &[words])?;
+        nothing_left(&dir, &[])?;
+    }
     process.ping()?;
     process.verify()
 }

@@ -91,7 +91,8 @@ impl Member {
     pub fn count_children(&mut self) -> Vec<u32> {
         let pid = self.pid();
         let leader = std::iter::once(pid).filter(|_| self.threads.is_empty());
-        let tids = leader.chain(self.threads.iter().map(Thread::tid));
+        // The first thread last: orphans come to it while this looks.
+        let tids = leader.chain(self.threads.iter().rev().map(Thread::tid));
         self.children = target::children(&self.target.proc, tids);
         self.children.clone()
     }

@@ -15,6 +15,7 @@
 
 mod arch;
 mod candidate;
+mod census;
 mod chain;
 mod error;
 mod fates;

@@ -1,9 +1,9 @@
 //! A tree of processes under capture, from the first look to its release or end.
 //!
-//! Parents are stopped before their children are counted, so that nobody is born unseen; when the
-//! last has stopped, all are read.
+//! When the last process has stopped, all are read.
 
 use super::candidate::{self, Candidate};
+use super::census::{self, add_descendants};
 use super::error::{CaptureError, Refusal, Result};
 use super::files::{self, Live, Settings};
 use super::member::{Handled, Member};
@@ -16,15 +16,11 @@ use super::target;
 use super::{kin, memory, namespaces, source, sysv, Captured, Options};
 use image_format::model::SemaphoreSet;
 use std::os::fd::OwnedFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-/// How long the stop of a whole tree may take.
-const STOPPING: Duration = Duration::from_secs(20);
 /// Descriptors up to which they are looked at before the stop, too: of more, reading them twice
 /// would double the time of the dump.
 const FEW: usize = 64;
-/// Processes that a tree may have.
-const MOST: usize = 4096;
 
 /// A tree under capture. Dropped, it lets every process go on as if nothing had been.
 #[derive(Debug)]
@@ -164,32 +160,7 @@ impl Session {
     /// Stops everyone, generation by generation.
     pub fn stop(&mut self) -> Result<()> {
         self.stopped_at = Instant::now();
-        let (mut next, known) = (0, self.members.len());
-        loop {
-            while let Some(member) = self.members.get_mut(next) {
-                let ready = if next < known { Ok(()) } else { member.get_ready(None) };
-                match ready.and_then(|()| member.stop()) {
-                    // A child that ended is no loss.
-                    Err(_) if next != 0 && kin::is_gone(member.pid()) => {
-                        self.members.remove(next);
-                        continue;
-                    }
-                    other => other?,
-                }
-                next += 1;
-                if self.stopped_at.elapsed() > STOPPING || self.members.len() > MOST {
-                    return Err(CaptureError::NotStopping {
-                        tid: self.pid(),
-                        seconds: self.stopped_at.elapsed().as_secs(),
-                        state: format!("it has {} processes and makes more", self.members.len()),
-                    });
-                }
-            }
-            // Orphans of those that ended may have come to someone who was asked already.
-            if add_descendants(&mut self.members, self.options.for_itself)? == 0 {
-                return Ok(());
-            }
-        }
+        census::stop(&mut self.members, self.options.for_itself)
     }
 
     /// Reads everything but page contents. The processes are as they were when they stopped
@@ -274,7 +245,7 @@ impl Session {
     /// Looks anew at the processes, which have run on since, but for those that stand already.
     pub fn look_anew(&mut self) -> Result<()> {
         self.while_it_runs(|s| s.members.iter_mut().try_for_each(Member::look_anew))?;
-        add_descendants(&mut self.members, self.options.for_itself).map(drop)
+        add_descendants(&mut self.members, self.options.for_itself)
     }
 
     /// The processes as those that may be asked.
@@ -399,30 +370,4 @@ pub(super) fn classify(members: &mut [Member], keep: bool) -> Result<()> {
         member.survey.descriptors = descriptors;
     }
     outcome
-}
-
-/// Adds the descendants that are not there yet, without stopping them; gives their number. Zombies
-/// are counted when everyone stands.
-pub(super) fn add_descendants(members: &mut Vec<Member>, for_itself: bool) -> Result<usize> {
-    // A dumper that the program started itself may be a child of it.
-    let ours = [std::process::id(), std::os::unix::process::parent_id()];
-    let before = members.len();
-    let mut next = 0;
-    while next < members.len() && members.len() <= MOST {
-        for pid in members[next].count_children() {
-            let us = for_itself && ours.contains(&pid);
-            if us || members.iter().any(|m| m.pid() == pid) {
-                continue;
-            }
-            match target::child(pid).and_then(|child| child.map(Member::open).transpose()) {
-                Ok(Some(member)) => members.push(member),
-                // A zombie, or gone.
-                Ok(None) => {}
-                Err(e) if kin::is_gone(pid) => drop(e),
-                Err(e) => return Err(e),
-            }
-        }
-        next += 1;
-    }
-    Ok(members.len() - before)
 }
