@@ -29,6 +29,7 @@ mod terminal;
 mod trees;
 mod victims;
 
+use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -135,14 +136,27 @@ fn left_behind() -> Vec<(i32, String)> {
             .into_iter()
             .filter_map(|pid| {
                 let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-                Some((pid, name.trim_end().to_owned()))
+                // A victim's own outsider, which sleeps for a while.
+                (name != "outsider\n").then(|| (pid, name.trim_end().to_owned()))
             })
-            // A victim's own outsider, which sleeps for a while.
-            .filter(|(_, name)| name != "outsider")
             .collect()
     };
     let _ = victims::until("the last processes to end", || children().is_empty());
-    children()
+    children().into_iter().map(|(pid, name)| (pid, name + &whereabouts(pid))).collect()
+}
+
+/// What tells the test that a process is of: its program, directory and descendants.
+fn whereabouts(pid: i32) -> String {
+    let link = |name: &str| {
+        let path = std::fs::read_link(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        path.strip_prefix(scratch::root()).unwrap_or(&path).display().to_string()
+    };
+    let mut text = format!(", of {} in {}", link("exe"), link("cwd"));
+    for child in process::children(pid) {
+        let name = std::fs::read_to_string(format!("/proc/{child}/comm")).unwrap_or_default();
+        let _ = write!(text, ", above {child} ({}{})", name.trim_end(), whereabouts(child));
+    }
+    text
 }
 
 /// Descriptors that whoever started us left open are none of the victims' business.
