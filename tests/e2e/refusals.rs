@@ -48,6 +48,12 @@ const TWOFOLD: &[(&str, [&str; 2])] = &[
     ("hugetlb", ["of hugetlb pages; let", "of hugetlb pages (memfd)"]),
 ];
 
+/// States that only root makes.
+const OF_ROOT: &[(&str, &str)] = &[
+    ("packet", "is a packet socket; let the program close it"),
+    ("routing", "is a raw socket of internet protocol 2; it may hold state"),
+];
+
 /// All cases.
 pub fn cases() -> Vec<Case> {
     let mut all: Vec<Case> = STATES
@@ -63,6 +69,12 @@ pub fn cases() -> Vec<Case> {
             refused(own_user(), &[state], &[&words[..1], &words[1..]])
         })
     }));
+    for (state, words) in OF_ROOT {
+        all.push(Case::new(format!("refused::{state}"), true, move || {
+            refused(None, &[state], &[&[words]])
+        }));
+    }
+    all.push(Case::new("refused::raw_of_root", true, raw_of_root));
     let together = ["asynchronous", "netlink", "seccomp", "pidfd"];
     let states = ["aio", "netlink", "seccomp", "pidfd"];
     all.push(Case::new("refused::all_at_once", false, move || {
@@ -313,6 +325,15 @@ fn parent() -> Outcome {
         return Err(done.tell());
     }
     nothing_left(&dir, &[])
+}
+
+/// What root made for a user cannot be made again by the user.
+fn raw_of_root() -> Outcome {
+    let dir = scratch::directory("raw", None).map_err(|e| e.to_string())?;
+    let mut process = start(&["raw-of-root"], None, &dir)?;
+    let words = ["a raw socket, which you may not make again"];
+    fails(process.pid, Some(NOBODY), &[REFUSED], &words)?;
+    process.verify()
 }
 
 fn other_user() -> Outcome {

@@ -2,12 +2,14 @@
 //#Flags: -lrt
 // States that a dump refuses, chosen by the arguments; the process must not notice any of it.
 #include "victim.h"
+#include <grp.h>
 #include <linux/filter.h>
 #include <linux/io_uring.h>
 #include <linux/netlink.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
 #include <mqueue.h>
+#include <netinet/in.h>
 #include <pty.h>
 #include <sys/fanotify.h>
 #include <sys/ioctl.h>
@@ -139,6 +141,17 @@ static void make(const char *what)
 		close(ends[1]);
 	} else if (!strcmp(what, "netlink")) {
 		MUST(socket(AF_NETLINK, SOCK_RAW, NETLINK_XFRM));
+	} else if (!strcmp(what, "packet")) {
+		MUST(socket(AF_PACKET, SOCK_DGRAM, 0));
+	} else if (!strcmp(what, "routing")) {
+		MUST(socket(AF_INET, SOCK_RAW, IPPROTO_IGMP));
+	} else if (!strcmp(what, "raw-of-root")) {
+		/* As ping has it: made with rights that are given up. */
+		MUST(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));
+		MUST(setgroups(0, NULL));
+		MUST(setgid(65534));
+		MUST(setuid(65534));
+		MUST(prctl(PR_SET_DUMPABLE, 1));
 	} else if (!strcmp(what, "urgent")) {
 		int ends[2];
 		MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));

@@ -58,6 +58,7 @@ fn sort(socket: &Socket) -> &'static str {
         (libc::AF_UNIX, libc::SOCK_DGRAM) => "Unix datagram socket",
         (libc::AF_UNIX, _) => "Unix packet socket",
         (libc::AF_INET | libc::AF_INET6, libc::SOCK_STREAM) => "TCP socket",
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_RAW) => "raw socket",
         (libc::AF_INET | libc::AF_INET6, _) => "UDP socket",
         (libc::AF_NETLINK, _) => "netlink socket",
         _ => "socket",

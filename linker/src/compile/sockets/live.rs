@@ -10,7 +10,7 @@
 use super::super::arch::nr;
 use super::super::builder::Arg;
 use super::super::ProcessCompiler;
-use super::{name, AF_NETLINK};
+use super::{name, AF_NETLINK, SOCK_RAW};
 use crate::{netfilter, LinkError};
 use image_format::model::{Connection, FileObject, Socket, SocketLink};
 use image_format::plan::{op, Expect};
@@ -38,7 +38,6 @@ const OPTION_MSS: u32 = 2;
 const OPTION_SCALES: u32 = 3;
 const OPTION_SACK: u32 = 4;
 const OPTION_TIMESTAMPS: u32 = 8;
-const SOCK_RAW: u32 = 3;
 const NETLINK_NETFILTER: u32 = 12;
 
 /// Room in a buffer while it is filled: the kernel counts more than the bytes.

@@ -29,6 +29,7 @@ const AF_INET6: u32 = 10;
 const AF_NETLINK: u32 = 16;
 const SOCK_STREAM: u32 = 1;
 const SOCK_DGRAM: u32 = 2;
+const SOCK_RAW: u32 = 3;
 const IPPROTO_TCP: u32 = 6;
 const O_NONBLOCK: u32 = 0o4000;
 const F_SETFL: u64 = 4;
@@ -96,6 +97,7 @@ fn name(socket: &Socket) -> String {
         (AF_UNIX, SOCK_DGRAM) => "Unix datagram socket",
         (AF_UNIX, _) => "Unix packet socket",
         (AF_INET | AF_INET6, SOCK_STREAM) => "TCP socket",
+        (AF_INET | AF_INET6, SOCK_RAW) => "raw socket",
         (AF_INET | AF_INET6, _) => "UDP socket",
         (AF_NETLINK, _) => "netlink socket",
         _ => "socket",

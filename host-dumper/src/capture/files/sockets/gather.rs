@@ -193,6 +193,10 @@ impl Gatherer {
                 let (n, at) = (facts.waiting, show(&facts.name));
                 out.warnings.push(format!("{n} connections that wait at {at} will be reset"));
             }
+            if facts.is_raw() && raw::incoming(entry.fd.as_fd()).is_ok_and(|n| n > 0) {
+                let inode = entry.inode;
+                out.warnings.push(format!("packets that wait in raw socket {inode} are lost"));
+            }
             let file = socket_file(proc, facts);
             out.sockets.push(Socket {
                 inode: entry.inode,
@@ -288,7 +292,7 @@ impl Gatherer {
 impl Facts {
     /// What waits in it is carried.
     fn has_queue(&self) -> bool {
-        !self.is_listening() && (self.is_unix() || self.is_tcp() || self.is_inet())
+        !self.is_listening() && (self.is_unix() || self.is_inet() && !self.is_raw())
     }
 }
 

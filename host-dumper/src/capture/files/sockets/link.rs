@@ -1,7 +1,7 @@
 //! What each socket is connected with, as far as the sockets that are known tell.
 
 use super::diag::{Diag, UnixSocket};
-use super::raw;
+use super::{raw, raw_peer};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -80,6 +80,9 @@ impl Facts {
                 facts.unix.shutdown = 2;
             }
         }
+        if facts.is_raw() && facts.peer.is_none() {
+            facts.peer = raw_peer::of(family, kind, inode);
+        }
         if facts.is_inet()
             && endpoint(&facts.name).is_some_and(|(ip, port)| ip == [0; 16] && port == 0)
         {
@@ -98,6 +101,26 @@ impl Facts {
 
     pub fn is_tcp(&self) -> bool {
         self.is_inet() && self.protocol == libc::IPPROTO_TCP as u32
+    }
+
+    /// TCP, UDP, and raw sockets that are nothing but their options; not those that may control
+    /// multicast routing.
+    pub fn is_plain(&self) -> bool {
+        let protocol = self.protocol as i32;
+        match self.kind as i32 {
+            libc::SOCK_STREAM => protocol == libc::IPPROTO_TCP,
+            libc::SOCK_DGRAM => protocol == libc::IPPROTO_UDP || self.is_raw(),
+            libc::SOCK_RAW => self.is_raw(),
+            _ => false,
+        }
+    }
+
+    /// A socket for packets of a protocol that the kernel does not speak itself, or for echoes.
+    pub fn is_raw(&self) -> bool {
+        let protocol = self.protocol as i32;
+        let echo = [libc::IPPROTO_ICMP, libc::IPPROTO_ICMPV6].contains(&protocol);
+        let routing = [libc::IPPROTO_IGMP, libc::IPPROTO_PIM].contains(&protocol);
+        self.is_inet() && (echo || self.kind == libc::SOCK_RAW as u32 && !routing)
     }
 
     /// Messages have boundaries.

@@ -12,6 +12,7 @@ mod netlock;
 mod options;
 mod queue;
 mod raw;
+mod raw_peer;
 mod repair;
 
 pub(super) use gather::{Gathered, Gatherer};
@@ -138,15 +139,16 @@ fn judge(proc: &Proc, known: &Known, inode: u64, facts: &Facts, fd: BorrowedFd<'
     match facts.family as i32 {
         libc::AF_UNIX => unix(proc, known, inode, facts, fd),
         libc::AF_INET | libc::AF_INET6 => {
-            let plain = facts.is_tcp() && facts.kind == libc::SOCK_STREAM as u32
-                || facts.protocol == libc::IPPROTO_UDP as u32;
-            if !plain {
+            if !facts.is_plain() {
                 let what = if facts.kind == libc::SOCK_RAW as u32 { "raw " } else { "" };
                 let number = facts.protocol;
                 return refused(
                     format!("is a {what}socket of internet protocol {number}"),
-                    "only TCP and UDP can be carried: let the program close it",
+                    "it may hold state in the kernel that cannot be seen: let the program close it",
                 );
+            }
+            if let Some(kind) = facts.is_raw().then(|| raw_socket(facts)).flatten() {
+                return kind;
             }
             match known.link(inode) {
                 Link::Reset => Kind::SocketReset {
@@ -167,6 +169,24 @@ fn judge(proc: &Proc, known: &Known, inode: u64, facts: &Facts, fd: BorrowedFd<'
         libc::AF_PACKET => refused("is a packet socket", CLOSE_IT),
         other => refused(format!("is a socket of address family {other}"), CLOSE_IT),
     }
+}
+
+/// Why a raw socket, or one for echoes, cannot be carried.
+fn raw_socket(facts: &Facts) -> Option<Kind> {
+    // One that routes multicast packets is a raw socket of ICMPv6 (net/ipv6/ip6mr.c). Which one
+    // it is cannot be asked, but whether there is one: ip6mr_sk_init counts it here.
+    const ROUTES: &str = "/proc/sys/net/ipv6/conf/all/mc_forwarding";
+    let routes = || std::fs::read_to_string(ROUTES).is_ok_and(|count| count.trim() != "0");
+    if facts.protocol == libc::IPPROTO_ICMPV6 as u32 && routes() {
+        return Some(refused(
+            "is a raw socket of ICMPv6, while one of them routes multicast packets on this system",
+            "end what routes them (it may be this program)",
+        ));
+    }
+    raw::socket(facts.family, facts.kind, facts.protocol).err().map(|e| {
+        let reason = format!("is a raw socket, which you may not make again ({e})");
+        refused(reason, "try as root")
+    })
 }
 
 /// A TCP connection to the outside that is to live on.
@@ -276,6 +296,7 @@ pub(super) fn text(facts: &Facts) -> String {
         (libc::AF_UNIX, _) => "Unix packets",
         (libc::AF_INET | libc::AF_INET6, libc::SOCK_STREAM) if facts.is_tcp() => "TCP",
         (libc::AF_INET | libc::AF_INET6, libc::SOCK_DGRAM) => "UDP",
+        (libc::AF_INET | libc::AF_INET6, libc::SOCK_RAW) => "raw socket",
         (libc::AF_NETLINK, _) => "netlink",
         (libc::AF_PACKET, _) => "packet socket",
         _ => "socket",

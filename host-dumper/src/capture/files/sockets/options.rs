@@ -102,6 +102,15 @@ const OF_TCP: [i32; 13] = [
     libc::TCP_SAVE_SYN,
 ];
 
+/// Headers of its own (both families), filters of ICMP messages (both), where to put a checksum.
+const OF_RAW: [(i32, i32); 5] = [
+    (IP, libc::IP_HDRINCL),
+    (IPV6, libc::IPV6_HDRINCL),
+    (libc::IPPROTO_RAW, 1),
+    (libc::IPPROTO_ICMPV6, 1),
+    (IPV6, libc::IPV6_CHECKSUM),
+];
+
 const OF_UDP: [i32; 3] = [libc::UDP_CORK, libc::UDP_SEGMENT, libc::UDP_GRO];
 
 /// Packet information, broadcast errors, no ENOBUFS, all namespaces, short and long
@@ -121,7 +130,9 @@ fn names(facts: &Facts) -> Vec<(i32, i32)> {
     }
     if facts.is_inet() {
         all.extend(OF_IP.map(|name| (IP, name)));
-        if facts.is_tcp() {
+        if facts.is_raw() {
+            all.extend(OF_RAW);
+        } else if facts.is_tcp() {
             all.extend(OF_TCP.map(|name| (TCP, name)));
         } else {
             all.extend(OF_UDP.map(|name| (UDP, name)));
