@@ -65,6 +65,9 @@ fn describe(verdict: &Verdict) -> String {
         let _ =
             writeln!(out, "  {}: refused: {}; {}", refusal.object, refusal.reason, refusal.remedy);
     }
+    for note in &verdict.aside {
+        let _ = writeln!(out, "  note: {note}");
+    }
     for process in &verdict.objects {
         let _ = write!(out, "{}", processes(process));
     }

@@ -10,6 +10,7 @@ mod confined;
 mod connections;
 mod consent;
 mod ipc;
+mod keyrings;
 mod library;
 mod luck;
 mod medium;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         sudden::cases(),
         confined::cases(),
         cgroups::cases(),
+        keyrings::cases(),
         terminal::cases(),
         programs::cases(),
         servers::cases(),

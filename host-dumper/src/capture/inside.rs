@@ -46,6 +46,8 @@ pub(super) struct ProcessAnswers {
     pub subreaper: bool,
     pub thp_disable: bool,
     pub brk: u64,
+    /// Keyrings that hold keys, in words.
+    pub keyrings: Vec<String>,
     /// Of the descriptors in doubt: those that are not closed on exec.
     pub open_at_exec: Vec<u32>,
 }

@@ -23,6 +23,7 @@ mod files;
 mod footing;
 mod hugetlb;
 mod inside;
+mod keyrings;
 mod kin;
 mod knowledge;
 pub(crate) mod mem;
@@ -140,6 +141,8 @@ pub struct Verdict {
     pub refusals: Vec<Refusal>,
     /// What will differ after a resume.
     pub notes: Vec<String>,
+    /// Those of the notes that concern no object of the list.
+    pub aside: Vec<String>,
     /// Every process with what it holds, and what becomes of it.
     pub objects: Vec<ProcessFate>,
 }
@@ -202,6 +205,10 @@ pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
     let Some(root) = members.first() else {
         return Err(CaptureError::Died { pid, during: "a look" });
     };
+    let mut users: Vec<u32> = surveys().map(|s| s.status.uids[0]).collect();
+    users.sort_unstable();
+    users.dedup();
+    let aside: Vec<String> = users.into_iter().filter_map(keyrings::guess).collect();
     Ok(Verdict {
         pid: root.pid(),
         name: String::from_utf8_lossy(&root.survey.status.name).into_owned(),
@@ -218,6 +225,8 @@ pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
         notes: members
             .iter()
             .flat_map(|m| [survey::notes(&m.survey), survey::losses(&m.survey)].concat())
+            .chain(aside.iter().cloned())
             .collect(),
+        aside,
     })
 }

@@ -208,7 +208,7 @@ pub(super) fn process(
         itimers: answers.itimers,
         timers: answers.timers,
         control: Vec::new(),
-        lost: Vec::new(),
+        lost: answers.keyrings.into_iter().map(|k| k.as_str().into()).collect(),
     })
 }
 

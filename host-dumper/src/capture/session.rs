@@ -204,6 +204,11 @@ impl Session {
         for (i, ((member, examined), descriptors)) in each.enumerate() {
             warnings.extend(survey::notes(&member.survey));
             losses.extend(survey::losses(&member.survey));
+            let keyrings = &examined.answers.keyrings;
+            if !keyrings.is_empty() {
+                let (pid, all) = (member.pid(), keyrings.join(", "));
+                losses.push(format!("process {pid} had {all}: these are lost"));
+            }
             for thread in &examined.threads {
                 if let Some(visible) = &thread.verdict.visible {
                     warnings.push(format!("thread {}: {visible}", thread.outer_tid));

@@ -7,6 +7,7 @@ use crate::capture::chain::Chains;
 use crate::capture::error::{CaptureError, Result};
 use crate::capture::footing::{self, Code, Place};
 use crate::capture::inside::{self, ProcessAnswers, ThreadAnswers, SCRATCH};
+use crate::capture::keyrings;
 use crate::capture::memory::Table;
 use crate::capture::proc::status::Status;
 use crate::capture::proc::timers;
@@ -107,7 +108,7 @@ impl Member {
         }
         inside::ask_securebits(threads, code, &mut each, about.bits_differ)?;
         let leader = &mut threads[0];
-        let process = inside::ask_process(
+        let mut process = inside::ask_process(
             leader,
             code,
             about.status,
@@ -115,6 +116,9 @@ impl Member {
             about.doubtful,
             &each[0],
         )?;
+        if keyrings::may_have(about.status.uids[0]) {
+            process.keyrings = keyrings::ask(&mut self.threads, code)?;
+        }
         let proc = &self.target.proc;
         let lock_future = match about.status.locked {
             0 => 0,
