@@ -175,7 +175,11 @@ fn be_init(setup: &Setup<'_>) -> ! {
     /// Blocked like all others, and sent by nobody else but those in the namespace.
     const DEATH: usize = 64;
     const WALL: usize = 0x4000_0000;
-    let _ = sys::prctl(PR_SET_PDEATHSIG, &[DEATH]);
+    if let Err(e) = sys::prctl(PR_SET_PDEATHSIG, &[DEATH]) {
+        // It would never hear that it is not needed any more. All in the namespace ends with it.
+        failed("cannot end with the supervisor", e).say();
+        crate::arch::exit(125);
+    }
     // Children are reaped by the kernel where their end is ignored.
     // SAFETY: ignoring has no handler.
     let _ = unsafe { sys::sigaction(SIGCHLD as usize, &[SIG_IGN, 0, 0, 0]) };
