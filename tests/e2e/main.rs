@@ -16,6 +16,7 @@ mod luck;
 mod medium;
 mod multiplexers;
 mod options;
+mod policies;
 mod process;
 mod programs;
 mod random;
@@ -97,6 +98,7 @@ fn main() -> ExitCode {
         trees::cases(),
         multiplexers::cases(),
         cli::cases(),
+        policies::cases(),
         medium::cases(),
         sockets::cases(),
         connections::cases(),
