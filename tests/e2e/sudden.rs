@@ -218,6 +218,10 @@ fn dumped_while_it_resumes() -> Outcome {
         let done = command::run(&mut dumping, &dir).map_err(tell)?;
         process.ping().map_err(|e| tell(format!("{e}\nthe dump said: {}", done.tell())))?;
         process.verify().map_err(tell)?;
+        // Status 1 is a failure, such as threads that never leave the code of the resume.
+        if done.exit == Exit::Code(1) {
+            return Err(tell(done.tell()));
+        }
         if done.exit == Exit::Code(0) {
             good += 1;
             let mut process =

@@ -35,6 +35,7 @@ mod outside;
 mod patience;
 pub mod proc;
 mod remote;
+mod resuming;
 mod seccomp;
 mod segments;
 mod session;

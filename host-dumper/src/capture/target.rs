@@ -5,6 +5,7 @@ use super::mem;
 use super::proc::maps::{self, Area};
 use super::proc::status::Status;
 use super::proc::{number, Proc};
+use super::resuming::{has_whole_image, Resuming};
 use image_format::container::{FRONT_MAGIC, FRONT_OFFSET};
 use nix::errno::Errno;
 use std::io::{self, Read};
@@ -34,14 +35,40 @@ fn refuse<T>(pid: u32, reason: impl Into<String>, remedy: impl Into<String>) -> 
 }
 
 /// Opens the process that `pid` means: itself, or the program below it if it is the supervisor of
-/// a resumed one. `for_itself` lets it be a parent of this program, which it started.
+/// a resumed one. `for_itself` lets it be a parent of this program, which it started. What is
+/// still being resumed is waited for.
 pub(super) fn open(pid: u32, for_itself: bool) -> Result<Target> {
-    let mut pid = pid;
+    let mut resuming = Resuming::begins();
+    loop {
+        match find(pid, for_itself)? {
+            Some(target) if !has_whole_image(&target.proc) => return Ok(target),
+            found if resuming.is_stuck() => {
+                let seconds = resuming.seconds();
+                return match found {
+                    Some(_) => refuse(
+                        pid,
+                        format!("is still being resumed after {seconds} s"),
+                        "try again when the program runs",
+                    ),
+                    None => refuse(
+                        pid,
+                        "is the supervisor of a resumed program that has ended",
+                        "there is nothing to dump",
+                    ),
+                };
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The process that `pid` means; none if it supervises a program that is not there yet, or no more.
+fn find(mut pid: u32, for_itself: bool) -> Result<Option<Target>> {
     for _ in 0..=SUPERVISORS {
         let proc = examine(pid, for_itself)?;
         let status = proc.status()?;
         if !is_supervisor(pid) {
-            return Ok(Target { supervised: supervisor_above(status.ppid), proc });
+            return Ok(Some(Target { supervised: supervisor_above(status.ppid), proc }));
         }
         // A supervisor has the program for a child, and maybe an init of its own making, which
         // in turn may have what was orphaned: the program is the eldest that is neither.
@@ -56,7 +83,7 @@ pub(super) fn open(pid: u32, for_itself: bool) -> Result<Target> {
             (None, None) => break,
         };
     }
-    refuse(pid, "is the supervisor of a resumed program that has ended", "there is nothing to dump")
+    Ok(None)
 }
 
 /// Opens a descendant; none if it has ended.
@@ -66,7 +93,11 @@ pub(super) fn child(pid: u32) -> Result<Option<Target>> {
         Ok(proc) if !ended(&proc) => {}
         _ => return Ok(None),
     }
-    Ok(Some(Target { proc: examine(pid, false)?, supervised: false }))
+    let proc = examine(pid, false)?;
+    let mut resuming = Resuming::begins();
+    // A tree may have a resumed program in it, with its supervisor, which keeps the image.
+    while has_whole_image(&proc) && !is_supervisor(pid) && !resuming.is_stuck() {}
+    Ok(Some(Target { proc, supervised: false }))
 }
 
 fn examine(pid: u32, for_itself: bool) -> Result<Proc> {

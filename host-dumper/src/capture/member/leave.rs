@@ -37,18 +37,27 @@ impl Member {
                 (t.regs.orig_rax as i64) >= 0 && (t.regs.rax as i64) < 0 || stub.begins_slot(rip);
             Ok(!(waits && stub.slot(pid, rip)?.is_some()))
         };
-        for thread in &mut self.threads {
-            let mut patience = Patience::new(LEAVING);
-            // Moments of changing length: a thread that asks for the time over and over must be
-            // met elsewhere sooner or later.
-            let mut moments = moments();
-            while inside(thread)? {
-                ran = true;
-                thread.run_a_moment(moments.next().unwrap_or_default())?;
-                if patience.is_over() {
-                    return Err(staying(thread, &patience, "the kernel's own code, the vdso"));
+        let mut patience = Patience::new(LEAVING);
+        // Moments of changing length: a thread that asks for the time over and over must be met
+        // elsewhere sooner or later.
+        let mut moments = moments();
+        loop {
+            // All in turn: in the stub, the leader waits for the others, and they for it.
+            let moment = moments.next().unwrap_or_default();
+            let mut stays = false;
+            for thread in &mut self.threads {
+                if inside(thread)? {
+                    stays = true;
+                    thread.run_a_moment(moment)?;
+                    if patience.is_over() {
+                        return Err(staying(thread, &patience, "the kernel's own code, the vdso"));
+                    }
                 }
             }
+            if !stays {
+                break;
+            }
+            ran = true;
         }
         Ok(ran)
     }
