@@ -48,3 +48,22 @@ fn digest(path: &CStr) -> Option<u64> {
     });
     Some(hash | 1)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_known_again_by_either_id() {
+        remember();
+        assert!(!is_another());
+        let [installation, kernel] = &KNOWN;
+        kernel.fetch_add(2, Ordering::Relaxed);
+        // As after a reboot; where there is no id of the installation, that is another machine.
+        assert_eq!(is_another(), look()[0] == 0);
+        installation.fetch_add(2, Ordering::Relaxed);
+        assert!(is_another());
+        remember();
+        assert!(!is_another());
+    }
+}

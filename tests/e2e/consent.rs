@@ -26,7 +26,9 @@ type Body = fn() -> Outcome;
 /// All cases.
 pub fn cases() -> Vec<Case> {
     let list: &[(&str, Body)] = &[
-        ("nobody_home", nobody_home),
+        ("nobody_home_c", || nobody_home("plain")),
+        ("nobody_home_cc", || nobody_home("exceptions")),
+        ("nobody_home_rs", || nobody_home("rust_threads")),
         ("veto_c", || veto("consent")),
         ("veto_cc", || veto("consent_cc")),
         ("veto_rs", || veto("consent_rs")),
@@ -138,8 +140,8 @@ impl Stage {
     }
 }
 
-fn nobody_home() -> Outcome {
-    let mut stage = Stage::new("plain", &[])?;
+fn nobody_home(victim: &str) -> Outcome {
+    let mut stage = Stage::new(victim, &[])?;
     let before = signals_of(stage.process.pid);
     stage.fails(&["--consent", "require"], NOT_OPTED_IN, "has no handler")?;
     if signals_of(stage.process.pid) != before {

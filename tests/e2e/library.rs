@@ -29,7 +29,7 @@ fn cargo(words: &[&str]) -> Outcome {
 }
 
 /// Where the C library is installed, as `cargo xtask library` does it.
-fn installed() -> Outcome<&'static Path> {
+pub fn installed() -> Outcome<&'static Path> {
     static PREFIX: OnceLock<Outcome<PathBuf>> = OnceLock::new();
     let made = PREFIX.get_or_init(|| {
         let prefix = scratch::root().join("suspend");

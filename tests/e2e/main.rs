@@ -9,6 +9,7 @@ mod command;
 mod confined;
 mod connections;
 mod consent;
+mod example;
 mod ipc;
 mod keyrings;
 mod library;
@@ -106,6 +107,7 @@ fn main() -> ExitCode {
         ipc::cases(),
         sandbox::cases(),
         consent::cases(),
+        example::cases(),
     ];
     for case in cases.into_iter().flatten() {
         let trial = Trial::test(case.name, move || (case.body)().map_err(Failed::from));
@@ -206,5 +208,8 @@ fn prepare(victims: &[Victim], arguments: &Arguments) -> Result<(), String> {
         workers.into_iter().map(|w| w.join().unwrap_or(Err("panic".into()))).collect()
     });
     results.into_iter().collect::<Result<(), String>>()?;
+    if !arguments.filter.as_deref().unwrap_or_default().starts_with("victim::") {
+        example::prepare();
+    }
     reaper::start().map_err(|e| format!("becoming a subreaper: {e}"))
 }

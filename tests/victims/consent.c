@@ -138,6 +138,6 @@ int main(int argc, char **argv)
 	while (started > 0)
 		pthread_join(threads[--started], NULL);
 	if (!veto && !forks)
-		check_notes();
+		await_told(), check_notes();
 	ok();
 }

@@ -27,6 +27,6 @@ int main(int argc, char **argv)
 	ready();
 	talk(other);
 	if (!veto)
-		check_notes();
+		await_told(), check_notes();
 	ok();
 }

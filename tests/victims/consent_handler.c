@@ -44,6 +44,7 @@ int main(int argc, char **argv)
 	opt_in(0, 0, SUSPEND_IN_HANDLER);
 	ready();
 	talk(other);
+	/* Without waiting: nothing of the program runs before its callbacks have. */
 	if (!veto)
 		check_notes();
 	ok();
