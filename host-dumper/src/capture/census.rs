@@ -13,19 +13,27 @@ use std::time::Duration;
 const STOPPING: Duration = Duration::from_secs(10);
 /// Processes that a tree may have.
 const MOST: usize = 4096;
+/// Looks in a row that must find the same in a tree that changed under the stop. The kernel lists
+/// children by their position, so that one is passed over where an earlier one goes meanwhile
+/// (`get_children_pid` in fs/proc/array.c).
+const LOOKS: u32 = 8;
 
 /// Stops everyone, generation by generation; those that are not known yet are added.
 pub(super) fn stop(members: &mut Vec<Member>, for_itself: bool) -> Result<()> {
     let mut patience = Patience::new(STOPPING);
     let (mut next, known) = (0, members.len());
     let mut ended = Vec::new();
+    let (mut looks, mut restless) = (0, false);
     loop {
         while let Some(member) = members.get_mut(next) {
             let ready = if next < known { Ok(()) } else { member.get_ready(None) };
             match ready.and_then(|()| member.stop()) {
                 Ok(()) => next += 1,
                 // A child that ended is no loss.
-                Err(_) if next != 0 && kin::is_gone(member.pid()) => drop(members.remove(next)),
+                Err(_) if next != 0 && kin::is_gone(member.pid()) => {
+                    restless = true;
+                    drop(members.remove(next));
+                }
                 Err(error) => return Err(error),
             }
             if patience.is_over() {
@@ -33,8 +41,13 @@ pub(super) fn stop(members: &mut Vec<Member>, for_itself: bool) -> Result<()> {
             }
         }
         let before = std::mem::take(&mut ended);
-        if is_complete(members, for_itself, &mut ended) && ended == before {
-            return Ok(());
+        if is_complete(members, for_itself, &mut ended) {
+            looks = if ended == before { looks + 1 } else { 0 };
+            if looks >= if restless { LOOKS } else { 1 } {
+                return Ok(());
+            }
+        } else {
+            (looks, restless) = (0, true);
         }
         if patience.is_over() {
             return Err(too_fast(members));
