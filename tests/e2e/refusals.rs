@@ -43,6 +43,7 @@ const STATES: &[(&str, &[&str])] = &[
 
 /// States of which descriptor and memory are named, each with its remedy.
 const TWOFOLD: &[(&str, [&str; 2])] = &[
+    ("secretmem", ["is secret memory (memfd_secret)", "is secret memory, which nobody"]),
     ("userfaultfd", ["before it watches memory", "end the program that watches it"]),
     ("io_uring", ["without io_uring; many have", "belongs to an io_uring"]),
     ("hugetlb", ["of hugetlb pages; let", "of hugetlb pages (memfd)"]),

@@ -22,6 +22,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("luck::interrupted", false, || interrupted(Signal::SIGINT, 130)),
         Case::new("luck::terminated", false, || interrupted(Signal::SIGTERM, 143)),
+        Case::new("luck::hung_up", false, || interrupted(Signal::SIGHUP, 129)),
         Case::new("luck::killed_front_leave", false, || killed(Prey::Front, true)),
         Case::new("luck::killed_front", false, || killed(Prey::Front, false)),
         Case::new("luck::killed_tracer_leave", false, || killed(Prey::Tracer, true)),

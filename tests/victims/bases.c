@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // The bases of FS and GS, of the main thread and of another one.
 #include "victim.h"
 #include <asm/prctl.h>

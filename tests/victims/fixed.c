@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 //#Flags: -no-pie
 // A program at fixed addresses, whose heap follows its data.
 #include "victim.h"

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // Guard regions inside one mapping (kernel 6.13), and pages that may be dropped (6.11).
 #include "victim.h"
 

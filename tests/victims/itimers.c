@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // The three interval timers: what remained and the period, and that they fire.
 #include "victim.h"
 

@@ -1,4 +1,4 @@
-//#Modes: root user newpid leave
+//#Modes: root user newpid leave empty
 // CLOCK_MONOTONIC and CLOCK_BOOTTIME go on without a jump, in both directions.
 #include "victim.h"
 

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // Pending signals with all their details, of the process and of single threads, in their order.
 #include "victim.h"
 

@@ -188,6 +188,10 @@ static void make(const char *what)
 		MUST((long)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, IORING_OFF_SQES));
 	} else if (!strcmp(what, "fanotify")) {
 		MUST(fanotify_init(FAN_CLASS_NOTIF | FAN_REPORT_FID, O_RDONLY));
+	} else if (!strcmp(what, "secretmem")) {
+		int fd = MUST(syscall(SYS_memfd_secret, 0));
+		MUST(ftruncate(fd, 4096));
+		MUST((long)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
 	} else if (!strcmp(what, "hugetlb")) {
 		/* Without a reservation no page need be there. */
 		int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE;

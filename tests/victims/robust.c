@@ -1,4 +1,4 @@
-//#Modes: root user leave
+//#Modes: root user leave empty
 // Robust locks, held over the dump: their owner's end is noticed by the others afterwards.
 #include "victim.h"
 #include <linux/futex.h>

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // A thread inside an rseq critical section goes to its abort handler, and the registration lasts.
 #include "victim.h"
 #include <linux/rseq.h>

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // Signals as files: the mask, a signal that is pending at the dump, one that comes later.
 #include "victim.h"
 #include <sys/signalfd.h>

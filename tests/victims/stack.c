@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // A deep stack keeps its content and goes on growing down.
 #include "victim.h"
 

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // Timers as files: what remained remains, intervals, expirations that were not read, one for a time
 // of day, one that is disarmed.
 #include "victim.h"

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 //#Flags: -lrt
 // POSIX timers with their ids, holes between the ids, clocks, targets and what remained.
 #include "victim.h"

@@ -278,6 +278,12 @@ fn regular(proc: &Proc, d: &Descriptor) -> Kind {
             Kind::Memfd
         };
     }
+    if d.link.starts_with(b"/secretmem") {
+        return refused(
+            "is secret memory (memfd_secret), which nobody else can read",
+            "let the program close it",
+        );
+    }
     if kind == mqueue::MQUEUE_MAGIC {
         return mqueue::kind(proc, d);
     }
