@@ -17,6 +17,7 @@ mod luck;
 mod medium;
 mod multiplexers;
 mod options;
+mod pauses;
 mod policies;
 mod process;
 mod programs;
@@ -104,6 +105,7 @@ fn main() -> ExitCode {
         sockets::cases(),
         connections::cases(),
         options::cases(),
+        pauses::cases(),
         ipc::cases(),
         sandbox::cases(),
         consent::cases(),
