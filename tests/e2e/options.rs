@@ -124,6 +124,8 @@ fn inherited_file() -> Outcome {
 
 /// With the offset that it has here.
 fn inherited_descriptor() -> Outcome {
+    /// Above what this process and the start of another have open.
+    const NUMBER: i32 = 190;
     let (dir, image) = without_its_file()?;
     let other = fs::File::open(dir.join("other.txt")).map_err(|e| e.to_string())?;
     content(&dir, &image, "another content", |c| {
@@ -131,13 +133,17 @@ fn inherited_descriptor() -> Outcome {
         // SAFETY: both calls are async-signal-safe and touch no memory of ours.
         unsafe {
             c.pre_exec(move || {
-                if libc::dup2(fd, 9) == 9 && libc::lseek(9, 3, libc::SEEK_SET) == 3 {
+                // The number may be the file's own, which closes when a program starts.
+                if libc::dup2(fd, NUMBER) == NUMBER
+                    && libc::fcntl(NUMBER, libc::F_SETFD, 0) == 0
+                    && libc::lseek(NUMBER, 3, libc::SEEK_SET) == 3
+                {
                     return Ok(());
                 }
                 Err(std::io::Error::last_os_error())
             });
         }
-        c.args(["--inherit-fd", "3=fd:9"]);
+        c.args(["--inherit-fd", "3=fd:190"]);
     })
 }
 
