@@ -195,8 +195,12 @@ pub(in crate::capture) fn classify_all(
     let pids: Vec<u32> = procs.iter().map(|proc| proc.pid()).collect();
     let root = pids.first().copied().unwrap_or(0);
     let mut ends = Ends::of(all.iter().flatten(), root);
-    let lone: Vec<_> =
-        all.iter().flatten().filter(|d| d.fd > 2 && ends.one_sided(d)).cloned().collect();
+    // What leads outside as a standard descriptor of the root is the resuming command's.
+    let leads_outside = |d: &Descriptor| {
+        d.pid == root && d.fd <= 2 || ends.stdio(d.stat.st_ino, d.writes()).is_some()
+    };
+    let lone = all.iter().flatten().filter(|d| ends.one_sided(d) && !leads_outside(d));
+    let lone: Vec<_> = lone.cloned().collect();
     let with_sockets = all.iter().flatten().any(Descriptor::is_socket);
     for d in lone {
         // Nobody at the other end any more: it will never matter to anyone else.
