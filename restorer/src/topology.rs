@@ -23,6 +23,7 @@ use image_format::plan::{plan_flag, when};
 const SIGCHLD: u64 = 17;
 /// The program's end is told by SIGCONT: a supervisor that stopped with the program goes on then.
 const SIGCONT: u64 = 18;
+const F_SETOWN: usize = 8;
 
 /// Comes back in a process in a session of its own. The command itself ends when the program runs.
 fn detach(setup: &Setup<'_>) -> Outcome<()> {
@@ -71,20 +72,21 @@ pub fn resume(mut setup: Setup<'_>) -> Outcome<()> {
     sys::set_mask(u64::MAX);
     setup.circumstances |= when::OLD_PID;
     let clocks = namespaces::keep_clocks(&setup.plan.header);
-    match start_in_place(&mut setup, clocks) {
+    let mut id = 0;
+    match start_in_place(&mut setup, clocks, &mut id) {
         Ok(supervised) => {
             verbose!(setup.options, "mode: original pid, in place");
             stand_for(&setup, supervised)
         }
         Err(Errno::EEXIST) if setup.options.same_pid => Err(Fault::sys(
             "the original process id is taken",
-            text!(setup.plan.process(0)?.pid),
+            text!(id),
             Errno::EEXIST,
             "end the other process, or leave --same-pid out",
         )),
         Err(Errno::EPERM) if setup.options.same_pid => Err(Fault::sys(
             "no right to choose the process id",
-            text!(setup.plan.process(0)?.pid),
+            text!(id),
             Errno::EPERM,
             "resume as root, or leave --same-pid out",
         )),
@@ -104,21 +106,29 @@ pub fn fork_as(pid: Option<u32>, end: u64) -> Result<u32, Errno> {
     result.map(|pid| pid as u32)
 }
 
-/// Whether a thread id is in use where we are.
-fn is_taken(tid: u32) -> bool {
-    !matches!(sys::plain(nr::KILL, &[tid as usize, 0]), Err(Errno(3)))
+/// Whether an id is in use where we are: also one that is only a session's or process group's still,
+/// to which no signal leads. Any id that is known can own a file, `fd` (f_setown in fs/fcntl.c).
+fn is_taken(fd: i32, id: u32) -> bool {
+    !matches!(sys::plain(nr::FCNTL, &[fd as usize, F_SETOWN, id as usize]), Err(Errno(3)))
 }
 
-fn start_in_place(setup: &mut Setup<'_>, clocks: bool) -> Result<Supervised, Errno> {
+/// Starts the first process; `last` is the id that was tried last.
+fn start_in_place(
+    setup: &mut Setup<'_>,
+    clocks: bool,
+    last: &mut u32,
+) -> Result<Supervised, Errno> {
     let process = setup.plan.process(0).map_err(|_| Errno::EIO)?;
     let header = &setup.plan.header;
     let threads = (0..header.thread_count).map(|i| setup.plan.thread(i).map(|t| t.tid));
     let ended = (0..header.process_count).map(|i| setup.plan.process(i).map(|p| p.pid));
     for id in threads.chain(ended) {
-        if is_taken(id.map_err(|_| Errno::EIO)?) {
+        *last = id.map_err(|_| Errno::EIO)?;
+        if is_taken(setup.image.fd, *last) {
             return Err(Errno::EEXIST);
         }
     }
+    *last = process.pid;
     let child = fork_as(Some(process.pid), SIGCONT)?;
     if child == 0 {
         setup.circumstances |= when::IN_PLACE | if clocks { 0 } else { when::CLOCK_JUMP };

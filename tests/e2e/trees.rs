@@ -2,15 +2,28 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::command;
 use crate::process::{Kind, Outcome, Process};
 use crate::programs::{as_both, Stage};
 use crate::scratch;
-use crate::victims::{until, Mode, Victim};
+use crate::victims::{resume_with, until, Mode, Victim};
 use crate::Case;
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
+    let mut all = of_both();
+    // Others have no right to choose ids.
+    all.push(Case::new("tree::id_is_a_group_of_others", true, || ids_of_others(&[])));
+    all.push(Case::new("tree::id_is_a_session_of_others", true, || ids_of_others(&["session"])));
+    all
+}
+
+fn of_both() -> Vec<Case> {
     as_both(
         "tree",
         &[
@@ -34,6 +47,38 @@ fn orphans(mode: Mode) -> Outcome {
     process.verify()?;
     let sign = stage.dir.join("orphan");
     until("the orphan's sign of life", || sign.exists())
+}
+
+/// A child's id is used outside of the tree when it is resumed, but by no process as its own.
+fn ids_of_others(arguments: &[&str]) -> Outcome {
+    let stage = Stage::new("ids", Mode::Root)?;
+    let program = Victim::named("outside_ids")?.program();
+    let mut process = stage.start(&program, arguments, Kind::Pipes)?;
+    process.expect("OUTSIDER ")?;
+    let number = |text: String| text.trim().parse::<i32>().map_err(|e| format!("{text:?}: {e}"));
+    let outsider = number(process.expect(" CHILD ")?)?;
+    let child = number(process.expect("\n")?)?;
+    process.expect("READY")?;
+    let image = stage.dir.join("resume.elf");
+    command::dump(process.pid, &image, None, &[])?;
+    command::gone(&mut process)?;
+    let kill = |signal| nix::sys::signal::kill(Pid::from_raw(outsider), signal);
+    let outcome = (|| {
+        kill(None).map_err(|e| format!("the outsider is gone: {e}"))?;
+        let mut command = Command::new(&image);
+        command.arg("--same-pid");
+        let done = command::run(&mut command, &stage.dir)?.expect(125, "--same-pid")?;
+        done.says(&format!("the original process id is taken: {child}"))?;
+        let mut process = resume_with(Mode::Root, &image, &stage.dir, Kind::Pipes, &["--verbose"])?;
+        process.expect("in pid and mount namespaces of its own")?;
+        process.ping()?;
+        process.verify()
+    })();
+    let _ = kill(Some(Signal::SIGKILL));
+    outcome?;
+    until("the outsider to end", || kill(None).is_err())?;
+    let mut process = resume_with(Mode::Root, &image, &stage.dir, Kind::Pipes, &["--same-pid"])?;
+    process.verify()
 }
 
 const PROMPT: &str = "@prompt@ ";
