@@ -239,12 +239,20 @@ where
     R: FnMut(&Outcome) + Send + 'static,
 {
     let context = Box::into_raw(Box::new(Closures { suspend, resume }));
-    Ok(Registration(registry::add(Pair {
+    let pair = Pair {
         suspend: Some(call_suspend::<S, R>),
         resume: Some(call_resume::<S, R>),
         context: context.cast(),
         free: Some(free::<S, R>),
-    })))
+    };
+    match registry::add(pair) {
+        Ok(id) => Ok(Registration(id)),
+        Err(errno) => {
+            // SAFETY: the box made above, which nobody else knows.
+            drop(unsafe { Box::from_raw(context) });
+            Err(Error::of(errno))
+        }
+    }
 }
 
 /// A section in which the process is not suspended; it ends with the guard, on the same thread.

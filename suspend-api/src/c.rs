@@ -45,7 +45,10 @@ pub extern "C" fn suspend_register(
     resume: Option<Resume>,
     context: *mut c_void,
 ) -> c_int {
-    registry::add(Pair { suspend, resume, context, free: None::<Free> })
+    match registry::add(Pair { suspend, resume, context, free: None::<Free> }) {
+        Ok(id) => id,
+        Err(errno) => result(Err(errno)),
+    }
 }
 
 /// See suspend.h.

@@ -1,8 +1,9 @@
 //! The two signals.
 
-use crate::sys::{self, Errno};
-use crate::{block, hold, round, service};
-use core::ffi::c_int;
+use crate::block::{self, Block};
+use crate::sys::{self, Errno, Mask};
+use crate::{hold, round, service};
+use core::ffi::{c_char, c_int};
 use core::ptr;
 use core::sync::atomic::Ordering;
 use image_format::control::{answer, mode, outcome};
@@ -26,19 +27,39 @@ extern "C" fn suspend_signal(_signal: c_int) {
             if block.mode() == mode::THREAD {
                 service::poke();
             } else if let Some((ms, reason)) = hold::defer() {
-                let settled = block.answered(round).is_some_and(|a| a != answer::HOLDING);
-                if ms != 0 {
-                    round::say_holding(block, round, ms, reason);
-                } else if !settled {
-                    hold::undefer();
-                    round::refuse_for_section(block, round, reason);
-                }
+                answer_for_section(block, round, ms, reason);
             } else {
                 round::conduct();
             }
         }
     }
     sys::set_errno(errno);
+}
+
+/// The interrupted thread is in a section, whose end takes the request up; or it is refused.
+fn answer_for_section(block: &Block, round: u32, ms: u32, reason: *const c_char) {
+    // What was taken up by another thread is answered there.
+    let settled = block.answered(round).is_some_and(|a| a != answer::HOLDING);
+    if settled {
+        return;
+    }
+    if ms == 0 {
+        hold::undefer();
+        round::refuse_for_section(block, round, reason);
+    } else {
+        round::say_holding(block, round, ms, reason);
+    }
+}
+
+/// A section that a request waits for has got another limit.
+pub fn answer_deferred() {
+    let before = Mask::all_but(&[]).set();
+    if let Some((block, round)) = block::own().and_then(|b| Some((b, b.open_round()?))) {
+        if let Some((ms, reason)) = hold::defer() {
+            answer_for_section(block, round, ms, reason);
+        }
+    }
+    before.set();
 }
 
 extern "C" fn resume_signal(_signal: c_int) {
@@ -95,15 +116,17 @@ pub fn install(suspend: c_int, resume: c_int, callbacks: bool) -> Result<(), Err
             libc::sigaction(signal, &raw const action, ptr::null_mut())
         };
         if done != 0 {
-            return Err(sys::errno());
+            let errno = sys::errno();
+            forget();
+            return Err(errno);
         }
     }
     Ok(())
 }
 
-/// In a child after fork: the signals mean again what they did before the start.
+/// In a child after fork, and when a start fails: the signals mean again what they did before it.
 pub fn forget() {
-    // SAFETY: the child has one thread, this one.
+    // SAFETY: a child has one thread, this one, and the start is done once at a time.
     let saved = unsafe { (*SAVED.0.get()).take() };
     for before in saved.iter().flatten() {
         // SAFETY: puts back what the kernel gave.

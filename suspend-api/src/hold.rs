@@ -9,7 +9,7 @@
 use crate::sys;
 use core::ffi::{c_char, c_void};
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{compiler_fence, AtomicBool, AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use image_format::control::HOLD_TO_THE_END;
 
 /// A thread's place.
@@ -63,8 +63,12 @@ static KEY: AtomicI32 = AtomicI32::new(-1);
 extern "C" fn thread_ends(slot: *mut c_void) {
     // SAFETY: the value under the key is a slot, and slots are never given back.
     let slot = unsafe { &*slot.cast::<Slot>() };
+    // A section that was not ended ends here, and with it what waits for it.
     slot.depth.store(0, Ordering::Release);
-    slot.deferred.store(false, Ordering::Relaxed);
+    compiler_fence(Ordering::SeqCst);
+    if slot.deferred.load(Ordering::Relaxed) {
+        take_up(slot);
+    }
     slot.taken.store(false, Ordering::Release);
 }
 
@@ -200,6 +204,11 @@ pub fn enter_for(wait_ms: u32, reason: *const c_char) {
         if wait_ms < slot.wait_ms.load(Ordering::Relaxed) {
             slot.reason.store(reason.cast_mut(), Ordering::Relaxed);
             slot.wait_ms.store(wait_ms, Ordering::Release);
+            compiler_fence(Ordering::SeqCst);
+            if slot.deferred.load(Ordering::Relaxed) {
+                // The handler has answered by the longer time.
+                crate::handler::answer_deferred();
+            }
         }
     }
 }
@@ -253,6 +262,8 @@ pub fn leave() -> bool {
         return depth != 0;
     }
     slot.depth.store(0, Ordering::Release);
+    // A handler that comes before this line has deferred the request to it, one after it has not.
+    compiler_fence(Ordering::SeqCst);
     if slot.deferred.load(Ordering::Relaxed) {
         take_up(slot);
     } else if GATE.0.load(Ordering::Relaxed) != 0 {

@@ -90,8 +90,13 @@ fn say(text: &mut [u8; TEXT_LEN], from: &[u8], errno: Errno) -> Errno {
     errno
 }
 
-/// A process that has ended; also one that nobody collects.
+/// A process that has ended; also one that nobody collects. One that has become a child of this
+/// process, as orphans do where it is a subreaper or an init, is collected.
 fn is_gone(pid: c_int) -> bool {
+    // SAFETY: no status is asked for; another one's child is not touched.
+    if unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG | libc::__WALL) } == pid {
+        return true;
+    }
     // SAFETY: signal 0 is none.
     if unsafe { libc::kill(pid, 0) } != 0 && sys::errno() == libc::ESRCH {
         return true;

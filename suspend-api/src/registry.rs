@@ -122,14 +122,15 @@ fn count(list: &[Entry]) {
     }
 }
 
-/// Adds a pair; gives its id, above 0.
-pub fn add(pair: Pair) -> i32 {
+/// Adds a pair; gives its id, above 0. There may be as many as there is memory for.
+pub fn add(pair: Pair) -> Result<i32, Errno> {
     let id = (LAST_ID.fetch_add(1, Ordering::Relaxed) & 0x3fff_ffff) as i32 + 1;
     locked(|list| {
+        list.try_reserve(1).map_err(|_| libc::ENOMEM)?;
         list.push(Entry { id, pair, ran: false, dead: false });
         count(list);
-    });
-    id
+        Ok(id)
+    })
 }
 
 /// Takes a pair out. On return neither callback runs, unless it is one of them that asked.

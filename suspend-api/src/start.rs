@@ -34,6 +34,8 @@ fn start_alone(suspend: c_int, resume: c_int, flags: u32) -> Result<(), Errno> {
     if block::own().is_some() {
         return Err(libc::EALREADY);
     }
+    // In a child of a clone(2) that ran no hooks, what is there is its parent's.
+    fork::child();
     handler::is_free(suspend)?;
     handler::is_free(resume)?;
     hold::prepare()?;

@@ -61,7 +61,8 @@ pub fn install(prefix: &Path) -> Result<(), Failure> {
     let built = cargo::target().join("library");
     archive(&build("staticlib", &[], &built)?, &functions, &lib, &built)?;
     let soname = format!("-Clink-arg=-Wl,-soname,{SONAME}");
-    let shared = build("cdylib", &[&soname], &built)?;
+    // Handlers, a thread and a destructor of thread data point into it: dlclose must not unmap it.
+    let shared = build("cdylib", &[&soname, "-Clink-arg=-Wl,-z,nodelete"], &built)?;
     let full = lib.join(format!("{SONAME}.1.0"));
     fs::copy(shared, &full)?;
     for name in [SONAME, "libsuspend.so"] {

@@ -110,12 +110,7 @@ impl Asked {
     /// The round before has an outcome that the program's callbacks were not all told yet: another
     /// question would overwrite it unread. (In a held section none of them has run.)
     pub fn is_behind(&self) -> Result<bool, ConsentError> {
-        let block = match self.found.again() {
-            Err(_) if signal::is_gone(self.found.who.pid) => {
-                return Err(ConsentError::Ended(self.found.who.clone()))
-            }
-            block => block?,
-        };
+        let block = self.found.again()?;
         let before = round_of(block.request);
         let tells = matches!(value_of(block.answer), answer::CALLBACKS | answer::READY);
         let open = block.outcome == word(before, outcome::OPEN);
@@ -142,9 +137,24 @@ impl Asked {
             (mode::THREAD, tid) if tid != 0 => signal::thread(found.who.pid, tid),
             _ => None,
         };
-        signal::send(&found.who, self.thread, found.block.suspend_signal, self.value)?;
+        self.signals(found.block.suspend_signal)?;
         self.sent = true;
         Ok(())
+    }
+
+    /// Sends a signal to the library's thread where it is known. Where that is gone, the process has
+    /// perhaps become another program, which the signal would end: it goes to the process only if the
+    /// block is there.
+    fn signals(&self, signal: u32) -> Result<(), ConsentError> {
+        let who = &self.found.who;
+        if self.thread.is_some() {
+            match signal::send(who, self.thread, signal, self.value) {
+                Err(ConsentError::Ended(_)) => {}
+                sent => return sent,
+            }
+        }
+        self.found.again()?;
+        signal::send(who, None, signal, self.value)
     }
 
     /// It is this process' block.
@@ -162,13 +172,7 @@ impl Asked {
             return Ok(true);
         }
         let who = || self.found.who.clone();
-        let said = match self.found.answer() {
-            Ok(said) => said,
-            Err(_) if signal::is_gone(self.found.who.pid) => {
-                return Err(ConsentError::Ended(who()))
-            }
-            Err(e) => return Err(e),
-        };
+        let said = self.found.answer()?;
         let answer = if round_of(said.word) == self.round { value_of(said.word) } else { 0 };
         self.heard |= answer != answer::IDLE;
         match answer {
@@ -219,18 +223,14 @@ impl Asked {
 
     /// Tells the outcome.
     pub fn end(&self, how: u32, text: &str) -> Result<(), ConsentError> {
-        let mut bytes = [0; 4];
-        let at = self.found.at + offset::REQUEST;
-        crate::capture::mem::read_into(self.found.who.pid, at, &mut bytes)?;
-        if round_of(u32::from_le_bytes(bytes)) != self.round {
+        if round_of(self.found.again()?.request) != self.round {
             // It was never asked, or another dumper has the word by now.
             return Ok(());
         }
         self.found.put_text(text)?;
         self.found.put_outcome(how)?;
         if self.heard {
-            let signal = self.found.block.resume_signal;
-            signal::send(&self.found.who, self.thread, signal, self.value)?;
+            self.signals(self.found.block.resume_signal)?;
         }
         Ok(())
     }

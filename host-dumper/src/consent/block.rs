@@ -1,10 +1,12 @@
 //! Control blocks in the memory of others: claims, until they were looked at.
 
 use super::error::{ConsentError, Who};
-use crate::capture::{mem, Candidate};
+use super::signal;
+use crate::capture::{mem, Candidate, CaptureError};
 use image_format::control::{
     answer, offset, text_from, text_of, word, ControlBlock, ControlError, SIGNALS,
 };
+use nix::errno::Errno;
 
 /// A block that was found good.
 #[derive(Debug, Clone)]
@@ -79,9 +81,21 @@ impl Found {
         Ok(mem::write(self.who.pid, self.at + offset::OUTCOME, &[outcome as u8])?)
     }
 
+    /// What is wrong where its memory cannot be read: it may have ended, or put another program in its place.
+    fn lost(&self, error: CaptureError) -> ConsentError {
+        match error {
+            _ if signal::is_gone(self.who.pid) => ConsentError::Ended(self.who.clone()),
+            CaptureError::Memory { errno: Errno::EFAULT, .. } => {
+                ConsentError::Lost(self.who.clone())
+            }
+            error => error.into(),
+        }
+    }
+
     /// The answer as it stands.
     pub fn answer(&self) -> Result<Answer, ConsentError> {
-        let bytes = mem::read_word(self.who.pid, self.at + offset::ANSWER)?;
+        let read = mem::read_word(self.who.pid, self.at + offset::ANSWER);
+        let bytes = read.map_err(|e| self.lost(e))?;
         let answer = Answer { word: bytes as u32, hold_ms: (bytes >> 32) as u32 };
         if answer.word & 0xff > answer::DONE {
             let source = ControlError::Word("answer");
@@ -92,12 +106,13 @@ impl Found {
 
     /// The block as it stands.
     pub fn again(&self) -> Result<ControlBlock, ConsentError> {
-        let bytes = mem::read(self.who.pid, self.at, ControlBlock::SIZE)?;
-        ControlBlock::read(&bytes).map_err(|source| ConsentError::Damaged {
-            who: self.who.clone(),
-            at: self.at,
-            source,
-        })
+        let read = mem::read(self.who.pid, self.at, ControlBlock::SIZE);
+        let bytes = read.map_err(|e| self.lost(e))?;
+        let damaged = |source| ConsentError::Damaged { who: self.who.clone(), at: self.at, source };
+        match ControlBlock::read(&bytes).map_err(damaged)? {
+            block if block.cookie == self.block.cookie => Ok(block),
+            _ => Err(damaged(ControlError::Word("cookie"))),
+        }
     }
 
     /// The program's reason, in one line of printable text.
@@ -107,9 +122,7 @@ impl Found {
 
     /// The beat as it stands.
     pub fn beat(&self) -> Result<u32, ConsentError> {
-        let mut bytes = [0; 4];
-        mem::read_into(self.who.pid, self.at + offset::BEAT, &mut bytes)?;
-        Ok(u32::from_le_bytes(bytes))
+        Ok(self.again()?.beat)
     }
 
     /// Still at READY of this round.

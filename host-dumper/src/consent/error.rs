@@ -73,6 +73,9 @@ pub enum ConsentError {
     /// A process ended while it was asked.
     #[error("{0} ended while it was asked; there is nothing left to dump")]
     Ended(Who),
+    /// Its block is no longer where it was.
+    #[error("the control block of {0} is gone: it has become another program, perhaps")]
+    Lost(Who),
     /// New processes turn up whenever all others agree.
     #[error("the tree makes processes faster than they can be asked")]
     Restless,
@@ -125,7 +128,7 @@ impl ConsentError {
                 self.to_string(),
                 "the process was not touched; --consent ignore does not look at it",
             ),
-            Self::Withdrawn { .. } | Self::Busy { .. } | Self::Restless => {
+            Self::Withdrawn { .. } | Self::Busy { .. } | Self::Lost(_) | Self::Restless => {
                 Failure::new(status::FAILED, self.to_string(), "try again")
             }
             Self::Ended(_) | Self::Aborted => Failure::new(status::FAILED, self.to_string(), ""),

@@ -12,7 +12,7 @@ pub fn value() -> u64 {
     u64::from_le_bytes(bytes) | 1
 }
 
-/// Sends a signal to a process, or to one of its threads.
+/// Sends a signal to a process, or to one of its threads; [`ConsentError::Ended`] where there is none.
 pub fn send(who: &Who, thread: Option<u32>, signal: u32, value: u64) -> Result<(), ConsentError> {
     let uid = nix::unistd::getuid().as_raw();
     let info = queued(signal as i32, value, std::process::id(), uid);
@@ -26,7 +26,6 @@ pub fn send(who: &Who, thread: Option<u32>, signal: u32, value: u64) -> Result<(
     };
     match Errno::result(result) {
         Ok(_) => Ok(()),
-        Err(Errno::ESRCH) if thread.is_some() => send(who, None, signal, value),
         Err(Errno::ESRCH) => Err(ConsentError::Ended(who.clone())),
         Err(errno) => {
             let request = "sending a signal";

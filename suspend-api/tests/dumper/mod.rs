@@ -47,14 +47,27 @@ impl Dumper {
         unsafe { std::ptr::write_volatile((self.at + at) as *mut u32, value) }
     }
 
-    /// Writes a request and sends the signal.
+    /// Writes a request and sends the signal to a process.
     pub fn ask(&mut self, to: i32) {
+        self.request();
+        // SAFETY: the library has a handler.
+        unsafe { libc::kill(to, self.block().suspend_signal as i32) };
+    }
+
+    /// Writes a request and sends the signal to a thread of this process.
+    pub fn ask_thread(&mut self, tid: i32) {
+        self.request();
+        let signal = self.block().suspend_signal as i32;
+        // SAFETY: as above.
+        let sent = unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), tid, signal) };
+        assert_eq!(sent, 0);
+    }
+
+    fn request(&mut self) {
         self.round = next_round(round_of(self.block().request));
         self.put(offset::OUTCOME, word(self.round, outcome::OPEN));
         self.put(offset::TIMEOUT_MS, 1234);
         self.put(offset::REQUEST, word(self.round, 0));
-        // SAFETY: the library has a handler.
-        unsafe { libc::kill(to, self.block().suspend_signal as i32) };
     }
 
     pub fn beat(&self) {
