@@ -14,7 +14,7 @@ use crate::random::Random;
 use crate::reaper::{self, Exit};
 use crate::refusals::nothing_left;
 use crate::scratch;
-use crate::victims::{resume_with, until, Mode, Victim};
+use crate::victims::{is_stopped, resume_with, until, Mode, Victim};
 use crate::{soak, Case};
 
 /// All cases.
@@ -28,6 +28,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("luck::killed_tracer_leave", false, || killed(Prey::Tracer, true)),
         Case::new("luck::killed_tracer", false, || killed(Prey::Tracer, false)),
         Case::new("luck::dumped_while_it_resumes", false, dumped_while_it_resumes),
+        Case::new("luck::dumped_while_a_resume_is_stuck", true, dumped_while_a_resume_is_stuck),
         Case::new("luck::dumped_often", false, dumped_often),
         Case::new("luck::clock_calls_in_flight", false, clock_calls_in_flight),
     ]
@@ -237,6 +238,65 @@ fn dumped_while_it_resumes() -> Outcome {
     }
     println!("dumped while it resumes: {refused} refused, {good} good");
     Ok(())
+}
+
+/// A program of which a resume has made one half only is dumped neither by itself nor as a part of
+/// a tree: the dump waits for a while and says so. What is stopped in the middle of its resume goes on
+/// unharmed.
+fn dumped_while_a_resume_is_stuck() -> Outcome {
+    let dir = scratch::directory("stuck", None).map_err(|e| e.to_string())?;
+    let mut command = Command::new(Victim::named("big")?.program());
+    command::as_user(&mut command, None);
+    command.arg("256").current_dir(&dir);
+    let mut process = process::start(command, Kind::Pipes, &dir)?;
+    process.expect("READY")?;
+    let image = dir.join("resume.elf");
+    command::dump(process.pid, &image, None, &[])?;
+    command::gone(&mut process)?;
+
+    let mut shell = Command::new("/bin/sh");
+    command::as_user(&mut shell, None);
+    shell.args(["-c", "./resume.elf; exit $?"]).current_dir(&dir);
+    let mut shell = process::start(shell, Kind::Pipes, &dir)?;
+    let only_child = |pid: i32| process::children(pid).first().copied();
+    // The image is mapped as a whole until the resume is done; the fill takes most of its time.
+    let half_made = |pid: i32| {
+        let read = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+        let (status, maps) = (read("status"), read("maps"));
+        let filled = status.lines().find_map(|l| l.strip_prefix("RssAnon:"));
+        let filled = filled.and_then(|kib| kib.trim_end_matches("kB").trim().parse::<u32>().ok());
+        filled.is_some_and(|kib| kib > 4 << 10)
+            && maps.lines().any(|l| l.contains(" r--p 00000000 ") && l.ends_with("/resume.elf"))
+    };
+    let (mut supervisor, mut program) = (0, 0);
+    until("the program to be half made", || {
+        supervisor = only_child(shell.pid).unwrap_or(0);
+        program = only_child(supervisor).unwrap_or(0);
+        half_made(program)
+    })?;
+    kill(Pid::from_raw(program), Signal::SIGSTOP).map_err(|e| e.to_string())?;
+    until("the program to stop", || is_stopped(program))?;
+    if !half_made(program) {
+        return Err("the resume was done before it could be stopped".into());
+    }
+
+    let mut dumps = Vec::new();
+    for (pid, name) in [(shell.pid, "tree.elf"), (supervisor, "program.elf")] {
+        let mut command = command::dumper(None);
+        command.arg(pid.to_string()).arg("-o").arg(dir.join(name));
+        dumps.push(command::begin(&mut command, &dir)?);
+    }
+    for dump in dumps {
+        // The outputs of the other one lie in the directory as well, until it has ended.
+        let done = dump.finish(process::LIMIT)?.expect(4, "dump of half a program")?;
+        done.says(&format!("process {program}: is still being resumed after 10 s"))?;
+        done.says("try again when the program runs")?;
+    }
+    nothing_left(&dir, &["resume.elf"])?;
+    for pid in [program, supervisor] {
+        kill(Pid::from_raw(pid), Signal::SIGCONT).map_err(|e| e.to_string())?;
+    }
+    shell.verify()
 }
 
 /// Left running again and again: nothing fails, nothing returns early, nothing is lost.

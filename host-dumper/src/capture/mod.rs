@@ -42,6 +42,7 @@ mod session;
 mod source;
 mod stop;
 mod stub;
+mod supervisor;
 mod survey;
 pub mod syscalls;
 mod sysv;

@@ -1,23 +1,17 @@
 //! From a pid to a process that can be dumped, or the reason why it cannot.
 
 use super::error::{CaptureError, Result};
-use super::mem;
-use super::proc::maps::{self, Area};
 use super::proc::status::Status;
 use super::proc::{number, Proc};
-use super::resuming::{has_whole_image, Resuming};
-use image_format::container::{FRONT_MAGIC, FRONT_OFFSET};
+use super::resuming::Resuming;
+use super::supervisor::{is_supervisor, stage, supervisor_above, Stage, SUPERVISORS};
 use nix::errno::Errno;
-use std::io::{self, Read};
+use std::io;
 
 /// Kernel threads carry this in their stat flags (PF_KTHREAD).
 const PF_KTHREAD: u32 = 0x0020_0000;
 /// Tasks that are in do_exit carry this.
 const PF_EXITING: u32 = 0x4;
-/// Bytes that hold the first line of maps up to the inode, and maybe not the whole of its path.
-const FIRST_LINE: usize = 128;
-/// Generations of parents looked at for a supervisor: itself, and an init below it.
-const SUPERVISORS: usize = 2;
 /// Offset of EI_CLASS in an ELF file, and the class of 64-bit programs.
 const EI_CLASS: usize = 4;
 const ELFCLASS64: u8 = 2;
@@ -30,8 +24,27 @@ pub(super) struct Target {
     pub supervised: bool,
 }
 
+/// Refuses half of a program: what a resume has not yet put there would be missing.
+fn refuse_unfinished<T>(pid: u32, resuming: &Resuming) -> Result<T> {
+    let seconds = resuming.seconds();
+    refuse(
+        pid,
+        format!("is still being resumed after {seconds} s"),
+        "try again when the program runs",
+    )
+}
+
 fn refuse<T>(pid: u32, reason: impl Into<String>, remedy: impl Into<String>) -> Result<T> {
     Err(CaptureError::Target { pid, reason: reason.into(), remedy: remedy.into() })
+}
+
+/// What a pid means.
+enum Found {
+    Program(Target),
+    /// The program, which a resume has not yet put there.
+    Unfinished(u32),
+    /// A supervisor without a program.
+    Nobody,
 }
 
 /// Opens the process that `pid` means: itself, or the program below it if it is the supervisor of
@@ -41,40 +54,38 @@ pub(super) fn open(pid: u32, for_itself: bool) -> Result<Target> {
     let mut resuming = Resuming::begins();
     loop {
         match find(pid, for_itself)? {
-            Some(target) if !has_whole_image(&target.proc) => return Ok(target),
-            found if resuming.is_stuck() => {
+            Found::Program(target) => return Ok(target),
+            _ if !resuming.is_stuck() => {}
+            Found::Unfinished(program) => return refuse_unfinished(program, &resuming),
+            Found::Nobody => {
                 let seconds = resuming.seconds();
-                return match found {
-                    Some(_) => refuse(
-                        pid,
-                        format!("is still being resumed after {seconds} s"),
-                        "try again when the program runs",
-                    ),
-                    None => refuse(
-                        pid,
-                        "is the supervisor of a resumed program that has ended",
-                        "there is nothing to dump",
-                    ),
-                };
+                return refuse(
+                    pid,
+                    format!("is an image that has no program yet after {seconds} s, or no more"),
+                    "try again when the program runs",
+                );
             }
-            _ => {}
         }
     }
 }
 
-/// The process that `pid` means; none if it supervises a program that is not there yet, or no more.
-fn find(mut pid: u32, for_itself: bool) -> Result<Option<Target>> {
+fn find(mut pid: u32, for_itself: bool) -> Result<Found> {
     for _ in 0..=SUPERVISORS {
         let proc = examine(pid, for_itself)?;
         let status = proc.status()?;
-        if !is_supervisor(pid) {
-            return Ok(Some(Target { supervised: supervisor_above(status.ppid), proc }));
+        match stage(&proc, &status) {
+            Stage::Supervisor => {}
+            Stage::Unfinished => return Ok(Found::Unfinished(pid)),
+            Stage::Program => {
+                let supervised = supervisor_above(status.ppid);
+                return Ok(Found::Program(Target { proc, supervised }));
+            }
         }
         // A supervisor has the program for a child, and maybe an init of its own making, which
         // in turn may have what was orphaned: the program is the eldest that is neither.
         let (inits, programs): (Vec<u32>, Vec<u32>) = children(&proc, proc.numbers("task")?)
             .into_iter()
-            .partition(|&child| is_supervisor(child));
+            .partition(|&child| is_supervisor(child) && is_init(child));
         pid = match (programs.first(), inits.first()) {
             (Some(&program), _) => program,
             (None, Some(&init)) => init,
@@ -83,21 +94,45 @@ fn find(mut pid: u32, for_itself: bool) -> Result<Option<Target>> {
             (None, None) => break,
         };
     }
-    Ok(None)
+    Ok(Found::Nobody)
 }
 
-/// Opens a descendant; none if it has ended.
+/// The process is the first one of its pid namespace.
+fn is_init(pid: u32) -> bool {
+    let status = Proc::open(pid).ok().and_then(|proc| proc.status().ok());
+    status.is_some_and(|status| status.is_init())
+}
+
+/// Opens a descendant; none if it has ended. One that is still being resumed is waited for.
 pub(super) fn child(pid: u32) -> Result<Option<Target>> {
-    let ended = |proc: &Proc| proc.status().map_or(true, |s| matches!(s.state, b'Z' | b'X'));
-    match Proc::open(pid) {
-        Ok(proc) if !ended(&proc) => {}
-        _ => return Ok(None),
+    let standing = || {
+        let proc = Proc::open(pid).ok()?;
+        let status = proc.status().ok().filter(|s| !matches!(s.state, b'Z' | b'X'))?;
+        Some((proc, status))
+    };
+    if standing().is_none() {
+        return Ok(None);
     }
-    let proc = examine(pid, false)?;
+    examine(pid, false)?;
     let mut resuming = Resuming::begins();
-    // A tree may have a resumed program in it, with its supervisor, which keeps the image.
-    while has_whole_image(&proc) && !is_supervisor(pid) && !resuming.is_stuck() {}
-    Ok(Some(Target { proc, supervised: false }))
+    loop {
+        let Some((proc, status)) = standing() else { return Ok(None) };
+        // A tree may have a resumed program in it, with its supervisor, which keeps the image. One
+        // without a child is at its beginning, or at its end.
+        let is_whole = match stage(&proc, &status) {
+            Stage::Program => true,
+            Stage::Supervisor => {
+                status.is_init() || !children(&proc, proc.numbers("task")?).is_empty()
+            }
+            Stage::Unfinished => false,
+        };
+        if is_whole {
+            return Ok(Some(Target { proc, supervised: false }));
+        }
+        if resuming.is_stuck() {
+            return refuse_unfinished(pid, &resuming);
+        }
+    }
 }
 
 fn examine(pid: u32, for_itself: bool) -> Result<Proc> {
@@ -154,7 +189,7 @@ pub(super) fn name_of(pid: u32) -> String {
     name.map_or_else(|| "?".into(), |n| String::from_utf8_lossy(n.trim_ascii_end()).into_owned())
 }
 
-fn parent_of(pid: u32) -> Option<u32> {
+pub(super) fn parent_of(pid: u32) -> Option<u32> {
     // stat rather than status: the kernel has it written in a third of the time.
     Some(Proc::open(pid).ok()?.stat().ok()?.ppid)
 }
@@ -266,37 +301,6 @@ fn is_64_bit(proc: &Proc) -> Result<()> {
             "only 64-bit programs can be dumped; is there a 64-bit build of it?",
         ),
     }
-}
-
-/// The process is one that a resume left to supervise the program: the image's front page is
-/// mapped in it.
-fn is_supervisor(pid: u32) -> bool {
-    let Some(area) = lowest_area(pid) else { return false };
-    area.inode != 0
-        && area.offset == 0
-        && mem::read(pid, area.start + FRONT_OFFSET as u64, FRONT_MAGIC.len())
-            .is_ok_and(|magic| magic == FRONT_MAGIC)
-}
-
-/// The first mapping of a process; the rest of the table is not even written by the kernel.
-fn lowest_area(pid: u32) -> Option<Area> {
-    let mut text = [0; FIRST_LINE];
-    let len = Proc::open(pid).ok()?.file("maps").ok()?.read(&mut text).ok()?;
-    let first = number::lines(&text[..len]).next()?;
-    maps::parse_line(first)
-}
-
-fn supervisor_above(mut pid: u32) -> bool {
-    for _ in 0..SUPERVISORS {
-        if pid == 0 {
-            return false;
-        }
-        if is_supervisor(pid) {
-            return true;
-        }
-        pid = parent_of(pid).unwrap_or(0);
-    }
-    false
 }
 
 /// The children of these threads of a process, ascending: the kernel lists a child with the thread

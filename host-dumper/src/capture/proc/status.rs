@@ -63,6 +63,13 @@ pub struct Status {
     pub shadow_stack: bool,
 }
 
+impl Status {
+    /// Whether the process is the first one of its pid namespace.
+    pub fn is_init(&self) -> bool {
+        self.ns_tgid.last() == Some(&1)
+    }
+}
+
 fn numbers(value: &[u8]) -> Option<Vec<u32>> {
     words(value).map(|w| decimal(w).map(|n| n as u32)).collect()
 }
