@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{chown, PermissionsExt};
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,9 +21,6 @@ pub fn cases() -> Vec<Case> {
         Case::new("cli::inspect", false, inspect),
         Case::new("cli::inspect_plan", false, inspect_plan),
         Case::new("cli::image_options", false, image_options),
-        Case::new("cli::run", false, run_file),
-        Case::new("cli::run_from_pipe", false, run_from_pipe),
-        Case::new("cli::run_from_noexec", true, run_from_noexec),
         Case::new("cli::output_to_pipe", false, output_to_pipe),
         Case::new("cli::copy_all", false, copy_all),
         Case::new("cli::pid_taken", false, || pid_taken(Mode::User)),
@@ -37,14 +34,16 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-const MODE: Mode = Mode::User;
+/// Who does it.
+pub const MODE: Mode = Mode::User;
 
-fn directory(name: &str) -> Outcome<PathBuf> {
+/// A directory of that user.
+pub fn directory(name: &str) -> Outcome<PathBuf> {
     scratch::directory(name, MODE.uid()).map_err(|e| e.to_string())
 }
 
 /// A dumped victim: its image and the directory it lies in.
-fn dumped(victim: &str, options: &[&str]) -> Outcome<(PathBuf, PathBuf)> {
+pub fn dumped(victim: &str, options: &[&str]) -> Outcome<(PathBuf, PathBuf)> {
     let dir = directory(victim)?;
     let image = dir.join("resume.elf");
     let mut process = Victim::named(victim)?.start(MODE, &dir)?;
@@ -53,7 +52,8 @@ fn dumped(victim: &str, options: &[&str]) -> Outcome<(PathBuf, PathBuf)> {
     Ok((dir, image))
 }
 
-fn dumper(dir: &Path, arguments: &[&str]) -> Outcome<Finished> {
+/// Runs `dumper` there.
+pub fn dumper(dir: &Path, arguments: &[&str]) -> Outcome<Finished> {
     let mut command = command::dumper(MODE.uid());
     command.args(arguments).current_dir(dir);
     command::run(&mut command, dir)
@@ -66,7 +66,8 @@ fn image_command(image: &Path, dir: &Path, arguments: &[&str]) -> Outcome<Finish
     command::run(&mut command, dir)
 }
 
-fn need(text: &str, words: &[&str]) -> Outcome {
+/// Demands that all of these words are in a text, however they are written.
+pub fn need(text: &str, words: &[&str]) -> Outcome {
     let lower = text.to_lowercase();
     match words.iter().find(|w| !lower.contains(&w.to_lowercase())) {
         None => Ok(()),
@@ -158,66 +159,6 @@ fn image_options() -> Outcome {
     need(&format!("{}{}", done.stdout, done.stderr), &["ready"])?;
     let done = image_command(&image, &dir, &["--no-such-option"])?.expect(125, "wrong option")?;
     need(&done.stderr, &["--no-such-option"])
-}
-
-fn run_file() -> Outcome {
-    let (dir, image) = dumped("plain", &[])?;
-    fs::set_permissions(&image, fs::Permissions::from_mode(0o600)).map_err(|e| e.to_string())?;
-    for options in [&[][..], &["--new-pid"][..]] {
-        let mut command = command::dumper(MODE.uid());
-        command.args(["run", "resume.elf"]).args(options).current_dir(&dir);
-        let mut process = process::start(command, Kind::Pipes, &dir)?;
-        process.ping()?;
-        process.verify()?;
-    }
-    Ok(())
-}
-
-fn run_from_pipe() -> Outcome {
-    let (dir, _) = dumped("stdio_outside", &[])?;
-    let mut shell = Command::new("/bin/sh");
-    command::as_user(&mut shell, MODE.uid());
-    let line = format!("{} run - --new-pid < resume.elf", scratch::dumper().display());
-    shell.args(["-c", &line]).current_dir(&dir);
-    let done = command::run(&mut shell, &dir)?.expect(0, "dumper run -")?;
-    need(&done.stdout, &["OK"])
-}
-
-/// A mount that is gone with the value.
-struct Mount(std::ffi::CString);
-
-impl Mount {
-    fn tmpfs(dir: &Path, flags: libc::c_ulong) -> Outcome<Mount> {
-        let path = std::ffi::CString::new(dir.as_os_str().as_encoded_bytes());
-        let path = path.map_err(|e| e.to_string())?;
-        let (kind, data) = (c"tmpfs".as_ptr(), c"mode=777".as_ptr().cast());
-        // SAFETY: all arguments are valid C strings.
-        if unsafe { libc::mount(c"none".as_ptr(), path.as_ptr(), kind, flags, data) } != 0 {
-            return Err(format!("mounting a tmpfs: {}", std::io::Error::last_os_error()));
-        }
-        Ok(Mount(path))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // SAFETY: the path is a valid C string.
-        unsafe { libc::umount2(self.0.as_ptr(), libc::MNT_DETACH) };
-    }
-}
-
-fn run_from_noexec() -> Outcome {
-    let dir = directory("noexec")?;
-    let _mount = Mount::tmpfs(&dir, libc::MS_NOEXEC)?;
-    let image = dir.join("resume.elf");
-    let mut victim = Victim::named("plain")?.start(MODE, scratch::root())?;
-    command::dump(victim.pid, &image, MODE.uid(), &[])?;
-    command::gone(&mut victim)?;
-    let mut command = command::dumper(MODE.uid());
-    command.arg("run").arg(&image);
-    let mut process = process::start(command, Kind::Pipes, scratch::root())?;
-    process.ping()?;
-    process.verify()
 }
 
 /// `-o -` writes the image to standard output and lets the process run, unless told otherwise.

@@ -65,12 +65,17 @@ pub struct Begun {
 
 /// Starts a command with its outputs going to files.
 pub fn begin(command: &mut Command, dir: &Path) -> Outcome<Begun> {
+    begin_with(command, dir, Stdio::null())
+}
+
+/// [`begin`] with a standard input.
+pub fn begin_with(command: &mut Command, dir: &Path, input: Stdio) -> Outcome<Begun> {
     static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let stdout = dir.join(format!(".out{number}"));
     let stderr = dir.join(format!(".err{number}"));
     let create = |p: &Path| File::create(p).map_err(|e| format!("{}: {e}", p.display()));
-    command.stdin(Stdio::null()).stdout(create(&stdout)?).stderr(create(&stderr)?);
+    command.stdin(input).stdout(create(&stdout)?).stderr(create(&stderr)?);
     let what = format!("{command:?}");
     let pid = reaper::spawn(command).map_err(|e| format!("starting {what}: {e}"))?;
     Ok(Begun { pid, stdout, stderr, what })

@@ -24,6 +24,7 @@ mod programs;
 mod random;
 mod reaper;
 mod refusals;
+mod run;
 mod sandbox;
 mod scratch;
 mod servers;
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
         trees::cases(),
         multiplexers::cases(),
         cli::cases(),
+        run::cases(),
         policies::cases(),
         medium::cases(),
         sockets::cases(),

@@ -9,8 +9,9 @@ pub use read::{read, verify, Image, InspectError, StoredRun};
 pub use text::{printable, text};
 
 use crate::cli::InspectArgs;
-use crate::failure::{errno_text, status, Failure};
-use std::fs::File;
+use crate::failure::{status, Failure};
+use crate::medium;
+use image_format::container::ContainerError;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
@@ -20,10 +21,7 @@ pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     let input: Box<dyn Read> = if args.file == Path::new("-") {
         Box::new(io::stdin().lock())
     } else {
-        Box::new(File::open(&args.file).map_err(|error| {
-            let text = format!("cannot open {name}: {}", errno_text(&error));
-            Failure::new(status::FAILED, text, "")
-        })?)
+        Box::new(medium::open(&args.file)?)
     };
     let image = read(input, !args.no_verify).map_err(|error| failure(&name, &error))?;
     let output = if args.json {
@@ -40,8 +38,12 @@ pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
 
 fn failure(name: &str, error: &InspectError) -> Failure {
     let advice = match error {
-        InspectError::Container(image_format::container::ContainerError::NotAnImage) => {
+        InspectError::Container(ContainerError::NotAnImage) => {
             "images are what `dumper <pid> -o FILE` writes"
+        }
+        InspectError::Container(ContainerError::Version { .. }) => {
+            "take the dumper that made it; `./FILE --info` tells as well, as the image brings its own \
+             reader"
         }
         InspectError::Container(_) | InspectError::Model(_) | InspectError::Plan(_) => {
             "copy the image again from where it was made"
