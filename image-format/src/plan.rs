@@ -19,7 +19,7 @@ use scroll::{Pread, Pwrite, SizeWith};
 /// First word of [`PlanHeader`].
 pub const PLAN_MAGIC: u32 = u32::from_le_bytes(*b"PLAN");
 
-/// Header of the plan; 144 bytes. Offsets are from its first byte unless "data" is said.
+/// Header of the plan; 152 bytes. Offsets are from its first byte unless "data" is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]
 #[repr(C)]
 pub struct PlanHeader {
@@ -87,9 +87,31 @@ pub struct PlanHeader {
     pub fds_off: u32,
     /// Their number.
     pub fds_count: u32,
+    /// Data: [`NeedPlan`] array.
+    pub needs_off: u32,
+    /// Their number.
+    pub needs_count: u32,
 }
 
-const _: () = assert!(core::mem::size_of::<PlanHeader>() == 144);
+const _: () = assert!(core::mem::size_of::<PlanHeader>() == 152);
+
+/// Something with a path that a descriptor or shared memory needs on the target, for
+/// `./resume.elf --check`; 16 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]
+#[repr(C)]
+pub struct NeedPlan {
+    /// The descriptor of the root process which alone needs it, so that the command's options may
+    /// make it needless; `u32::MAX` if there is none such.
+    pub fd: u32,
+    /// Data: the [`FilePlan`] of a regular file; 0 for anything else.
+    pub file_off: u32,
+    /// Data: the path of anything else.
+    pub path_off: u32,
+    /// The right to it that is needed, as access(2) has it.
+    pub mode: u32,
+}
+
+const _: () = assert!(core::mem::size_of::<NeedPlan>() == 16);
 
 /// What the processor must offer, and how the source's kept its state; 24 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]

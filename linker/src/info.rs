@@ -29,11 +29,12 @@ What it gets
 
 What is checked
       --info         tell what is inside, and stop
-      --check        check image, processor, kernel and memory; change nothing
+      --check        check image, processor, memory, process id, and the files that are opened;
+                     change nothing
       --force        resume although the processor lacks features
       --no-verify    do not verify the checksums of the memory
 
-      --copy-all     leave nothing of this file mapped
+      --copy-all     leave nothing of this file in use: its medium can be unmounted
       --workers N    copy memory with N threads
   -v                 tell what is being done
       --help         this text

@@ -1,12 +1,14 @@
 //! What is checked before anything is touched.
 
 use crate::arch;
+use crate::files;
 use crate::image::Image;
 use crate::options::Options;
 use crate::planfile::Plan;
-use crate::report::{Fault, Outcome};
+use crate::process::Setup;
+use crate::report::{Advice, Fault, Outcome};
 use crate::text::Piece;
-use crate::{say, text};
+use crate::{say, text, topology};
 use alloc::vec::Vec;
 use image_format::container::kind;
 use image_format::plan::{CpuNeed, CpuPlan};
@@ -44,13 +46,13 @@ pub fn obstacles(
             found.push(*Fault::new(
                 "this processor lacks features that the program may use",
                 lacking,
-                "resume on a processor that has them, or try --force",
+                Advice::OtherProcessor,
             ));
         }
     }
     if plan.header.process_count != 1 && options.new_pid {
         let object = text!(plan.header.process_count, " processes");
-        found.push(*Fault::new("--new-pid is for one process", object, "leave --new-pid out"));
+        found.push(*Fault::new("--new-pid is for one process", object, Advice::NoNewPid));
     }
     let pages: u64 = image
         .chain
@@ -61,24 +63,31 @@ pub fn obstacles(
         .sum();
     if let Err(free) = crate::fill::memory_suffices(pages, &plan.header) {
         let object = text!(pages >> 20, " MiB needed, ", free >> 20, " MiB free");
-        found.push(*Fault::new("too little memory", object, "free memory, then resume again"));
+        found.push(*Fault::new("too little memory", object, Advice::FreeMemory));
     }
     Ok(found)
 }
 
-/// `--check`: says `ready`, or everything that stands in the way.
-pub fn report(image: &Image, plan: &Plan, cpu: &CpuPlan, options: &Options) -> Outcome<i32> {
+/// Says them all; true if there are none.
+pub fn say_all(found: &[Fault]) -> bool {
+    found.iter().for_each(Fault::say);
+    found.is_empty()
+}
+
+/// `--check`: says `ready`, or everything that stands in the way of the resume that is set up.
+pub fn report(setup: &Setup<'_>, cpu: &CpuPlan) -> Outcome<i32> {
+    let Setup { image, plan, options, .. } = *setup;
     let mut found = obstacles(image, plan, cpu, options)?;
-    if let Err(fault) = image.verify(options) {
-        found.push(*fault);
+    let mut add = |result: Outcome<()>| found.extend(result.err().map(|fault| *fault));
+    add(image.verify(options));
+    add(topology::rehearse(setup));
+    add(setup.outside.enter_root());
+    for need in plan.records(plan.header.needs_off, plan.header.needs_count)? {
+        add(files::look(setup, &need));
     }
-    for fault in &found {
-        fault.say();
+    if !say_all(&found) {
+        return Ok(125);
     }
-    if found.is_empty() {
-        say!("ready");
-        Ok(0)
-    } else {
-        Ok(125)
-    }
+    say!("ready");
+    Ok(0)
 }

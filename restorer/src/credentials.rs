@@ -113,11 +113,11 @@ pub fn set_affinity(mask: &[u8]) -> Result<usize, Errno> {
         return Ok(0);
     }
     if wanted.iter().all(|b| *b == 0) {
-        say!("note: none of the program's CPUs exists here; it may use all");
+        say!("note: none of the program's CPUs may be used here; it gets all that may");
         return Ok(0);
     }
     if clipped {
-        say!("note: some of the program's CPUs do not exist here");
+        say!("note: some of the program's CPUs may not be used here");
     }
     // SAFETY: the kernel reads the mask.
     unsafe { sys::call(nr::SCHED_SETAFFINITY, &[0, wanted.len(), wanted.as_ptr() as usize]) }

@@ -7,8 +7,8 @@ use crate::image::Image;
 use crate::options::OnChanged;
 use crate::planfile::Plan;
 use crate::process::Setup;
-use crate::report::{Fault, Outcome};
-use crate::steps::Steps;
+use crate::report::{Advice, Fault, Outcome};
+use crate::steps::{advice, Steps};
 use crate::sys::{self, nr, Errno};
 use crate::window::Window;
 use crate::{say, text, verify};
@@ -18,7 +18,7 @@ use alloc::vec::Vec;
 use core::cell::RefCell;
 use core::ffi::CStr;
 use image_format::container::{kind, HASH_BLOCK, SAMPLES, SAMPLE_SIZE};
-use image_format::plan::{file_flag, hash_kind, FilePlan, Step};
+use image_format::plan::{file_flag, hash_kind, FilePlan, NeedPlan, Step};
 
 const O_ACCMODE: usize = 3;
 const O_CREAT: usize = 0o100;
@@ -67,13 +67,29 @@ impl Created {
 enum Found {
     Same,
     Missing,
-    Changed { size: u64 },
+    Changed,
 }
 
 struct Opening<'a> {
     setup: &'a Setup<'a>,
     plan: FilePlan,
     path: &'a CStr,
+}
+
+/// Looks whether a resume would find what it needs, for `--check`.
+pub fn look(setup: &Setup<'_>, need: &NeedPlan) -> Outcome<()> {
+    if setup.outside.redirected.iter().any(|(fd, _)| *fd == need.fd) {
+        return Ok(());
+    }
+    if need.file_off != 0 {
+        let plan: FilePlan = setup.plan.record(need.file_off.into())?;
+        let path = setup.plan.path(plan.path_off.into())?;
+        return Opening { setup, plan, path }.look().map(|_| ());
+    }
+    let path = setup.plan.path(need.path_off.into())?;
+    // SAFETY: the kernel reads the path.
+    let may = unsafe { sys::call(nr::ACCESS, &[path.as_ptr() as usize, need.mode as usize]) };
+    may.map(|_| ()).map_err(|e| Fault::sys("cannot open", path.to_bytes(), e, advice(e)))
 }
 
 /// Executes an `OPEN_FILE` step.
@@ -110,7 +126,7 @@ impl Opening<'_> {
         self.path.to_bytes()
     }
 
-    fn fault(&self, what: &'static str, errno: Errno, advice: &'static str) -> Box<Fault> {
+    fn fault(&self, what: &'static str, errno: Errno, advice: Advice) -> Box<Fault> {
         Fault::sys(what, self.name(), errno, advice)
     }
 
@@ -118,13 +134,8 @@ impl Opening<'_> {
         if self.plan.file_flags & file_flag::UNLINKED != 0 {
             return self.unnamed();
         }
-        match self.find()? {
+        match self.look()? {
             Found::Same => self.by_path(),
-            Found::Missing if self.plan.embedded == NONE => Err(Fault::new(
-                "an open file is missing and did not travel along",
-                self.name(),
-                "bring it here, or dump with a larger --embed-files",
-            )),
             Found::Missing => match self.create(steps) {
                 Ok(()) => self.by_path(),
                 Err(_) => {
@@ -132,25 +143,40 @@ impl Opening<'_> {
                     self.unnamed()
                 }
             },
-            Found::Changed { size } => match self.choice() {
-                OnChanged::Accept => {
-                    say!("note: ", self.name(), " changed since the dump");
+            Found::Changed => {
+                let accepted = self.choice() == OnChanged::Accept;
+                let old = if accepted { "" } else { "; the program goes on with the old contents" };
+                say!("note: ", self.name(), " changed since the dump", old);
+                if accepted {
                     self.by_path()
-                }
-                OnChanged::Embed if self.plan.embedded != NONE => {
-                    say!(
-                        "note: ",
-                        self.name(),
-                        " changed since the dump; the program goes on with the old contents"
-                    );
+                } else {
                     self.unnamed()
                 }
-                _ => Err(Fault::new(
-                    "an open file changed since the dump",
-                    text!(self.name(), " (", self.plan.size, " bytes then, ", size, " now)"),
-                    "bring the old one back, or choose --on-changed accept or embed",
-                )),
-            },
+            }
+        }
+    }
+
+    /// How the file is found, where the program can go on with it.
+    fn look(&self) -> Outcome<Found> {
+        let (found, size) = self.find()?;
+        let embedded = self.plan.embedded != NONE;
+        match (&found, self.choice()) {
+            (Found::Missing, _) if !embedded => Err(Fault::new(
+                "an open file is missing and did not travel along",
+                self.name(),
+                Advice::BringFile,
+            )),
+            (Found::Changed, OnChanged::AsDumped | OnChanged::Refuse) => Err(Fault::new(
+                "an open file changed since the dump",
+                text!(self.name(), " (", self.plan.size, " bytes then, ", size, " now)"),
+                if embedded { Advice::OldFile } else { Advice::OldFileAlone },
+            )),
+            (Found::Changed, OnChanged::Embed) if !embedded => Err(Fault::new(
+                "an open file changed since the dump and did not travel along",
+                self.name(),
+                Advice::OldFileAlone,
+            )),
+            _ => Ok(found),
         }
     }
 
@@ -167,15 +193,16 @@ impl Opening<'_> {
     fn by_path(&self) -> Outcome<i32> {
         let flags = self.plan.flags as usize | sys::O_CLOEXEC | sys::O_NOCTTY;
         sys::openat(sys::AT_FDCWD, self.path, flags, 0)
-            .map_err(|e| self.fault("cannot open a file", e, "give the right to it"))
+            .map_err(|e| self.fault("cannot open a file", e, Advice::GiveRight))
     }
 
-    fn find(&self) -> Outcome<Found> {
+    /// And its size.
+    fn find(&self) -> Outcome<(Found, u64)> {
         let flags = sys::O_CLOEXEC | sys::O_NOCTTY | O_NONBLOCK;
         let (fd, readable) = match sys::openat(sys::AT_FDCWD, self.path, flags, 0) {
             Ok(fd) => (fd, true),
             // ENOENT, ENOTDIR.
-            Err(Errno(2 | 20)) => return Ok(Found::Missing),
+            Err(Errno(2 | 20)) => return Ok((Found::Missing, 0)),
             // A file that the program may only write to: its size must do.
             Err(_) => (self.by_path()?, false),
         };
@@ -184,17 +211,18 @@ impl Opening<'_> {
         found
     }
 
-    fn compare(&self, fd: i32, readable: bool) -> Outcome<Found> {
-        let failed = |e| self.fault("cannot examine a file", e, "");
+    fn compare(&self, fd: i32, readable: bool) -> Outcome<(Found, u64)> {
+        let failed = |e| self.fault("cannot examine a file", e, Advice::None);
         let stat = sys::fstat(fd).map_err(failed)?;
         if stat.mode & S_IFMT != S_IFREG || stat.size != self.plan.size {
-            return Ok(Found::Changed { size: stat.size });
+            return Ok((Found::Changed, stat.size));
         }
         if !readable || self.plan.hash_kind == hash_kind::NONE {
-            return Ok(Found::Same);
+            return Ok((Found::Same, stat.size));
         }
         let hash = hash_file(fd, &self.plan, self.setup.window)?.map_err(failed)?;
-        Ok(if hash == self.plan.hash { Found::Same } else { Found::Changed { size: stat.size } })
+        let found = if hash == self.plan.hash { Found::Same } else { Found::Changed };
+        Ok((found, stat.size))
     }
 
     /// Makes the file at its path, with the embedded contents.
@@ -202,7 +230,7 @@ impl Opening<'_> {
         let flags = O_CREAT | O_EXCL | sys::O_RDWR | sys::O_CLOEXEC;
         let mode = self.plan.mode as usize & 0o7777;
         let fd = sys::openat(sys::AT_FDCWD, self.path, flags, mode & 0o777)
-            .map_err(|e| self.fault("cannot create a file", e, ""))?;
+            .map_err(|e| self.fault("cannot create a file", e, Advice::None))?;
         steps.created.note_file(self.path);
         let _ = sys::plain(FCHMOD, &[fd as usize, mode]);
         let written = self.write(fd);
@@ -225,7 +253,7 @@ impl Opening<'_> {
                 let args = [c"unlinked".as_ptr() as usize, MFD_CLOEXEC];
                 // SAFETY: the kernel reads the name.
                 let made = unsafe { sys::call(nr::MEMFD_CREATE, &args) };
-                made.map_err(|e| self.fault("cannot make a file", e, "free memory"))? as i32
+                made.map_err(|e| self.fault("cannot make a file", e, Advice::FreeMemory))? as i32
             }
         };
         let _ = sys::plain(FCHMOD, &[fd as usize, self.plan.mode as usize & 0o7777]);
@@ -254,10 +282,10 @@ impl Opening<'_> {
             }
             let (_, data) = chunk.parts(image.bytes);
             pwrite_all(fd, data, chunk.header.offset)
-                .map_err(|e| self.fault("cannot write a file", e, "make room"))?;
+                .map_err(|e| self.fault("cannot write a file", e, Advice::MakeRoom))?;
         }
         sys::plain(nr::FTRUNCATE, &[fd as usize, self.plan.size as usize])
-            .map_err(|e| self.fault("cannot write a file", e, "make room"))?;
+            .map_err(|e| self.fault("cannot write a file", e, Advice::MakeRoom))?;
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use crate::hash::hash_data;
 use crate::huge::{self, Mover, HUGE};
 use crate::image::Image;
 use crate::options::Options;
-use crate::report::{Fault, Outcome};
+use crate::report::{Advice, Fault, Outcome};
 use crate::shared::Shared;
 use crate::sys::{self, clone, nr, Errno};
 use crate::window::Window;
@@ -94,10 +94,10 @@ pub fn fill(
     let object = chunk.name();
     Err(match job.what.load(Ordering::Relaxed) {
         trouble::PLACE => {
-            Fault::new("pages would overwrite the restorer", object, "dump the program again")
+            Fault::new("pages would overwrite the restorer", object, Advice::DumpAgain)
         }
         trouble::DAMAGED => verify::damaged(chunk),
-        _ => Fault::new("no memory for the resume", object, "free memory"),
+        _ => Fault::new("no memory for the resume", object, Advice::FreeMemory),
     })
 }
 

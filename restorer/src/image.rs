@@ -1,9 +1,9 @@
 //! The image: found, opened, mapped, its heads verified.
 
-use crate::chain::{self, Chain};
+use crate::chain::{self, Chain, Chunk};
 use crate::hash::hash_without_word;
 use crate::planfile::Plan;
-use crate::report::{Fault, Outcome};
+use crate::report::{Advice, Fault, Outcome};
 use crate::sys::{self, mm, nr, Errno};
 use crate::text::{number, text, Piece};
 use crate::verbose;
@@ -23,7 +23,6 @@ pub struct Image {
     pub chain: Chain,
 }
 
-const ADVICE: &str = "get a good copy of the file";
 const BLKGETSIZE64: usize = 0x8008_1272;
 const S_IFMT: u32 = 0o170_000;
 const S_IFBLK: u32 = 0o060_000;
@@ -34,7 +33,7 @@ pub fn damaged(error: ContainerError) -> Box<Fault> {
         Word::Text(text) => Piece::from(text),
         Word::Number(number) => Piece::Number(number),
     });
-    Fault::new("cannot resume", text(&words), ADVICE)
+    Fault::new("cannot resume", text(&words), Advice::GoodCopy)
 }
 
 /// The descriptor that a path like `/dev/fd/3` names: the kernel calls a program so that was
@@ -70,11 +69,54 @@ pub fn open(name: Option<&CStr>, front: &[u8]) -> Outcome<i32> {
         "cannot open the image",
         name.map_or(&[][..], CStr::to_bytes),
         error,
-        "start it by its path, or make it readable",
+        Advice::StartByPath,
     ))
 }
 
+/// For `--copy-all`: the same command from a copy of the image in memory, so that nothing keeps the
+/// medium busy, this process' /proc/PID/exe included. Comes back at once from such a copy: of all
+/// files only it can be sealed and is not (memfd_create(2)).
+pub fn start_over_in_memory(fd: i32, [argv, envp]: [usize; 2]) -> Outcome<()> {
+    const F_GET_SEALS: usize = 1034;
+    const MFD_ALLOW_SEALING: usize = 2;
+    const MFD_EXEC: usize = 16;
+    const AT_EMPTY_PATH: usize = 0x1000;
+    const MOST: usize = 1 << 30;
+    if sys::plain(nr::FCNTL, &[fd as usize, F_GET_SEALS]) == Ok(0) {
+        return Ok(());
+    }
+    let name = c"resume.elf".as_ptr() as usize;
+    // SAFETY: the kernel reads the name.
+    let make = |flags| unsafe { sys::call(nr::MEMFD_CREATE, &[name, flags]) };
+    let moved = || {
+        // Kernels before 6.3 do not know MFD_EXEC, and need it only where vm.memfd_noexec asks for it.
+        let memory = make(MFD_ALLOW_SEALING | MFD_EXEC).or_else(|_| make(MFD_ALLOW_SEALING))?;
+        let mut offset = 0u64;
+        // SAFETY: the kernel reads and writes the offset.
+        while unsafe {
+            sys::call(nr::SENDFILE, &[memory, fd as usize, &raw mut offset as usize, MOST])
+        }? != 0
+        {}
+        let args = [memory, c"".as_ptr() as usize, argv, envp, AT_EMPTY_PATH];
+        // SAFETY: the kernel reads the vectors that it made itself.
+        unsafe { sys::call(nr::EXECVEAT, &args) }
+    };
+    let error = |e| Fault::sys("cannot copy the image into memory", "", e, Advice::FreeMemory);
+    moved().map(|_| ()).map_err(error)
+}
+
 impl Image {
+    /// Gives the memory of such a copy back, but for what is still in use.
+    pub fn give_back(&self, fd: i32) {
+        const PUNCH_HOLE_KEEP_SIZE: usize = 3;
+        let is_done = |c: &&Chunk| c.header.kind != kind::PLAN;
+        for chunk in self.chain.chunks.iter().filter(is_done) {
+            let data = chunk.at as usize + chunk.header.data_start as usize;
+            let args = [fd as usize, PUNCH_HOLE_KEEP_SIZE, data, chunk.header.data_len as usize];
+            let _ = sys::plain(nr::FALLOCATE, &args);
+        }
+    }
+
     /// Maps the file and verifies header, blob and the head of every chunk.
     pub fn map(fd: i32, front: &Front, window: &Window) -> Outcome<Self> {
         let len = size(fd)?;
@@ -83,7 +125,7 @@ impl Image {
         }
         let at = window
             .map(len, 4096, mm::READ, mm::PRIVATE, fd, 0)
-            .map_err(|e| Fault::sys("cannot map the image", "", e, "copy it to another medium"))?;
+            .map_err(|e| Fault::sys("cannot map the image", "", e, Advice::OtherMedium))?;
         // SAFETY: mapped over its whole length just now, for good.
         let bytes = unsafe { core::slice::from_raw_parts(at.cast_const(), len as usize) };
         if hash_without_word(&bytes[..front.blob_end as usize], Front::HASH_OFFSET) != front.hash {
@@ -107,7 +149,7 @@ impl Image {
         let offset = chunk.at + u64::from(chunk.header.data_start);
         let base = window
             .map(len, 4096, mm::READ | mm::WRITE, mm::PRIVATE, self.fd, offset)
-            .map_err(|e| Fault::sys("cannot map the plan", "", e, "free memory"))?;
+            .map_err(|e| Fault::sys("cannot map the plan", "", e, Advice::FreeMemory))?;
         // SAFETY: mapped for good, writable.
         unsafe { Plan::new(base, len as usize) }
     }
@@ -125,14 +167,15 @@ impl Image {
 }
 
 fn size(fd: i32) -> Outcome<u64> {
-    let stat = sys::fstat(fd).map_err(|e| Fault::sys("cannot examine the image", "", e, ADVICE))?;
+    let stat = sys::fstat(fd)
+        .map_err(|e| Fault::sys("cannot examine the image", "", e, Advice::GoodCopy))?;
     if stat.mode & S_IFMT != S_IFBLK {
         return Ok(stat.size);
     }
     let mut len = 0u64;
     // SAFETY: the call writes eight bytes into `len`.
     unsafe { sys::call(nr::IOCTL, &[fd as usize, BLKGETSIZE64, &raw mut len as usize]) }
-        .map_err(|e| Fault::sys("cannot examine the image", "its device", e, ADVICE))?;
+        .map_err(|e| Fault::sys("cannot examine the image", "its device", e, Advice::GoodCopy))?;
     Ok(len)
 }
 

@@ -34,6 +34,7 @@ pub mod huge;
 pub mod image;
 pub mod namespaces;
 pub mod options;
+pub mod outside;
 pub mod planfile;
 pub mod process;
 pub mod relay;

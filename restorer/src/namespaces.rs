@@ -1,9 +1,9 @@
 //! Time, pid and user namespaces: what they need written, and by which way.
 
-use crate::report::{Fault, Outcome};
+use crate::report::{Advice, Fault, Outcome};
 use crate::sys::{self, clone, nr, Errno};
-use crate::text;
 use crate::text::{number, words};
+use crate::{say, text};
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use image_format::plan::PlanHeader;
@@ -118,9 +118,14 @@ pub struct Isolation {
 /// a mount namespace), in which any pid can be chosen. Children, because the first of them
 /// becomes the namespace's init.
 pub fn isolate(header: &PlanHeader) -> Outcome<Isolation> {
-    let advice = "use --new-pid, or resume as root";
-    let failed =
-        |e| Fault::sys("the original process id cannot be had here", "pid namespace", e, advice);
+    let failed = |e| {
+        Fault::sys(
+            "the original process id cannot be had here",
+            "pid namespace",
+            e,
+            Advice::NewPidOrRoot,
+        )
+    };
     let base = (clone::NEWPID | clone::NEWNS) as usize;
     let (uid, gid) = (sys::plain(nr::GETEUID, &[]), sys::plain(nr::GETEGID, &[]));
     let unshare = |flags: usize| sys::plain(nr::UNSHARE, &[flags]);
@@ -133,12 +138,23 @@ pub fn isolate(header: &PlanHeader) -> Outcome<Isolation> {
         Err(e) => return Err(failed(e)),
     };
     if user {
+        let here = uid.unwrap_or(0);
+        if here != header.euid as usize {
+            say!(
+                "note: the program was user ",
+                header.euid,
+                "; it has the rights of user ",
+                here as u64
+            );
+        }
         let map = |file: &CStr, inside: u32, outside: usize| {
             write_own(file, &text!(inside, " ", outside as u64, " 1\n"))
         };
-        let error = |e| Fault::sys("cannot map user and group id", "user namespace", e, advice);
+        let error = |e| {
+            Fault::sys("cannot map user and group id", "user namespace", e, Advice::NewPidOrRoot)
+        };
         write_own(c"setgroups", b"deny").map_err(error)?;
-        map(c"uid_map", header.euid, uid.unwrap_or(0)).map_err(error)?;
+        map(c"uid_map", header.euid, here).map_err(error)?;
         map(c"gid_map", header.egid, gid.unwrap_or(0)).map_err(error)?;
     }
     Ok(Isolation { user, clocks: keep_clocks(header) })

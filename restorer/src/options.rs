@@ -80,16 +80,19 @@ fn place(words: &[u8], wanted: &[u8]) -> Option<usize> {
 }
 
 impl Options {
-    /// Reads the arguments after the program's name; an error is the one that makes no sense, or
-    /// whose value makes none.
+    /// Reads the arguments after the program's name; an error is what is wrong, and with which.
     pub fn parse<'a>(
         mut args: impl Iterator<Item = &'a CStr>,
         outside: &mut Outside<'a>,
-    ) -> Result<Self, &'a CStr> {
+    ) -> Result<Self, (&'static str, &'a CStr)> {
+        const UNKNOWN: &str = "no such option";
+        const MISSING: &str = "an option lacks its value";
+        const VALUE: &str = "an option has a value that makes no sense";
         let mut o = Self::default();
         while let Some(argument) = args.next() {
-            let option = place(NAMES, argument.to_bytes()).ok_or(argument)?;
-            let value = if option < WITH_VALUE { c"" } else { args.next().ok_or(argument)? };
+            let option = place(NAMES, argument.to_bytes()).ok_or((UNKNOWN, argument))?;
+            let value =
+                if option < WITH_VALUE { c"" } else { args.next().ok_or((MISSING, argument))? };
             let bytes = value.to_bytes();
             match option {
                 0 => break,
@@ -105,22 +108,22 @@ impl Options {
                 12 => o.detach = true,
                 13 => {
                     let workers = number(bytes).filter(|n| (1..=64).contains(n));
-                    o.workers = workers.ok_or(argument)?;
+                    o.workers = workers.ok_or((VALUE, argument))?;
                 }
                 14 => {
                     o.on_changed = match place(b"refuse accept embed", bytes) {
                         Some(0) => OnChanged::Refuse,
                         Some(1) => OnChanged::Accept,
                         Some(2) => OnChanged::Embed,
-                        _ => return Err(argument),
+                        _ => return Err((VALUE, argument)),
                     }
                 }
                 15 => outside.root = Some(value),
-                16 => outside.redirected.push(assignment(value).ok_or(argument)?),
+                16 => outside.redirected.push(assignment(value).ok_or((VALUE, argument))?),
                 _ => outside.redirected.push((option as u32 - 17, value)),
             }
             if o.new_pid && o.same_pid {
-                return Err(argument);
+                return Err(("--new-pid and --same-pid exclude each other", c""));
             }
         }
         Ok(o)
@@ -151,7 +154,7 @@ mod tests {
         args.iter().map(leaked).collect()
     }
 
-    fn parse(args: &[&str]) -> Result<Options, &'static CStr> {
+    fn parse(args: &[&str]) -> Result<Options, (&'static str, &'static CStr)> {
         Options::parse(strings(args).into_iter(), &mut Outside::default())
     }
 
@@ -165,11 +168,15 @@ mod tests {
     #[test]
     fn values_are_checked() {
         assert_eq!(parse(&["--workers", "3"]).unwrap().workers, 3);
-        assert!(parse(&["--workers", "0"]).is_err());
-        assert!(parse(&["--workers"]).is_err());
+        let wrong = |args: &[&str]| parse(args).unwrap_err();
+        assert_eq!(
+            wrong(&["--workers", "0"]),
+            ("an option has a value that makes no sense", c"--workers")
+        );
+        assert_eq!(wrong(&["--workers"]), ("an option lacks its value", c"--workers"));
         assert_eq!(parse(&["--on-changed", "embed"]).unwrap().on_changed, OnChanged::Embed);
         assert!(parse(&["--on-changed", "x"]).is_err());
-        assert_eq!(parse(&["--bogus"]).unwrap_err(), c"--bogus");
+        assert_eq!(wrong(&["--bogus"]), ("no such option", c"--bogus"));
         assert!(parse(&["--new-pid", "--same-pid"]).is_err());
     }
 

@@ -1,13 +1,13 @@
 //! The plan in memory: writable, because system calls write into its data, and checked at
 //! every access.
 
-use crate::report::{Fault, Outcome};
+use crate::report::{Advice, Fault, Outcome};
 use alloc::vec::Vec;
 use core::ffi::CStr;
 use image_format::container::{ChunkHeader, Front, Run};
 use image_format::plan::{
-    CpuNeed, CpuPlan, FilePlan, PlanHeader, ProcessPlan, Step, ThreadPlan, TimerPlan, VdsoEntry,
-    VdsoPlan, XsavePlace, PLAN_MAGIC,
+    CpuNeed, CpuPlan, FilePlan, NeedPlan, PlanHeader, ProcessPlan, Step, ThreadPlan, TimerPlan,
+    VdsoEntry, VdsoPlan, XsavePlace, PLAN_MAGIC,
 };
 
 /// The plan. Its bytes change while system calls write into them, so that no reference into it
@@ -55,7 +55,7 @@ plain!(
     CpuNeed,
     XsavePlace
 );
-plain!(VdsoPlan, VdsoEntry, FilePlan, TimerPlan);
+plain!(VdsoPlan, VdsoEntry, FilePlan, NeedPlan, TimerPlan);
 
 const _: () = assert!(cfg!(target_endian = "little"));
 
@@ -67,7 +67,7 @@ pub fn read<T: Plain>(bytes: &[u8], at: usize) -> Option<T> {
 }
 
 fn bad(what: &'static str) -> alloc::boxed::Box<Fault> {
-    Fault::new("the plan in the image makes no sense", what, "dump the program again")
+    Fault::new("the plan in the image makes no sense", what, Advice::DumpAgain)
 }
 
 impl Plan {

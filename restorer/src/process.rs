@@ -10,23 +10,23 @@ use crate::files::{self, Created};
 use crate::fill;
 use crate::image::Image;
 use crate::options::{Options, Outside};
+use crate::outside;
 use crate::planfile::Plan;
-use crate::report::{self, Fault, Outcome};
+use crate::report::{Advice, Fault, Outcome};
 use crate::shared::{phase, Shared};
 use crate::sockets;
-use crate::steps::{Descriptors, Steps};
+use crate::steps::Steps;
 use crate::sys::{self, mm, nr, Errno};
 use crate::terminal::Terminal;
 use crate::threads::Threads;
 use crate::timers;
 use crate::topology::fork_as;
 use crate::vdso::{Kept, Live, TASK_SIZE};
+use crate::verbose;
 use crate::verify::{self, Helper};
 use crate::window::Window;
 use crate::xsave::Target;
-use crate::{text, verbose};
 use alloc::vec::Vec;
-use core::ffi::CStr;
 use core::sync::atomic::AtomicU64;
 use image_format::plan::{op, plan_flag, when, Step, XsavePlace, BARRIERS};
 
@@ -59,10 +59,6 @@ pub struct Setup<'a> {
     pub outside: &'a Outside<'a>,
 }
 
-const F_DUPFD_CLOEXEC: usize = 1030;
-const RLIMIT_NOFILE: usize = 7;
-/// Numbers of ours from `scratch_fd` on; the plan's scratch numbers follow them.
-const OWN_DESCRIPTORS: i32 = 64;
 const PR_SET_PDEATHSIG: usize = 1;
 const SIGKILL: usize = 9;
 const SIGCHLD: i32 = 17;
@@ -76,78 +72,13 @@ pub fn become_program(setup: &Setup<'_>) -> ! {
     let created = Created::default();
     let shared = setup.shared;
     let fault = match run(setup, &created) {
-        Ok(()) => Fault::new("the plan has no end", "", "dump the program again"),
+        Ok(()) => Fault::new("the plan has no end", "", Advice::DumpAgain),
         Err(fault) => fault,
     };
     fault.say();
     created.undo();
     shared.enter(phase::FAILED);
     crate::arch::exit(125)
-}
-
-/// Moves the descriptors that we still need above all of the program's.
-fn move_descriptors(setup: &Setup<'_>) -> Outcome<Descriptors> {
-    let base = setup.plan.header.scratch_fd as i32;
-    let top = (base + 2 * OWN_DESCRIPTORS) as u64;
-    // The soft limit of the resuming shell may lie below the program's numbers.
-    let mut limit = [0u64; 2];
-    let read = [0, RLIMIT_NOFILE, 0, limit.as_mut_ptr() as usize];
-    // SAFETY: the kernel writes two words.
-    let known = unsafe { sys::call(nr::PRLIMIT64, &read) };
-    if known.is_ok() && limit[0] < top {
-        let raised = [limit[1], limit[1]];
-        let write = [0, RLIMIT_NOFILE, raised.as_ptr() as usize, 0];
-        // SAFETY: the kernel reads two words.
-        let _ = unsafe { sys::call(nr::PRLIMIT64, &write) };
-    }
-    let up = |fd: i32| sys::plain(nr::FCNTL, &[fd as usize, F_DUPFD_CLOEXEC, base as usize]);
-    let stdio = [0, 1, 2].map(|fd| up(fd).map_or(-1, |n| n as i32));
-    if stdio[2] >= 0 {
-        report::set_stderr(stdio[2]);
-    }
-    let error = |e| {
-        Fault::sys("no descriptor number above the program's", "", e, "raise the limit (ulimit -n)")
-    };
-    let image = up(setup.image.fd).map_err(error)? as i32;
-    let terminal = match setup.terminal {
-        Some(t) => up(t.program_fd()).map_err(error)? as i32,
-        None => -1,
-    };
-    for &(number, value) in &setup.outside.redirected {
-        redirect(setup, number, value, up)
-            .map_err(|e| Fault::sys("cannot redirect to", value.to_bytes(), e, ""))?;
-    }
-    Ok(Descriptors { stdio, image, terminal, scratch: base + OWN_DESCRIPTORS })
-}
-
-/// Opens what takes the place of a descriptor of the program, and tells the plan.
-fn redirect(
-    setup: &Setup<'_>,
-    number: u32,
-    value: &CStr,
-    up: impl Fn(i32) -> Result<usize, Errno>,
-) -> Result<(), Errno> {
-    let header = &setup.plan.header;
-    let pairs = (0..header.fds_count).map(|i| u64::from(header.fds_off + 8 * i));
-    let is_it = |pair: &u64| setup.plan.record::<u32>(*pair).is_ok_and(|fd| fd == number);
-    let pair = pairs.into_iter().find(is_it).ok_or(Errno::EBADF)?;
-    let fd = match value.to_bytes().strip_prefix(b"fd:").and_then(text::number) {
-        Some(own) => own as i32,
-        None => {
-            let open = |flags| sys::openat(sys::AT_FDCWD, value, flags, 0o666);
-            match number {
-                0 => open(0)?,
-                // Made or emptied: O_WRONLY, O_CREAT, O_TRUNC.
-                1 | 2 => open(0o1101)?,
-                _ => open(sys::O_RDWR).or_else(|_| open(0))?,
-            }
-        }
-    };
-    let fd = up(fd)? as u32;
-    let word = setup.plan.address(pair + 4).map_err(|_| Errno::EIO)?;
-    // SAFETY: four bytes of writable data, in the table that was just read.
-    unsafe { word.cast::<u32>().write_unaligned(fd) };
-    Ok(())
 }
 
 /// Handlers to the default and everything blocked: exec leaves ignored signals ignored.
@@ -192,15 +123,8 @@ fn run(setup: &Setup<'_>, created: &Created) -> Outcome<()> {
         // A stop signal is lost on a process group without a parent in another one.
         let _ = sys::plain(nr::SETPGID, &[0, 0]);
     }
-    let fds = move_descriptors(setup)?;
-    if let Some(root) = setup.outside.root {
-        // SAFETY: the kernel reads the paths.
-        let entered = unsafe {
-            sys::call(nr::CHROOT, &[root.as_ptr() as usize])
-                .and_then(|_| sys::call(nr::CHDIR, &[c"/".as_ptr() as usize]))
-        };
-        entered.map_err(|e| Fault::sys("no root directory", root.to_bytes(), e, "try as root"))?;
-    }
+    let fds = outside::move_descriptors(setup)?;
+    setup.outside.enter_root()?;
     let target = Target::here();
     let live = Live::examine(setup.vdso, setup.window)?;
     let steps = Steps {
@@ -219,7 +143,7 @@ fn run(setup: &Setup<'_>, created: &Created) -> Outcome<()> {
     // SAFETY: from here on nothing outside the window is used: options, names and the vdso's code
     // were copied.
     unsafe { setup.window.unmap_outside(TASK_SIZE) }
-        .map_err(|e| Fault::sys("cannot clear the address space", "", e, "report this kernel"))?;
+        .map_err(|e| Fault::sys("cannot clear the address space", "", e, Advice::ReportKernel))?;
     if let Some(live) = &live {
         live.unmap();
     }
@@ -431,6 +355,9 @@ impl Building<'_> {
                     let _ = sys::plain(nr::KILL, &[pid, SIGWINCH]);
                 }
             }
+            if setup.options.copy_all && first {
+                setup.image.give_back(steps.fds.image);
+            }
             let us = (sys::now() - setup.began) / 1000;
             if first {
                 verbose!(setup.options, "ready after ", us as u64, " us");
@@ -454,5 +381,5 @@ pub fn die_with_parent(parent_is_gone: impl Fn() -> bool) {
 
 /// An error of the kernel as a fault, for callers with nothing to add.
 pub fn failed(what: &'static str, errno: Errno) -> alloc::boxed::Box<Fault> {
-    Fault::sys(what, "", errno, "")
+    Fault::sys(what, "", errno, Advice::None)
 }

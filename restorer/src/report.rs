@@ -14,18 +14,64 @@ pub struct Fault {
     pub what: &'static str,
     /// To which object.
     pub object: Vec<u8>,
-    /// Error of the kernel, if it was one.
-    pub errno: Option<Errno>,
+    /// Error of the kernel; 0 if it was none.
+    pub errno: Errno,
     /// What to do.
-    pub advice: &'static str,
+    pub advice: Advice,
 }
 
 /// Result of everything that can end a resume.
 pub type Outcome<T> = Result<T, Box<Fault>>;
 
+/// What to do; one number where a text would be two arguments in each of the many calls.
+macro_rules! advice {
+    ($($name:ident $text:literal,)+) => {
+        /// What to do about a [`Fault`].
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[allow(missing_docs)]
+        pub enum Advice { $($name),+ }
+
+        /// The texts, in order: a table of pointers would be larger and would need relocation.
+        const ADVICE: &[u8] = concat!($($text, "\n"),+).as_bytes();
+    };
+}
+
+advice! {
+    None "",
+    AsRoot "; try as root",
+    BringFile "; bring it here, or dump with a larger --embed-files",
+    BringIt "; bring it here, then resume again",
+    CheckpointRestore "; use a kernel with CHECKPOINT_RESTORE",
+    DumpAgain "; dump the program again, or resume it on a machine like its own",
+    EndOther "; end the other process, or leave --same-pid out",
+    FreeAddress "; end the program that uses this address, then resume again",
+    FreeMemory "; free memory, then resume again",
+    GiveRight "; give the right to it",
+    GoodCopy "; get a good copy of the file",
+    Help "; --help lists them",
+    LikeSource "; resume on a processor like the source's",
+    MakeRoom "; make room",
+    MoreRights "; more rights are needed: try as root",
+    NewPid "; use --new-pid",
+    NewPidOrRoot "; use --new-pid, or resume as root",
+    NewerKernel "; a newer kernel is needed",
+    NoNewPid "; leave --new-pid out",
+    OldFile "; bring the old one back, or choose --on-changed accept or embed",
+    OldFileAlone "; bring the old one back, or choose --on-changed accept",
+    OriginalPid "; resume with the original process id",
+    OtherMedium "; copy it to another medium, or free memory",
+    OtherProcessor "; resume on a processor that has them, or try --force",
+    RaiseFiles "; raise the limit (ulimit -n)",
+    RaiseProcesses "; raise the limit of processes",
+    Report "; report this",
+    ReportKernel "; report this kernel",
+    RootOrAnyPid "; resume as root, or leave --same-pid out",
+    StartByPath "; start it by its path, or make it readable",
+}
+
 impl Fault {
     /// A fault without error number.
-    pub fn new(what: &'static str, object: impl AsRef<[u8]>, advice: &'static str) -> Box<Self> {
+    pub fn new(what: &'static str, object: impl AsRef<[u8]>, advice: Advice) -> Box<Self> {
         Self::make(what, object.as_ref(), Errno(0), advice)
     }
 
@@ -34,34 +80,32 @@ impl Fault {
         what: &'static str,
         object: impl AsRef<[u8]>,
         errno: Errno,
-        advice: &'static str,
+        advice: Advice,
     ) -> Box<Self> {
         Self::make(what, object.as_ref(), errno, advice)
     }
 
     #[cold]
     #[inline(never)]
-    fn make(what: &'static str, object: &[u8], errno: Errno, advice: &'static str) -> Box<Self> {
-        let errno = Some(errno).filter(|e| e.0 != 0);
+    fn make(what: &'static str, object: &[u8], errno: Errno, advice: Advice) -> Box<Self> {
         Box::new(Self { what, object: object.to_vec(), errno, advice })
     }
 
     /// The line, without its end.
     pub fn text(&self) -> Vec<u8> {
         let mut text = text!(self.what);
-        let mut add = |between: &str, piece: Piece<'_>| {
-            text.extend_from_slice(between.as_bytes());
+        let mut add = |piece: Piece<'_>| {
+            text.extend_from_slice(b": ");
             each(&[piece], &mut |bytes| text.extend_from_slice(bytes));
         };
         if !self.object.is_empty() {
-            add(": ", Piece::Bytes(&self.object));
+            add(Piece::Bytes(&self.object));
         }
-        if let Some(errno) = self.errno {
-            add(": ", errno.into());
+        if self.errno.0 != 0 {
+            add(self.errno.into());
         }
-        if !self.advice.is_empty() {
-            add("; ", self.advice.into());
-        }
+        let advice = ADVICE.split(|byte| *byte == b'\n').nth(self.advice as usize);
+        text.extend_from_slice(advice.unwrap_or_default());
         text
     }
 
@@ -158,10 +202,10 @@ mod tests {
 
     #[test]
     fn a_fault_reads_as_a_sentence() {
-        let fault = Fault::sys("cannot open", "/tmp/x", Errno(2), "create it");
-        assert_eq!(fault.text(), b"cannot open: /tmp/x: ENOENT; create it");
-        assert_eq!(Fault::sys("x", "", Errno(131), "").text(), b"x: 131");
-        assert_eq!(Fault::new("x", "", "").text(), b"x");
+        let fault = Fault::sys("cannot open", "/tmp/x", Errno(2), Advice::Report);
+        assert_eq!(fault.text(), b"cannot open: /tmp/x: ENOENT; report this");
+        assert_eq!(Fault::sys("x", "", Errno(131), Advice::None).text(), b"x: 131");
+        assert_eq!(Fault::new("x", "", Advice::None).text(), b"x");
         assert_eq!(name(38), Some(&b"ENOSYS"[..]));
         assert_eq!(name(40), Some(&b"ELOOP"[..]));
         assert_eq!(name(41), None);

@@ -6,7 +6,7 @@ use crate::image::{self, Image};
 use crate::options::{Command, OnChanged, Options, Outside};
 use crate::planfile::read;
 use crate::process::Setup;
-use crate::report::{self, Fault, Outcome};
+use crate::report::{self, Advice, Fault, Outcome};
 use crate::shared::Shared;
 use crate::sys;
 use crate::terminal::Terminal;
@@ -27,6 +27,8 @@ struct Entry {
     arguments: Vec<&'static CStr>,
     name: Option<&'static CStr>,
     vdso: u64,
+    /// Addresses of argv and envp.
+    vectors: [usize; 2],
 }
 
 impl Entry {
@@ -44,7 +46,8 @@ impl Entry {
                 at = at.add(1);
             }
             at = at.add(1);
-            let mut entry = Self { arguments, name: None, vdso: 0 };
+            let vectors = [sp.add(1) as usize, sp.add(argc + 2) as usize];
+            let mut entry = Self { arguments, name: None, vdso: 0, vectors };
             while *at != 0 {
                 match *at {
                     AT_EXECFN => entry.name = Some(CStr::from_ptr(*at.add(1) as *const _)),
@@ -82,7 +85,7 @@ fn run(entry: &Entry) -> Outcome<i32> {
     let arguments = entry.arguments.iter().skip(1).copied();
     let mut outside = Outside::default();
     let options = Options::parse(arguments, &mut outside)
-        .map_err(|a| Fault::new("an option makes no sense", a.to_bytes(), "--help lists them"))?;
+        .map_err(|(what, argument)| Fault::new(what, argument.to_bytes(), Advice::Help))?;
     // The first bytes of the file lie in memory right before the blob, whose first byte is `_start`.
     let head = crate::arch::_start as *const () as usize - BLOB_OFFSET;
     // SAFETY: the program headers map them together with the blob.
@@ -104,15 +107,13 @@ fn run(entry: &Entry) -> Outcome<i32> {
     }
     let cpu: CpuPlan = plan.record(u64::from(header.cpu_off))?;
     let layout = plan.records(cpu.places_off, cpu.places_count)?;
-    if options.command == Command::Check {
-        return check::report(&image, &plan, &cpu, &options);
-    }
-    let mut obstacles = check::obstacles(&image, &plan, &cpu, &options)?.into_iter();
-    if let Some(first) = obstacles.next() {
-        for fault in obstacles {
-            fault.say();
+    if options.command == Command::Resume {
+        if !check::say_all(&check::obstacles(&image, &plan, &cpu, &options)?) {
+            return Ok(125);
         }
-        return Err(alloc::boxed::Box::new(first));
+        if options.copy_all {
+            image::start_over_in_memory(fd, entry.vectors)?;
+        }
     }
     verbose!(
         options,
@@ -150,6 +151,9 @@ fn run(entry: &Entry) -> Outcome<i32> {
         began,
         outside: &outside,
     };
+    if options.command == Command::Check {
+        return check::report(&setup, &cpu);
+    }
     topology::resume(setup)?;
     Ok(125)
 }

@@ -3,7 +3,7 @@
 use crate::credentials;
 use crate::hash::hash_data;
 use crate::planfile::Plan;
-use crate::report::{Fault, Outcome};
+use crate::report::{Advice, Fault, Outcome};
 use crate::say;
 use crate::shared::{phase, Shared};
 use crate::sys::{self, nr, Errno};
@@ -43,14 +43,14 @@ pub struct Steps<'a> {
 }
 
 /// Advice for a failed system call, where the error tells more than its name.
-fn advice(errno: Errno) -> &'static str {
+pub fn advice(errno: Errno) -> Advice {
     match errno.0 {
-        1 | 13 => "more rights are needed: try as root",
-        2 => "bring it here, then resume again",
-        12 => "free memory, then resume again",
-        98 => "end the program that uses this address, then resume again",
-        38 => "a newer kernel is needed",
-        _ => "dump the program again, or resume it on a machine like its own",
+        1 | 13 => Advice::MoreRights,
+        2 => Advice::BringIt,
+        12 => Advice::FreeMemory,
+        98 => Advice::FreeAddress,
+        38 => Advice::NewerKernel,
+        _ => Advice::DumpAgain,
     }
 }
 
@@ -140,7 +140,7 @@ impl Steps<'_> {
             _ => Err(Fault::new(
                 "the plan in the image makes no sense",
                 "step of unknown kind",
-                "dump the program again",
+                Advice::DumpAgain,
             )),
         }
     }
@@ -199,7 +199,7 @@ impl Steps<'_> {
                     return Err(Fault::new(
                         "the plan in the image makes no sense",
                         "argument of unknown kind",
-                        "dump the program again",
+                        Advice::DumpAgain,
                     ))
                 }
             };

@@ -5,7 +5,7 @@ use crate::report::Outcome;
 use crate::say;
 use crate::shared::phase;
 use crate::sys::{self, nr, Errno};
-use crate::terminal::Modes;
+use crate::terminal::{Modes, Terminal};
 use image_format::plan::plan_flag;
 
 const SIGCHLD: i32 = 17;
@@ -31,7 +31,7 @@ pub struct Supervised {
 enum Event {
     Exited(i32),
     Killed(i32),
-    Stopped,
+    Stopped(i32),
 }
 
 fn wait(program: i32) -> Option<Event> {
@@ -48,7 +48,7 @@ fn wait(program: i32) -> Option<Event> {
         }
         return Some(match status {
             s if s.trailing_zeros() >= 7 => Event::Exited(s >> 8 & 0xff),
-            s if s & 0xff == 0x7f => Event::Stopped,
+            s if s & 0xff == 0x7f => Event::Stopped(s >> 8 & 0xff),
             s => Event::Killed(s & 0x7f),
         });
     }
@@ -93,9 +93,17 @@ pub fn run(setup: &Setup<'_>, who: Supervised) -> Outcome<()> {
         match wait(who.program) {
             Some(Event::Exited(code)) => end(setup, code, None),
             Some(Event::Killed(signal)) => end(setup, 125, Some(signal)),
-            Some(Event::Stopped) => {
+            Some(Event::Stopped(by)) => {
                 // A session of its own (on a pty) controls its jobs itself.
                 if setup.terminal.is_none_or(|t| t.pty.is_none()) {
+                    // The shell gives us the terminal at its leisure, also after the program got
+                    // it from us, and the program is stopped when it uses it.
+                    if matches!(by, SIGTTIN | SIGTTOU)
+                        && setup.terminal.is_some_and(Terminal::is_ours)
+                    {
+                        signal = SIGCONT;
+                        continue;
+                    }
                     if let Some(terminal) = setup.terminal {
                         modes = terminal.take_back().or(modes);
                     }

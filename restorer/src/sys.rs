@@ -17,6 +17,8 @@ pub mod nr {
     pub const MUNMAP: usize = 11;
     pub const RT_SIGACTION: usize = 13;
     pub const RT_SIGPROCMASK: usize = 14;
+    pub const ACCESS: usize = 21;
+    pub const SENDFILE: usize = 40;
     pub const IOCTL: usize = 16;
     pub const PREAD64: usize = 17;
     pub const PWRITE64: usize = 18;
@@ -66,7 +68,9 @@ pub mod nr {
     pub const DUP3: usize = 292;
     pub const PRLIMIT64: usize = 302;
     pub const SETNS: usize = 308;
+    pub const FALLOCATE: usize = 285;
     pub const MEMFD_CREATE: usize = 319;
+    pub const EXECVEAT: usize = 322;
     pub const USERFAULTFD: usize = 323;
     pub const FSOPEN: usize = 430;
     pub const FSCONFIG: usize = 431;
@@ -143,9 +147,8 @@ impl Errno {
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "each of some two hundred places is shorter that way")]
 pub unsafe fn call<const N: usize>(nr: usize, args: &[usize; N]) -> Result<usize, Errno> {
-    let arg = |i: usize| if i < N { args[i] } else { 0 };
     // SAFETY: the caller's promise.
-    Errno::check(unsafe { syscall(nr, [arg(0), arg(1), arg(2), arg(3), arg(4), arg(5)]) })
+    Errno::check(unsafe { syscall(nr, args) })
 }
 
 /// Makes a call that touches no memory of ours: plain numbers in and out.
@@ -263,7 +266,7 @@ pub unsafe fn mmap(
     Ok(at as *mut u8)
 }
 
-/// prctl(2) with plain numbers.
+/// prctl(2) with plain numbers; some of its calls ask for zeroes in the place of what they have not.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "as `call`")]
 pub fn prctl<const N: usize>(option: usize, args: &[usize; N]) -> Result<usize, Errno> {
@@ -319,5 +322,5 @@ pub fn futex_wake(word: &core::sync::atomic::AtomicU32) {
 /// As [`syscall`].
 pub unsafe fn syscall_of(nr: u32, args: [usize; 6]) -> isize {
     // SAFETY: the caller's promise.
-    unsafe { syscall(nr as usize, args) }
+    unsafe { syscall(nr as usize, &args) }
 }

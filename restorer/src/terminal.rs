@@ -144,9 +144,14 @@ impl Terminal {
         None
     }
 
+    /// Whether the shell gave the terminal to us, and the program has a group of its own.
+    pub fn is_ours(&self) -> bool {
+        self.own_group && foreground(self.fd) == Some(self.group)
+    }
+
     /// Gives the terminal to the program again, if the shell gave it to us.
     pub fn hand_over(&self, program: i32, modes: Option<Modes>) {
-        if self.pty.is_none() && self.own_group && foreground(self.fd) == Some(self.group) {
+        if self.pty.is_none() && self.is_ours() {
             self.given.store(true, Ordering::Relaxed);
             set_foreground(self.fd, program);
             if let Some(modes) = modes {

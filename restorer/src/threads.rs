@@ -2,7 +2,7 @@
 
 use crate::arch::{self, Jump};
 use crate::planfile::Plan;
-use crate::report::{Fault, Outcome};
+use crate::report::{Advice, Fault, Outcome};
 use crate::steps::Steps;
 use crate::sys::{self, clone, mm, nr, Errno};
 use crate::text;
@@ -61,8 +61,6 @@ struct Start<'a> {
     index: u32,
 }
 
-const ADVICE: &str = "report this";
-
 fn words<'a>(stub: &StubPlace) -> (&'a AtomicU32, &'a AtomicU32) {
     // SAFETY: the stub is mapped and these words of it are used as atomics only.
     unsafe { (&*(stub.control as *const AtomicU32), &*((stub.control + 4) as *const AtomicU32)) }
@@ -91,13 +89,13 @@ impl<'a> Threads<'a> {
         {
             return Ok(());
         }
-        Err(Fault::new("the plan in the image makes no sense", "frame", "dump the program again"))
+        Err(Fault::new("the plan in the image makes no sense", "frame", Advice::DumpAgain))
     }
 
     /// Maps the stub, fills it, and makes its code executable; the frames stay writable.
     pub fn stub(&self, bytes: &[u8], kept: &crate::vdso::Kept) -> Outcome<()> {
         let (at, len) = (self.process.stub_address, self.process.stub_len);
-        let error = |e| Fault::sys("cannot map the stub", "", e, ADVICE);
+        let error = |e| Fault::sys("cannot map the stub", "", e, Advice::Report);
         let leader = self.plan().thread(self.process.first_thread)?;
         self.frame_is_inside(&leader)?;
         let frames = (leader.frame_address - at) as usize;
@@ -106,7 +104,7 @@ impl<'a> Threads<'a> {
             || code.len() as u64 > CODE_ROOM
             || bytes.len() < size_of::<StubHeader>()
         {
-            return Err(Fault::new("the stub has no room for its code", "", ADVICE));
+            return Err(Fault::new("the stub has no room for its code", "", Advice::Report));
         }
         // Every page of it will be written, and a fault for each costs more.
         let flags = mm::PRIVATE | mm::ANONYMOUS | mm::FIXED_NOREPLACE | mm::POPULATE;
@@ -183,9 +181,9 @@ impl<'a> Threads<'a> {
         };
         let new = new.map_err(|e| {
             let advice = match e {
-                Errno::EEXIST => "the thread id is taken: end the other process, or use --new-pid",
-                Errno::EAGAIN => "raise the limit of processes",
-                _ => "use --new-pid",
+                Errno::EEXIST => Advice::EndOther,
+                Errno::EAGAIN => Advice::RaiseProcesses,
+                _ => Advice::NewPid,
             };
             Fault::sys("cannot start", text!("thread ", thread.tid), e, advice)
         })?;
@@ -231,7 +229,12 @@ impl<'a> Threads<'a> {
         if transfer(PROCESS_VM_READV, &mut word) == Ok(4) && word == thread.tid {
             word = tid;
             transfer(PROCESS_VM_WRITEV, &mut word).map_err(|e| {
-                Fault::sys("cannot write the new thread id", text!("thread ", tid), e, ADVICE)
+                Fault::sys(
+                    "cannot write the new thread id",
+                    text!("thread ", tid),
+                    e,
+                    Advice::Report,
+                )
             })?;
         }
         Ok(())
@@ -246,7 +249,7 @@ impl<'a> Threads<'a> {
         let out = unsafe { core::slice::from_raw_parts_mut(at as *mut u8, CONTROL as usize) };
         let context = plan.data(u64::from(thread.ucontext_off), u64::from(thread.ucontext_len))?;
         if context.len() != frame::SIZE {
-            return Err(Fault::new("registers of unknown form", object(), "dump again"));
+            return Err(Fault::new("registers of unknown form", object(), Advice::DumpAgain));
         }
         let uc = &mut out[UCONTEXT..][..frame::SIZE];
         uc.copy_from_slice(context);
@@ -258,11 +261,11 @@ impl<'a> Threads<'a> {
         xsave::repack(area, self.layout, &self.target, &mut out[FPSTATE..]).map_err(|e| {
             let what = match e {
                 XsaveError::Short => "floating-point state of unknown form",
-                XsaveError::Missing { .. } => "this processor lacks registers that are in use",
+                XsaveError::Missing { .. } => "this processor lacks registers in use",
                 XsaveError::Size { .. } => "this processor's registers have another size",
                 XsaveError::Room => "this processor's registers do not fit",
             };
-            Fault::new(what, object(), "resume on a processor like the source's")
+            Fault::new(what, object(), Advice::LikeSource)
         })
     }
 

@@ -12,11 +12,12 @@
 
 use crate::namespaces::{self, Isolation};
 use crate::process::{become_program, die_with_parent, failed, Setup};
-use crate::report::{self, Fault, Outcome};
+use crate::report::{self, Advice, Fault, Outcome};
 use crate::shared::{has_lost_a_child, phase};
 use crate::supervisor::{self, Supervised};
 use crate::sys::{self, nr, Errno};
 use crate::{text, verbose, verify};
+use alloc::boxed::Box;
 use core::sync::atomic::Ordering;
 use image_format::plan::{plan_flag, when};
 
@@ -49,19 +50,49 @@ fn detach(setup: &Setup<'_>) -> Outcome<()> {
     }
 }
 
+/// For `--check`: whether a resume would get the process ids it wants. Puts this process where the
+/// program would be, as far as that decides which files it may open.
+pub fn rehearse(setup: &Setup<'_>) -> Outcome<()> {
+    if setup.options.new_pid {
+        return may_have_another_pid(setup);
+    }
+    let taken = first_taken(setup)?;
+    if taken.is_none() && sys::plain(nr::GETEUID, &[]) == Ok(0) {
+        return Ok(());
+    }
+    if setup.options.same_pid {
+        let errno = if taken.is_some() { Errno::EEXIST } else { Errno::EPERM };
+        return Err(not_the_same_pid(taken.unwrap_or(setup.plan.process(0)?.pid), errno));
+    }
+    namespaces::isolate(&setup.plan.header).map(|_| ())
+}
+
+fn may_have_another_pid(setup: &Setup<'_>) -> Outcome<()> {
+    if setup.plan.header.flags & plan_flag::LOCKS_HELD == 0 {
+        return Ok(());
+    }
+    Err(Fault::new(
+        "--new-pid is not possible",
+        "the program holds a lock that knows its owner by thread id",
+        Advice::OriginalPid,
+    ))
+}
+
+fn not_the_same_pid(id: u32, errno: Errno) -> Box<Fault> {
+    let (what, advice) = match errno {
+        Errno::EEXIST => ("the original process id is taken", Advice::EndOther),
+        _ => ("no right to choose the process id", Advice::RootOrAnyPid),
+    };
+    Fault::sys(what, text!(id), errno, advice)
+}
+
 /// Resumes; comes back only with a reason why not.
 pub fn resume(mut setup: Setup<'_>) -> Outcome<()> {
     if setup.options.detach {
         detach(&setup)?;
     }
     if setup.options.new_pid {
-        if setup.plan.header.flags & plan_flag::LOCKS_HELD != 0 {
-            return Err(Fault::new(
-                "--new-pid is not possible",
-                "the program holds a lock that knows its owner by thread id",
-                "resume with the original process id",
-            ));
-        }
+        may_have_another_pid(&setup)?;
         setup.circumstances |= when::NEW_PID;
         if !namespaces::change_clocks(&setup.plan.header) {
             setup.circumstances |= when::CLOCK_JUMP;
@@ -72,24 +103,20 @@ pub fn resume(mut setup: Setup<'_>) -> Outcome<()> {
     sys::set_mask(u64::MAX);
     setup.circumstances |= when::OLD_PID;
     let clocks = namespaces::keep_clocks(&setup.plan.header);
-    let mut id = 0;
-    match start_in_place(&mut setup, clocks, &mut id) {
+    let taken = first_taken(&setup)?;
+    let pid = setup.plan.process(0)?.pid;
+    let started = match taken {
+        Some(_) => Err(Errno::EEXIST),
+        None => start_in_place(&mut setup, pid, clocks),
+    };
+    match started {
         Ok(supervised) => {
             verbose!(setup.options, "mode: original pid, in place");
             stand_for(&setup, supervised)
         }
-        Err(Errno::EEXIST) if setup.options.same_pid => Err(Fault::sys(
-            "the original process id is taken",
-            text!(id),
-            Errno::EEXIST,
-            "end the other process, or leave --same-pid out",
-        )),
-        Err(Errno::EPERM) if setup.options.same_pid => Err(Fault::sys(
-            "no right to choose the process id",
-            text!(id),
-            Errno::EPERM,
-            "resume as root, or leave --same-pid out",
-        )),
+        Err(errno @ (Errno::EEXIST | Errno::EPERM)) if setup.options.same_pid => {
+            Err(not_the_same_pid(taken.unwrap_or(pid), errno))
+        }
         // EINVAL: the pid lies above this kernel's pid_max, which a namespace may not mind.
         Err(Errno::EEXIST | Errno::EPERM | Errno::EINVAL) => in_namespace(&mut setup),
         Err(e) => Err(failed("cannot start a process", e)),
@@ -106,30 +133,25 @@ pub fn fork_as(pid: Option<u32>, end: u64) -> Result<u32, Errno> {
     result.map(|pid| pid as u32)
 }
 
-/// Whether an id is in use where we are: also one that is only a session's or process group's still,
-/// to which no signal leads. Any id that is known can own a file, `fd` (f_setown in fs/fcntl.c).
-fn is_taken(fd: i32, id: u32) -> bool {
-    !matches!(sys::plain(nr::FCNTL, &[fd as usize, F_SETOWN, id as usize]), Err(Errno(3)))
-}
-
-/// Starts the first process; `last` is the id that was tried last.
-fn start_in_place(
-    setup: &mut Setup<'_>,
-    clocks: bool,
-    last: &mut u32,
-) -> Result<Supervised, Errno> {
-    let process = setup.plan.process(0).map_err(|_| Errno::EIO)?;
+/// The first id of the tree that is in use where we are: also one that is only a session's or process
+/// group's still, to which no signal leads. Any id that is known can own a file, such as the image
+/// (f_setown in fs/fcntl.c).
+fn first_taken(setup: &Setup<'_>) -> Outcome<Option<u32>> {
     let header = &setup.plan.header;
     let threads = (0..header.thread_count).map(|i| setup.plan.thread(i).map(|t| t.tid));
     let ended = (0..header.process_count).map(|i| setup.plan.process(i).map(|p| p.pid));
     for id in threads.chain(ended) {
-        *last = id.map_err(|_| Errno::EIO)?;
-        if is_taken(setup.image.fd, *last) {
-            return Err(Errno::EEXIST);
+        let id = id?;
+        let known = sys::plain(nr::FCNTL, &[setup.image.fd as usize, F_SETOWN, id as usize]);
+        if !matches!(known, Err(Errno(3))) {
+            return Ok(Some(id));
         }
     }
-    *last = process.pid;
-    let child = fork_as(Some(process.pid), SIGCONT)?;
+    Ok(None)
+}
+
+fn start_in_place(setup: &mut Setup<'_>, pid: u32, clocks: bool) -> Result<Supervised, Errno> {
+    let child = fork_as(Some(pid), SIGCONT)?;
     if child == 0 {
         setup.circumstances |= when::IN_PLACE | if clocks { 0 } else { when::CLOCK_JUMP };
         run_child(setup);
@@ -139,7 +161,7 @@ fn start_in_place(
 
 fn in_namespace(setup: &mut Setup<'_>) -> Outcome<()> {
     let Isolation { user, clocks } = namespaces::isolate(&setup.plan.header)?;
-    let failed = |e| Fault::sys("cannot start a process in the namespace", "", e, "use --new-pid");
+    let failed = |e| Fault::sys("cannot start a process in the namespace", "", e, Advice::NewPid);
     let init = fork_as(None, SIGCHLD).map_err(failed)?;
     if init == 0 {
         be_init(setup);

@@ -8,14 +8,13 @@
 
 use crate::arch;
 use crate::planfile::{read, Plan};
-use crate::report::{Fault, Outcome};
+use crate::report::{Advice, Fault, Outcome};
 use crate::sys::{self, mm, nr, Errno};
 use crate::window::Window;
 use image_format::plan::{VdsoEntry, VdsoPlan, VDSO_ROOM};
 use image_format::PAGE_SIZE;
 
 const ARCH_MAP_VDSO_64: usize = 0x2003;
-const ADVICE: &str = "report this kernel";
 
 /// The vdso of this kernel.
 #[derive(Debug, Clone, Copy)]
@@ -134,7 +133,11 @@ impl Live {
         // SAFETY: the kernel says that an ELF image is mapped there; its first page is.
         let first = unsafe { core::slice::from_raw_parts(base as *const u8, PAGE_SIZE as usize) };
         let Some(size) = image_size(first) else {
-            return Err(Fault::new("the vdso of this kernel is not understood", "", ADVICE));
+            return Err(Fault::new(
+                "the vdso of this kernel is not understood",
+                "",
+                Advice::ReportKernel,
+            ));
         };
         let copy = window.memory(size, "the vdso")?;
         // SAFETY: `size` bytes of the kernel's image are mapped at `base`, and as many of ours
@@ -188,7 +191,7 @@ impl Live {
         self.put(v.spare)?;
         let live = v.spare + self.distance;
         let flags = mm::PRIVATE | mm::ANONYMOUS | mm::FIXED_NOREPLACE;
-        let place_error = |e| Fault::sys("cannot place the old vdso", "", e, ADVICE);
+        let place_error = |e| Fault::sys("cannot place the old vdso", "", e, Advice::ReportKernel);
         // SAFETY: a new mapping where nothing may lie.
         let memory = unsafe { sys::mmap(v.base, v.size, mm::READ | mm::WRITE, flags, -1, 0) }
             .map_err(place_error)?;
@@ -222,7 +225,7 @@ impl Live {
         if there {
             Ok(())
         } else {
-            Err(Fault::new("the kernel put the vdso elsewhere", "", ADVICE))
+            Err(Fault::new("the kernel put the vdso elsewhere", "", Advice::ReportKernel))
         }
     }
 }
@@ -232,10 +235,8 @@ fn map_at(address: u64) -> Outcome<u64> {
     unsafe { sys::call(nr::ARCH_PRCTL, &[ARCH_MAP_VDSO_64, address as usize]) }
         .map(|n| n as u64)
         .map_err(|e| match e {
-            Errno::EINVAL => {
-                Fault::sys("cannot place the vdso", "", e, "use a kernel with CHECKPOINT_RESTORE")
-            }
-            _ => Fault::sys("cannot place the vdso", "", e, ADVICE),
+            Errno::EINVAL => Fault::sys("cannot place the vdso", "", e, Advice::CheckpointRestore),
+            _ => Fault::sys("cannot place the vdso", "", e, Advice::ReportKernel),
         })
 }
 

@@ -8,7 +8,7 @@ use crate::arch;
 use crate::chain::Chunk;
 use crate::image::Image;
 use crate::options::Options;
-use crate::report::{Fault, Outcome};
+use crate::report::{Advice, Fault, Outcome};
 use crate::shared::Shared;
 use crate::sys::{self, clone, nr};
 use crate::window::Window;
@@ -53,7 +53,7 @@ pub fn work(image: &Image, options: &Options, shared: &Shared) {
 
 /// The fault of a chunk that is not what was written.
 pub fn damaged(chunk: &Chunk) -> Box<Fault> {
-    Fault::new("the image is damaged", chunk.name(), "get a good copy of the file")
+    Fault::new("the image is damaged", chunk.name(), Advice::GoodCopy)
 }
 
 /// Waits until all were verified, by whomever.

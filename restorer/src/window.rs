@@ -5,7 +5,7 @@
 //! | first page | blob | image | plan | tables, stacks, staging ...          (free)          |
 //! ```
 
-use crate::report::{Fault, Outcome};
+use crate::report::{Advice, Fault, Outcome};
 use crate::sys::{self, mm, nr, Errno};
 use core::sync::atomic::{AtomicU64, Ordering};
 use image_format::container::Front;
@@ -90,13 +90,13 @@ impl Window {
     pub fn memory(&self, len: u64, what: &'static str) -> Outcome<*mut u8> {
         let flags = mm::PRIVATE | mm::ANONYMOUS | mm::NORESERVE;
         self.map(len, 4096, mm::READ | mm::WRITE, flags, -1, 0)
-            .map_err(|e| Fault::sys("no memory for the resume", what, e, "free memory"))
+            .map_err(|e| Fault::sys("no memory for the resume", what, e, Advice::FreeMemory))
     }
 
     /// Zeroed memory that children share.
     pub fn shared(&self, len: u64, what: &'static str) -> Outcome<*mut u8> {
         self.map(len, 4096, mm::READ | mm::WRITE, mm::SHARED | mm::ANONYMOUS, -1, 0)
-            .map_err(|e| Fault::sys("no memory for the resume", what, e, "free memory"))
+            .map_err(|e| Fault::sys("no memory for the resume", what, e, Advice::FreeMemory))
     }
 
     /// Unmaps everything that is not inside.

@@ -22,7 +22,6 @@ pub fn cases() -> Vec<Case> {
         Case::new("cli::inspect_plan", false, inspect_plan),
         Case::new("cli::image_options", false, image_options),
         Case::new("cli::output_to_pipe", false, output_to_pipe),
-        Case::new("cli::copy_all", false, copy_all),
         Case::new("cli::pid_taken", false, || pid_taken(Mode::User)),
         Case::new("cli::pid_taken_as_root", true, || pid_taken(Mode::Root)),
         Case::new("cli::pid_is_original", true, pid_is_original),
@@ -185,19 +184,6 @@ fn output_to_pipe() -> Outcome {
         }
         process.ping()?;
     }
-    process.verify()
-}
-
-fn copy_all() -> Outcome {
-    let (dir, image) = dumped("plain", &[])?;
-    let mut process = resume_with(MODE, &image, &dir, Kind::Pipes, &["--copy-all", "--new-pid"])?;
-    process.ping()?;
-    let maps =
-        fs::read_to_string(format!("/proc/{}/maps", process.pid)).map_err(|e| e.to_string())?;
-    if maps.contains("resume.elf") {
-        return Err(format!("something of the image is still mapped:\n{maps}"));
-    }
-    fs::remove_file(&image).map_err(|e| e.to_string())?;
     process.verify()
 }
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::command;
+use crate::mounts::Mount;
 use crate::process::{self, Kind, Outcome};
 use crate::random::Random;
 use crate::reaper::{self, Exit};
@@ -250,37 +251,9 @@ fn no_directory() -> Outcome {
     output_fails(&dir.join("not there/resume.elf"), "no such", |_| ())
 }
 
-/// A file system of its own, gone with the value.
-struct Small(PathBuf);
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let path = std::ffi::CString::new(self.0.as_os_str().as_encoded_bytes());
-        if let Ok(path) = path {
-            // SAFETY: the path is a valid C string.
-            unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) };
-        }
-    }
-}
-
 fn full_disk() -> Outcome {
     let dir = directory("full")?;
-    let path =
-        std::ffi::CString::new(dir.as_os_str().as_encoded_bytes()).map_err(|e| e.to_string())?;
-    // SAFETY: all arguments are valid C strings.
-    let r = unsafe {
-        libc::mount(
-            c"none".as_ptr(),
-            path.as_ptr(),
-            c"tmpfs".as_ptr(),
-            0,
-            c"size=8m,mode=777".as_ptr().cast(),
-        )
-    };
-    if r != 0 {
-        return Err(format!("mounting a small tmpfs: {}", std::io::Error::last_os_error()));
-    }
-    let small = Small(dir.clone());
+    let small = Mount::tmpfs(&dir, 0, c"size=8m,mode=777")?;
     output_fails(&dir.join("resume.elf"), "space", |_| ())?;
     nothing_left(&dir, &[])?;
     drop(small);

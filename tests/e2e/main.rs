@@ -15,6 +15,7 @@ mod keyrings;
 mod library;
 mod luck;
 mod medium;
+mod mounts;
 mod multiplexers;
 mod options;
 mod pauses;
@@ -24,14 +25,18 @@ mod programs;
 mod random;
 mod reaper;
 mod refusals;
+mod rehearsal;
+mod removable;
 mod run;
 mod sandbox;
 mod scratch;
 mod servers;
+mod slow_shell;
 mod sockets;
 mod sudden;
 mod terminal;
 mod trees;
+mod users;
 mod victims;
 
 use std::fmt::Write as _;
@@ -90,6 +95,10 @@ fn main() -> ExitCode {
     }
     let cases = [
         refusals::cases(),
+        rehearsal::cases(),
+        removable::cases(),
+        slow_shell::cases(),
+        users::cases(),
         luck::cases(),
         sudden::cases(),
         confined::cases(),

@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::cli::{directory, dumped, dumper, need, MODE};
 use crate::command::{self, Finished};
+use crate::mounts::Mount;
 use crate::process::{self, Kind, Outcome};
 use crate::scratch;
 use crate::victims::{Mode, Victim};
@@ -48,32 +49,9 @@ fn run_from_pipe() -> Outcome {
     need(&done.stdout, &["OK"])
 }
 
-/// A mount that is gone with the value.
-struct Mount(std::ffi::CString);
-
-impl Mount {
-    fn tmpfs(dir: &Path, flags: libc::c_ulong) -> Outcome<Mount> {
-        let path = std::ffi::CString::new(dir.as_os_str().as_encoded_bytes());
-        let path = path.map_err(|e| e.to_string())?;
-        let (kind, data) = (c"tmpfs".as_ptr(), c"mode=777".as_ptr().cast());
-        // SAFETY: all arguments are valid C strings.
-        if unsafe { libc::mount(c"none".as_ptr(), path.as_ptr(), kind, flags, data) } != 0 {
-            return Err(format!("mounting a tmpfs: {}", std::io::Error::last_os_error()));
-        }
-        Ok(Mount(path))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // SAFETY: the path is a valid C string.
-        unsafe { libc::umount2(self.0.as_ptr(), libc::MNT_DETACH) };
-    }
-}
-
 fn run_from_noexec() -> Outcome {
     let dir = directory("noexec")?;
-    let _mount = Mount::tmpfs(&dir, libc::MS_NOEXEC)?;
+    let _mount = Mount::tmpfs(&dir, libc::MS_NOEXEC, c"mode=777")?;
     let image = dir.join("resume.elf");
     let mut victim = Victim::named("plain")?.start(MODE, scratch::root())?;
     command::dump(victim.pid, &image, MODE.uid(), &[])?;

@@ -1,7 +1,9 @@
 //! Steps and data of a plan under construction.
 
 use crate::LinkError;
-use image_format::plan::{arg, op, Expect, PlanHeader, ProcessPlan, Step, ThreadPlan, PLAN_MAGIC};
+use image_format::plan::{
+    arg, op, Expect, NeedPlan, PlanHeader, ProcessPlan, Step, ThreadPlan, PLAN_MAGIC,
+};
 use scroll::ctx::{SizeWith, TryIntoCtx};
 use scroll::{Endian, Pwrite, LE};
 use std::collections::{BTreeMap, HashMap};
@@ -82,6 +84,7 @@ pub struct Builder {
     data: Vec<u8>,
     texts: HashMap<String, u32>,
     embedded: Vec<[u32; 2]>,
+    needs: Vec<NeedPlan>,
     /// Threads of all processes.
     pub threads: Vec<ThreadPlan>,
     /// Processes.
@@ -101,6 +104,7 @@ impl Builder {
             data: vec![0; 8],
             texts: HashMap::new(),
             embedded: Vec::new(),
+            needs: Vec::new(),
             threads: Vec::new(),
             processes: Vec::new(),
             segments: BTreeMap::new(),
@@ -169,6 +173,17 @@ impl Builder {
     /// Notes that an embedded file is needed by the `FilePlan` at data offset `plan`.
     pub fn embedded(&mut self, number: u32, plan: u32) {
         self.embedded.push([number, plan]);
+    }
+
+    /// Notes what must be there on the target.
+    pub fn need(&mut self, need: NeedPlan) {
+        self.needs.push(need);
+    }
+
+    /// The table of what must be there: data offset and count.
+    pub fn needs_table(&mut self) -> (u32, u32) {
+        let needs = std::mem::take(&mut self.needs);
+        self.records(needs.into_iter())
     }
 
     /// The table of embedded files: data offset and count.

@@ -5,14 +5,14 @@
 //! a number that is still to come.
 
 use super::arch::nr;
-use super::builder::{Arg, Skip};
-use super::{OnChanged, ProcessCompiler};
+use super::builder::Arg;
+use super::ProcessCompiler;
 use crate::LinkError;
-use image_format::model::{Contents, FileObject, OpenFile, Pipe, Process};
-use image_format::plan::{arg, file_flag, hash_kind, op, Expect, FilePlan};
+use image_format::model::{FileObject, OpenFile, Pipe, Process};
+use image_format::plan::{op, Expect};
 use std::collections::BTreeMap;
 
-const O_WRONLY: u32 = 1;
+pub(super) const O_WRONLY: u32 = 1;
 pub(super) const O_RDWR: u32 = 2;
 pub(super) const O_ACCMODE: u32 = 3;
 pub(super) const O_CREAT: u32 = 0o100;
@@ -22,19 +22,11 @@ pub(super) const O_APPEND: u32 = 0o2000;
 pub(super) const O_NONBLOCK: u32 = 0o4000;
 const O_ASYNC: u32 = 0o20000;
 const O_DIRECT: u32 = 0o40000;
-const O_DIRECTORY: u32 = 0o200_000;
 pub(super) const O_CLOEXEC: u32 = 0o2_000_000;
-const O_PATH: u32 = 0o10_000_000;
-const O_TMPFILE: u32 = 0o20_200_000;
 pub(super) const F_SETFL: u64 = 4;
 const F_SETSIG: u64 = 10;
 const F_SETOWN_EX: u64 = 15;
 const F_SETPIPE_SZ: u64 = 1031;
-const EFD_SEMAPHORE: u64 = 1;
-/// What stands for a descriptor that was not redirected.
-const NO_DESCRIPTOR: u64 = u32::MAX as u64;
-/// Descriptors of one description that are looked at one by one.
-const FEW: usize = 4;
 /// Flags that are not given to open(2): they act once, or cannot be set by it.
 pub(super) const ONCE: u32 = O_CREAT | O_EXCL | O_TRUNC | O_ASYNC;
 
@@ -105,45 +97,6 @@ impl ProcessCompiler<'_> {
         !self.tree.processes[..self.index].iter().any(uses)
     }
 
-    /// The word of what the command's options put in the place of a descriptor of the root process.
-    fn redirected(&self, fd: u32) -> Option<Arg> {
-        let root = self.tree.processes.first()?;
-        let at = root.descriptors.iter().position(|d| d.fd == fd)?;
-        Some(Arg::load(self.redirected + 8 * at as u32 + 4))
-    }
-
-    /// Puts that in place: for the root process, and for others that have the same description
-    /// under the same number.
-    fn redirections(&mut self) {
-        let root = self.tree.processes.first().map_or(&[][..], |p| &p.descriptors);
-        for d in &self.process.descriptors {
-            if !root.iter().any(|r| (r.fd, r.file) == (d.fd, d.file)) {
-                continue;
-            }
-            let Some(by) = self.redirected(d.fd) else { continue };
-            let none = self.b.skip_if_equal(by, Arg::value(NO_DESCRIPTOR));
-            let flags = if d.cloexec { u64::from(O_CLOEXEC) } else { 0 };
-            let args = [by, Arg::fd(d.fd), Arg::value(flags)];
-            let what = format!("descriptor {} of the command's options", d.fd);
-            self.b.call(&what, nr::DUP3, &args, Expect::Success);
-            self.b.land([none]);
-        }
-    }
-
-    /// Passes over the making of what nobody will have. In a tree others may share it.
-    fn unless_redirected(&mut self, uses: &[(u32, bool)]) -> Option<Skip> {
-        let words: Vec<Arg> = uses.iter().filter_map(|(fd, _)| self.redirected(*fd)).collect();
-        if super::is_family(self.tree) || uses.len() > FEW || words.len() != uses.len() {
-            return None;
-        }
-        let none = Arg::value(NO_DESCRIPTOR);
-        let wanted: Vec<Skip> =
-            words.into_iter().map(|word| self.b.skip_if_equal(word, none)).collect();
-        let skip = self.b.skip_always();
-        self.b.land(wanted);
-        Some(skip)
-    }
-
     /// Shared memory is open already, between the two ranges.
     fn close_inherited(&mut self) {
         let last = self.first_temporary + super::TEMPORARIES - 1;
@@ -181,13 +134,14 @@ impl ProcessCompiler<'_> {
                 FileObject::PidFd { .. } if super::is_family(self.tree) => continue,
                 _ => {
                     let temporary = self.first_temporary;
+                    let alone = self.alone(&uses[&index]);
                     // Later descriptions of an unlinked file may need this one.
                     let unless = match file.object {
                         FileObject::Unlinked { .. } => None,
                         _ => self.unless_redirected(&uses[&index]),
                     };
                     if !self.reopen_unlinked(file, temporary, &uses[&index], &unlinked) {
-                        self.open(file, temporary, &name(file, &uses[&index]))?;
+                        self.open(file, temporary, alone, &name(file, &uses[&index]))?;
                     }
                     if let FileObject::Unlinked { embedded, .. } = &file.object {
                         unlinked.entry(*embedded).or_insert(uses[&index][0].0);
@@ -249,188 +203,6 @@ impl ProcessCompiler<'_> {
             // Not settable by open(2).
             let args = [u64::from(fd), F_SETFL, u64::from(file.flags), 0, 0, 0];
             self.note(&format!("O_ASYNC of {what}"), nr::FCNTL, args);
-        }
-    }
-
-    /// Makes the description and moves it to number `temporary`.
-    fn open(&mut self, file: &OpenFile, temporary: u32, what: &str) -> Result<(), LinkError> {
-        let flags = file.flags & !ONCE;
-        match &file.object {
-            FileObject::Regular { path, size, mode, contents } => {
-                let plan = self.regular(&path.0, flags, file.offset, *size, *mode, contents);
-                self.open_file(plan, temporary, what);
-            }
-            FileObject::Unlinked { path, size, mode, embedded } => {
-                let plan = FilePlan {
-                    path_off: self.b.path(&path.0),
-                    flags,
-                    offset: file.offset,
-                    size: *size,
-                    hash: 0,
-                    hash_kind: hash_kind::NONE,
-                    embedded: *embedded,
-                    mode: *mode,
-                    file_flags: file_flag::UNLINKED,
-                    reserved: [0; 2],
-                };
-                self.open_file(plan, temporary, what);
-            }
-            FileObject::Directory { path } => {
-                self.open_path(&path.0, flags | O_DIRECTORY, temporary, what);
-                if file.offset != 0 {
-                    let args = [u64::from(temporary), file.offset, 0, 0, 0, 0];
-                    self.note(&format!("position in {what}"), nr::LSEEK, args);
-                }
-            }
-            FileObject::PathOnly { path } => {
-                self.open_path(&path.0, flags | O_PATH, temporary, what);
-            }
-            FileObject::Device { path, .. } => self.open_path(&path.0, flags, temporary, what),
-            FileObject::EventFd { count, semaphore } => {
-                let mode =
-                    u64::from(flags & O_NONBLOCK) | if *semaphore { EFD_SEMAPHORE } else { 0 };
-                let first = (*count).min(u64::from(u32::MAX));
-                let made = Arg::load(self.make(
-                    what,
-                    nr::EVENTFD2,
-                    &[Arg::value(first), Arg::value(mode)],
-                ));
-                self.move_to(made, temporary, what);
-                if *count > first {
-                    let at = self.b.words(&[count - first]);
-                    self.b.verb(
-                        op::WRITE_ALL,
-                        what,
-                        [u64::from(temporary), u64::from(at), 8, 0, 0, 0],
-                    );
-                }
-            }
-            FileObject::Tty { terminal } => match self.tree.terminals.get(*terminal as usize) {
-                Some(found) if found.pair.is_some() => {
-                    self.open_tty_slave(*terminal, flags, temporary, what);
-                }
-                _ => self.borrow(Arg::kind(arg::TERMINAL), flags, temporary, what),
-            },
-            FileObject::TtyMaster { terminal } => {
-                self.open_tty_master(*terminal, flags, temporary, what);
-            }
-            FileObject::TtyHungUp { .. } => self.open_hung_up(flags, temporary, what),
-            FileObject::Inherited { stdio, .. } => {
-                self.borrow(Arg(u64::from(*stdio), arg::STDIO), 0, temporary, what);
-            }
-            _ => {
-                let made = self.message_queue(file, temporary, what)
-                    || self.pidfd(file, temporary, what)?;
-                if !made && !self.anonymous(file, temporary, what)? {
-                    let what = "an object out of place";
-                    return Err(LinkError::Model { pid: self.process.pid, what });
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A further description of an unlinked file that is open already: the file itself is found only
-    /// by way of the descriptor. `open` leads from the contents' number to that.
-    fn reopen_unlinked(
-        &mut self,
-        file: &OpenFile,
-        temporary: u32,
-        uses: &[(u32, bool)],
-        open: &BTreeMap<u32, u32>,
-    ) -> bool {
-        let FileObject::Unlinked { embedded, .. } = &file.object else { return false };
-        let Some(held) = open.get(embedded) else { return false };
-        let what = name(file, uses);
-        let path = self.b.path(format!("/proc/self/fd/{held}").as_bytes());
-        let flags = file.flags & !ONCE & !O_TMPFILE;
-        let args = [Arg::data(path), Arg::value(u64::from(flags)), Arg::value(0)];
-        let made = self.make(&what, nr::OPEN, &args);
-        self.move_to(Arg::load(made), temporary, &what);
-        if file.offset != 0 {
-            self.must(&what, nr::LSEEK, [u64::from(temporary), file.offset, 0, 0, 0, 0]);
-        }
-        true
-    }
-
-    /// How to open a file that is found under its path.
-    pub(super) fn regular(
-        &mut self,
-        path: &[u8],
-        flags: u32,
-        offset: u64,
-        size: u64,
-        mode: u32,
-        contents: &Contents,
-    ) -> FilePlan {
-        let (hash_kind, hash, embedded) = match *contents {
-            Contents::Whole { hash, embedded } => (hash_kind::WHOLE, hash, embedded),
-            Contents::Sampled { hash } => (hash_kind::SAMPLED, hash, None),
-            Contents::Unread => (hash_kind::NONE, 0, None),
-        };
-        let file_flags = match self.options.on_changed {
-            OnChanged::Refuse => 0,
-            OnChanged::Accept => file_flag::ACCEPT,
-            OnChanged::Embed => file_flag::EMBED,
-        };
-        FilePlan {
-            path_off: self.b.path(path),
-            flags,
-            offset,
-            size,
-            hash,
-            hash_kind,
-            embedded: embedded.unwrap_or(u32::MAX),
-            mode,
-            file_flags,
-            reserved: [0; 2],
-        }
-    }
-
-    pub(super) fn open_file(&mut self, plan: FilePlan, temporary: u32, what: &str) {
-        let embedded = plan.embedded;
-        let at = self.b.record(plan);
-        if embedded != u32::MAX {
-            self.b.embedded(embedded, at);
-        }
-        self.b.verb(op::OPEN_FILE, what, [u64::from(at), u64::from(temporary), 0, 0, 0, 0]);
-    }
-
-    fn open_path(&mut self, path: &[u8], flags: u32, temporary: u32, what: &str) {
-        let path = self.b.path(path);
-        let made = self.make(
-            what,
-            nr::OPEN,
-            &[Arg::data(path), Arg::value(u64::from(flags)), Arg::value(0)],
-        );
-        self.move_to(Arg::load(made), temporary, what);
-    }
-
-    /// A call that makes a descriptor; its number is kept, and the data offset of the word that
-    /// holds it is given.
-    pub(super) fn make(&mut self, what: &str, nr: u32, args: &[Arg]) -> u32 {
-        let word = self.b.words(&[0]);
-        self.b.call(what, nr, args, Expect::Success);
-        self.b.keep_result(word);
-        word
-    }
-
-    pub(super) fn move_to(&mut self, made: Arg, temporary: u32, what: &str) {
-        self.b.call(what, nr::DUP3, &[made, Arg::fd(temporary), Arg::value(0)], Expect::Success);
-        self.b.call(what, nr::CLOSE, &[made], Expect::Success);
-    }
-
-    /// A descriptor of the resuming command. O_NONBLOCK belongs to the description, which the
-    /// shell may share: set only where the program had it.
-    fn borrow(&mut self, from: Arg, flags: u32, temporary: u32, what: &str) {
-        self.b.call(what, nr::DUP3, &[from, Arg::fd(temporary), Arg::value(0)], Expect::Success);
-        if flags & O_NONBLOCK != 0 {
-            let flags = u64::from(flags & (O_NONBLOCK | O_APPEND));
-            self.note(
-                &format!("flags of {what}"),
-                nr::FCNTL,
-                [u64::from(temporary), F_SETFL, flags, 0, 0, 0],
-            );
         }
     }
 
@@ -535,7 +307,7 @@ impl ProcessCompiler<'_> {
 }
 
 /// What messages call a description.
-fn name(file: &OpenFile, uses: &[(u32, bool)]) -> String {
+pub(super) fn name(file: &OpenFile, uses: &[(u32, bool)]) -> String {
     let fd = uses.first().map_or(0, |u| u.0);
     match &file.object {
         FileObject::Regular { path, .. } | FileObject::Unlinked { path, .. } => {

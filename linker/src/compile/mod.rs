@@ -21,8 +21,10 @@ mod hugetlb;
 mod memory;
 mod mqueue;
 mod objects;
+mod opening;
 mod pidfds;
 mod process;
+mod redirects;
 mod relations;
 mod segments;
 mod shared;
@@ -173,6 +175,7 @@ pub fn compile(
         b.processes.push(plan);
     }
     (header.files_off, header.files_count) = b.embedded_table();
+    (header.needs_off, header.needs_count) = b.needs_table();
     b.finish(header)
 }
 

@@ -45,7 +45,7 @@ impl ProcessCompiler<'_> {
                 SharedOrigin::File { path, contents } => {
                     let what = format!("shared file {path}");
                     let plan = self.regular(&path.0, O_RDWR, 0, memory.size, memory.mode, contents);
-                    self.open_file(plan, fd, &what);
+                    self.open_file(plan, fd, u32::MAX, &what);
                     continue;
                 }
                 SharedOrigin::Segment { .. } => {

@@ -16,16 +16,31 @@ pub const TASK_SIZE: u64 = 0x7fff_ffff_f000;
 /// whatever it does to the address space, must be fit for the rest of the program.
 #[inline(always)]
 #[allow(clippy::inline_always, reason = "one instruction")]
-pub unsafe fn syscall(nr: usize, args: [usize; 6]) -> isize {
-    let result: isize;
-    // SAFETY: the instruction changes rax, rcx and r11 only; what the call does beyond is the
-    // caller's promise.
-    unsafe {
-        asm!("syscall", inlateout("rax") nr as isize => result, in("rdi") args[0],
-            in("rsi") args[1], in("rdx") args[2], in("r10") args[3], in("r8") args[4],
-            in("r9") args[5], lateout("rcx") _, lateout("r11") _, options(nostack));
+pub unsafe fn syscall<const N: usize>(nr: usize, args: &[usize; N]) -> isize {
+    // Registers of arguments that a call has not are left as they are: to zero them would take
+    // 1.7 KiB of the blob.
+    macro_rules! with {
+        ($($register:tt $index:tt),*) => {{
+            let result: isize;
+            // SAFETY: the instruction changes rax, rcx and r11 only; what the call does beyond is
+            // the caller's promise.
+            unsafe {
+                asm!("syscall", inlateout("rax") nr as isize => result,
+                    $(in($register) args[$index],)*
+                    lateout("rcx") _, lateout("r11") _, options(nostack));
+            }
+            result
+        }};
     }
-    result
+    match N {
+        0 => with!(),
+        1 => with!("rdi" 0),
+        2 => with!("rdi" 0, "rsi" 1),
+        3 => with!("rdi" 0, "rsi" 1, "rdx" 2),
+        4 => with!("rdi" 0, "rsi" 1, "rdx" 2, "r10" 3),
+        5 => with!("rdi" 0, "rsi" 1, "rdx" 2, "r10" 3, "r8" 4),
+        _ => with!("rdi" 0, "rsi" 1, "rdx" 2, "r10" 3, "r8" 4, "r9" 5),
+    }
 }
 
 /// Ends the process.
