@@ -83,35 +83,57 @@ static void outsider(int not)
 	wait(NULL);
 }
 
-/* A process in the session of one that it does not come from any more; the leader ends, or lives on. */
-static pid_t orphan(int ends)
+/* A process that waits, whose parent has ended. */
+static void lose_one(void)
 {
-	int ids[2];
-	pid_t leader;
-	MUST(pipe(ids));
-	MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
-	if (!(leader = MUST(fork()))) {
-		pid_t parent = MUST(setsid()), other = 0;
-		if (!ends && (other = MUST(fork()))) {
-			waitpid(other, NULL, 0);
-			for (;;)
-				pause();
-		}
-		parent = getpid();
-		if (!MUST(fork())) {
-			while (getppid() == parent)
-				usleep(100);
-			pid_t own = getpid();
-			MUST(write(ids[1], &own, sizeof own));
-			for (;;)
-				pause();
-		}
-		_exit(0);
+	pid_t between = MUST(fork());
+	if (between) {
+		MUST(waitpid(between, NULL, 0));
+		return;
 	}
-	MUST(read(ids[0], (void *)&relative, sizeof relative));
-	close(ids[0]);
-	close(ids[1]);
-	return leader;
+	pid_t own = getpid();
+	if (MUST(fork()))
+		_exit(0);
+	while (getppid() == own)
+		usleep(100);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;)
+		pause();
+}
+
+/* A session whose leader's parent took in one of its orphans, and the parent's parent another. */
+static void orphans_between(void)
+{
+	int ends[2], unused;
+	MUST(pipe(ends));
+	MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
+	if ((child = MUST(fork()))) {
+		close(ends[1]);
+		MUST(read(ends[0], &unused, sizeof unused));
+		close(ends[0]);
+		return;
+	}
+	int more[2];
+	MUST(pipe(more));
+	if (MUST(fork())) {
+		/* The first orphan is there when the pipe's first byte is. */
+		MUST(read(more[0], &unused, 1));
+		MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
+		MUST(write(more[1], "go", 2));
+		for (;;)
+			pause();
+	}
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	MUST(setsid());
+	lose_one();
+	MUST(write(more[1], "", 1));
+	while (ioctl(more[0], FIONREAD, &unused) || unused != 2)
+		usleep(100);
+	lose_one();
+	MUST(write(ends[1], &unused, sizeof unused));
+	close(ends[1]);
+	for (;;)
+		pause();
 }
 
 static void make(const char *what)
@@ -129,10 +151,8 @@ static void make(const char *what)
 			_exit(0);
 		siginfo_t info;
 		MUST(waitid(P_PID, zombie, &info, WEXITED | WNOWAIT));
-	} else if (!strcmp(what, "leader-elsewhere")) {
-		child = orphan(0);
-	} else if (!strcmp(what, "leader-zombie")) {
-		zombie = orphan(1);
+	} else if (!strcmp(what, "orphans-between")) {
+		orphans_between();
 	} else if (!strcmp(what, "socket")) {
 		/* The other end in a process that is not part of the tree. */
 		int ends[2];

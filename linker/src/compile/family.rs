@@ -5,10 +5,12 @@
 //! must have its leader's process when others join it: a leader that has ended is stood in for by
 //! a helper, which ends when all have joined. So is the leader of a session, who must start its
 //! members: when it ends they come to their parent, which is a subreaper meanwhile
-//! (find_new_reaper in kernel/exit.c).
+//! (find_new_reaper in kernel/exit.c). Orphans in the session of a leader who is still there, be it
+//! as a zombie, are started by a helper that the leader starts: its end brings them past the leader.
 
 use crate::LinkError;
 use image_format::model::{Process, Tree};
+use std::collections::BTreeSet;
 
 const SIGCHLD: u64 = 17;
 /// waitid(2).
@@ -34,7 +36,8 @@ pub enum Role {
     Process,
     /// One that has ended, with its status.
     Zombie(u32),
-    /// A stand-in for the leader of a group or session, who has ended.
+    /// A stand-in for the leader of a group or session, who has ended; or for the parent that an
+    /// orphan lost.
     Helper,
 }
 
@@ -94,7 +97,17 @@ pub fn session_obstacles(kin: &[Kin]) -> Vec<SessionObstacle> {
         let role = if k.ended { Role::Zombie(0) } else { Role::Process };
         Member::new(k.pid, k.parent, 0, k.sid, role)
     };
-    Family(kin.iter().map(member).collect()).stand_in_for_sessions()
+    Family(kin.iter().map(member).collect()).stand_in_for_sessions(&mut BTreeSet::new())
+}
+
+/// All ids that mean something in a tree.
+fn ids(tree: &Tree) -> BTreeSet<u32> {
+    let processes = tree
+        .processes
+        .iter()
+        .flat_map(|p| p.threads.iter().map(|t| t.tid).chain([p.pid, p.pgid, p.sid]));
+    let zombies = tree.zombies.iter().flat_map(|z| [z.pid, z.pgid, z.sid]);
+    processes.chain(zombies).collect()
 }
 
 /// All processes, in the order of the plan: those of the tree first, with their own indices.
@@ -121,15 +134,20 @@ impl Family {
             all.push(Member::new(z.pid, parent, z.pgid, z.sid, Role::Zombie(z.status)));
         }
         let mut family = Self(all);
-        if let Some(obstacle) = family.stand_in_for_sessions().first() {
+        let mut used = ids(tree);
+        if let Some(obstacle) = family.stand_in_for_sessions(&mut used).first() {
             return Err(bad(obstacle.pid, obstacle.what));
         }
         family.stand_in_for_groups()?;
         Ok(family)
     }
 
-    /// Adds helpers for the leaders of sessions who have ended; gives those that cannot be had.
-    pub(super) fn stand_in_for_sessions(&mut self) -> Vec<SessionObstacle> {
+    /// Adds helpers that start the members of sessions; gives what cannot be had. `used` are the ids
+    /// that no helper may have.
+    pub(super) fn stand_in_for_sessions(
+        &mut self,
+        used: &mut BTreeSet<u32>,
+    ) -> Vec<SessionObstacle> {
         let mut obstacles = Vec::new();
         for i in 1..self.0.len() {
             let m = self.0[i];
@@ -152,14 +170,52 @@ impl Family {
                     }
                     "its leader has ended, and others in it have another parent"
                 }
-                Some((_, leader)) if leader.role == Role::Process => {
-                    "its leader is not among those that the process comes from"
+                Some((at, leader)) if leader.sid == leader.pid => {
+                    self.0[i].starter = Some(self.lost_parent(at, m.pid, used));
+                    continue;
                 }
-                Some(_) => "its leader has ended, and its parent did not collect it yet",
+                Some(_) => "its leader is in another one",
             };
             obstacles.push(SessionObstacle { pid: m.pid, sid: m.sid, what });
         }
+        let lost = (1..self.0.len()).filter(|&i| self.is_reparented_past_others(i));
+        obstacles.extend(lost.map(|i| SessionObstacle {
+            pid: self.0[i].pid,
+            sid: self.0[i].sid,
+            what: "between its leader and its parent is one that others came to",
+        }));
         obstacles
+    }
+
+    /// The helper below the leader of a session that starts those of its members who lost their
+    /// parents. Its id is one that nobody has, near to that of the orphan `pid`, whose parent had such.
+    fn lost_parent(&mut self, leader: usize, pid: u32, used: &mut BTreeSet<u32>) -> usize {
+        let sid = self.0[leader].pid;
+        let is_it = |m: &Member| {
+            (m.role, m.parent) == (Role::Helper, Some(leader)) && m.sid == sid && m.pid != sid
+        };
+        if let Some(known) = self.0.iter().position(is_it) {
+            return known;
+        }
+        // 1 is the init of a namespace.
+        let free = (2..pid).rev().chain(pid..u32::MAX).find(|id| !used.contains(id)).unwrap_or(pid);
+        used.insert(free);
+        self.0.push(Member::new(free, Some(leader), sid, sid, Role::Helper));
+        self.0.len() - 1
+    }
+
+    /// Whether another than its parent is the first to take in member `i` when its starter ends.
+    fn is_reparented_past_others(&self, i: usize) -> bool {
+        let m = self.0[i];
+        let Some(starter) = m.starter.filter(|_| m.is_reparented()) else { return false };
+        let mut above = self.0[starter].parent;
+        while let Some(at) = above.filter(|_| above != m.parent) {
+            if self.is_given_children(at) {
+                return true;
+            }
+            above = self.0[at].parent;
+        }
+        above.is_none()
     }
 
     /// Adds helpers for the leaders of process groups who have ended.
@@ -242,10 +298,16 @@ impl Family {
         self.0.iter().any(|m| m.is_reparented() && m.parent == Some(i))
     }
 
-    /// Those that take part in the barrier of the helpers' ends.
-    pub fn moving(&self) -> u64 {
-        let given = (0..self.0.len()).filter(|&i| self.is_given_children(i)).count();
-        (given + self.0.iter().filter(|m| m.is_reparented()).count()) as u64
+    /// Those that take part in the barrier of the helpers' ends: who moves, who takes them in, and
+    /// who sees a helper end from which they come.
+    pub fn moving(&self) -> BTreeSet<usize> {
+        let all = (0..self.0.len()).filter(|&i| self.0[i].is_reparented());
+        let starter = |i: usize| self.0[i].starter;
+        all.flat_map(|i| {
+            let waits = starter(i).and_then(starter);
+            [Some(i), self.0[i].parent, waits].into_iter().flatten()
+        })
+        .collect()
     }
 
     /// Those that take part in the first two barriers.
@@ -286,14 +348,14 @@ mod tests {
             (31, Some(1), 15),
             (40, Some(2), 15),
         ]);
-        assert_eq!(family.stand_in_for_sessions(), []);
+        assert_eq!(family.stand_in_for_sessions(&mut BTreeSet::new()), []);
         assert_eq!(family.0.len(), 6, "one helper");
         let helper = family.0[5];
         assert_eq!((helper.pid, helper.sid, helper.starter), (15, 15, Some(1)));
         let starters: Vec<_> = family.0.iter().map(|m| m.starter).collect();
         assert_eq!(starters, [None, Some(0), Some(5), Some(5), Some(2), Some(1)]);
         assert!(family.is_given_children(1) && !family.is_given_children(0));
-        assert_eq!(family.moving(), 3);
+        assert_eq!(family.moving().len(), 3);
         assert_eq!(family.lasting(), 5);
     }
 
@@ -301,10 +363,34 @@ mod tests {
     fn sessions_that_can_be_had_need_no_stand_in() {
         // The root's, one that a parent made, one that a parent left.
         let mut family = family(&[ROOT, (20, Some(0), 20), (30, Some(1), 20), (31, Some(1), 1)]);
-        assert_eq!(family.stand_in_for_sessions(), []);
-        assert_eq!((family.0.len(), family.moving()), (4, 0));
+        assert_eq!(family.stand_in_for_sessions(&mut BTreeSet::new()), []);
+        assert_eq!((family.0.len(), family.moving().len()), (4, 0));
         assert!(family.is_early(3));
         assert_eq!([1, 2, 3].map(|i| family.born_into_group(i)), [10, 20, 10]);
+    }
+
+    #[test]
+    fn orphans_come_past_the_leader_of_their_session() {
+        let mut family = family(&[
+            ROOT,
+            (20, Some(0), 1),
+            (30, Some(1), 30),
+            (40, Some(0), 30),
+            (39, Some(0), 30),
+            (50, Some(3), 30),
+        ]);
+        let mut used: BTreeSet<u32> = family.0.iter().map(|m| m.pid).collect();
+        assert_eq!(family.stand_in_for_sessions(&mut used), []);
+        assert_eq!(family.0.len(), 7, "one helper");
+        let helper = family.0[6];
+        assert_eq!((helper.pid, helper.pgid, helper.sid, helper.starter), (38, 30, 30, Some(2)));
+        let starters: Vec<_> = family.0.iter().map(|m| m.starter).collect();
+        assert_eq!(starters, [None, Some(0), Some(1), Some(6), Some(6), Some(3), Some(2)]);
+        assert!(family.is_given_children(0) && !family.is_given_children(1));
+        let moving = family.moving();
+        assert_eq!(moving, [0, 2, 3, 4].into(), "with the leader, who waits for the helper");
+        assert!(!family.is_early(6));
+        assert_eq!([3, 6].map(|i| family.born_into_group(i)), [30, 30]);
     }
 
     #[test]
@@ -312,15 +398,17 @@ mod tests {
         let mut all = kin(&[
             ROOT,
             (20, Some(0), 20),
-            (21, Some(0), 20),
             (22, Some(0), 15),
             (23, Some(1), 15),
             (24, Some(0), 0),
             (25, Some(0), 90),
+            (30, Some(1), 30),
+            (31, Some(1), 30),
+            (32, Some(0), 30),
             (90, Some(0), 90),
         ]);
-        all[7].ended = true;
+        all[9].ended = true;
         let told: Vec<_> = session_obstacles(&all).iter().map(|o| (o.pid, o.sid)).collect();
-        assert_eq!(told, [(21, 20), (23, 15), (24, 0), (25, 90)]);
+        assert_eq!(told, [(23, 15), (24, 0), (32, 30)]);
     }
 }

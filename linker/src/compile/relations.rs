@@ -63,11 +63,12 @@ impl ProcessCompiler<'_> {
             let pid = u64::from(family.0[helper].pid);
             self.must("end of a stand-in", nr::WAIT4, [pid, 0, WALL, 0, 0, 0]);
         }
+        let moving = family.moving();
+        if moving.contains(&me) {
+            self.barrier(HELPERS_GONE, moving.len() as u64);
+        }
         if given {
             self.must("child subreaper", nr::PRCTL, [PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0, 0]);
-        }
-        if given || m.is_reparented() {
-            self.barrier(HELPERS_GONE, family.moving());
         }
         if m.is_reparented() {
             // As everyone has it until the end.
