@@ -9,7 +9,7 @@
 
 use crate::last::{last, Last};
 use crate::LinkError;
-use image_format::model::{Process, SharedOrigin, Thread, Tree};
+use image_format::model::{Process, SharedMemory, SharedOrigin, Thread, Tree};
 use image_format::plan::VDSO_ROOM;
 use image_format::stub::{slots_end, FRAME_STRIDE};
 use image_format::PAGE_SIZE;
@@ -25,7 +25,8 @@ pub struct Layout {
     pub stubs: Vec<Stub>,
     /// Where a vdso that differs from the old one goes, in every process.
     pub vdso_spare: u64,
-    /// Where a segment of System V shared memory can be attached meanwhile, in every process.
+    /// Where a segment of System V shared memory, or memory of hugetlb pages, can be mapped
+    /// meanwhile, in every process.
     pub segment_room: u64,
 }
 
@@ -78,8 +79,8 @@ pub fn layout(tree: &Tree) -> Result<Layout, LinkError> {
     }
     let mut stubs = tree.processes.iter().map(|p| needs(tree, p)).collect::<Result<Vec<_>, _>>()?;
     let stub_room = stubs.iter().map(|stub| stub.len).max().unwrap_or(0);
-    let segment_len = segment_room(tree);
-    let before = stub_room + VDSO_ROOM + segment_len + 4 * GAP;
+    let [segment_len, segment_page] = segment_room(tree);
+    let before = stub_room + VDSO_ROOM + segment_len + segment_page + 4 * GAP;
     let needed = before + WINDOW_MIN + GAP;
 
     let (start, end) = holes(used)
@@ -96,19 +97,22 @@ pub fn layout(tree: &Tree) -> Result<Layout, LinkError> {
         place.address = stub;
     }
     let vdso_spare = image_format::page_up(stub + stub_room + GAP);
-    let segment_room = image_format::page_up(vdso_spare + VDSO_ROOM + GAP);
+    let segment_room = (vdso_spare + VDSO_ROOM + GAP).next_multiple_of(segment_page);
     let window_base = segment_room + segment_len + GAP;
     let window_len = (end - GAP - window_base).min(WINDOW_MAX) / PAGE_SIZE * PAGE_SIZE;
     Ok(Layout { window_base, window_len, stubs, vdso_spare, segment_room })
 }
 
-/// Bytes of the largest segment of System V shared memory.
-fn segment_room(tree: &Tree) -> u64 {
-    let sizes = tree.shared.iter().map(|m| match m.origin {
-        SharedOrigin::Segment { .. } => image_format::page_up(m.size.min(WINDOW_MAX)),
-        _ => 0,
-    });
-    sizes.max().unwrap_or(0)
+/// Bytes of the largest segment of System V shared memory or memory of hugetlb pages, and of the
+/// largest page.
+fn segment_room(tree: &Tree) -> [u64; 2] {
+    let is_mapped =
+        |m: &&SharedMemory| m.page_shift != 0 || matches!(m.origin, SharedOrigin::Segment { .. });
+    let mapped = || tree.shared.iter().filter(is_mapped);
+    [
+        mapped().map(|m| m.mapped_size().min(WINDOW_MAX)).max().unwrap_or(0),
+        mapped().map(SharedMemory::page).max().unwrap_or(PAGE_SIZE),
+    ]
 }
 
 /// The stub of a process, without its place.

@@ -288,6 +288,7 @@ fn segment(size: u64, destroyed: bool, embedded: Option<u32>) -> SharedMemory {
         inode: [u64::MAX, 7],
         size,
         mode: 0o600,
+        page_shift: 0,
         origin: SharedOrigin::Segment {
             key: if destroyed { 0 } else { 0x1234 },
             id: 7,

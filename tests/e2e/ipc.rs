@@ -14,12 +14,6 @@ type Body = fn(&Stage) -> Outcome;
 
 /// All cases, each as root and as another user.
 pub fn cases() -> Vec<Case> {
-    let mut all = of_both();
-    all.push(Case::new("ipc::hugetlb", true, hugetlb));
-    all
-}
-
-fn of_both() -> Vec<Case> {
     let each: [(&str, Body); 11] = [
         ("found_again", found_again),
         ("changed", changed),
@@ -377,61 +371,4 @@ fn stored_once(stage: &Stage) -> Outcome {
         return Err(format!("the image has {size} bytes, the memory {least}"));
     }
     stage.resume(&image, &[])?.verify()
-}
-
-/// Pages of the pool that are free, by way of a change of its size.
-struct Pool(u64);
-
-impl Pool {
-    const SIZE: &str = "/proc/sys/vm/nr_hugepages";
-
-    fn with_more(pages: u64) -> Option<Pool> {
-        let before = std::fs::read_to_string(Self::SIZE).ok()?.trim().parse().ok()?;
-        let pool = Pool(before);
-        Self::resize(before + pages);
-        let now: u64 = std::fs::read_to_string(Self::SIZE).ok()?.trim().parse().ok()?;
-        (now >= before + pages).then_some(pool)
-    }
-
-    fn resize(pages: u64) {
-        let _ = std::fs::write(Self::SIZE, pages.to_string());
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        Self::resize(self.0);
-    }
-}
-
-/// Memory of hugetlb pages: such pages again, and ordinary ones where none are free.
-fn hugetlb() -> Outcome {
-    let Some(pool) = Pool::with_more(3) else {
-        eprintln!("ipc::hugetlb: this machine has no huge pages to give, nothing tried");
-        return Ok(());
-    };
-    for (number, mode) in [(100, Mode::Root), (101, Mode::User)] {
-        let stage = Stage::new("hugetlb", mode, number)?;
-        for fallback in [false, true] {
-            let mut command = Command::new(Victim::named("hugetlb")?.program());
-            command::as_user(&mut command, mode.uid());
-            command.current_dir(&stage.dir).args(fallback.then_some("fallback"));
-            let mut process = process::start(command, Kind::Pipes, &stage.dir)?;
-            process.expect("READY")?;
-            let image = stage.dir.join(format!("resume-{fallback}.elf"));
-            command::dump(process.pid, &image, mode.uid(), &[])?;
-            command::gone(&mut process)?;
-            if fallback {
-                Pool::resize(pool.0);
-            }
-            let mut process = resume_with(mode, &image, &stage.dir, Kind::Pipes, &[])?;
-            if fallback {
-                process.expect("ordinary ones serve")?;
-            }
-            process.ping()?;
-            process.verify()?;
-            Pool::resize(pool.0 + 3);
-        }
-    }
-    Ok(())
 }

@@ -10,6 +10,7 @@ mod confined;
 mod connections;
 mod consent;
 mod example;
+mod hugetlb;
 mod ipc;
 mod keyrings;
 mod library;
@@ -118,6 +119,7 @@ fn main() -> ExitCode {
         options::cases(),
         pauses::cases(),
         ipc::cases(),
+        hugetlb::cases(),
         sandbox::cases(),
         consent::cases(),
         example::cases(),

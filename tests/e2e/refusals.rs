@@ -45,7 +45,6 @@ const TWOFOLD: &[(&str, [&str; 2])] = &[
     ("secretmem", ["is secret memory (memfd_secret)", "is secret memory, which nobody"]),
     ("userfaultfd", ["before it watches memory", "end the program that watches it"]),
     ("io_uring", ["without io_uring; many have", "belongs to an io_uring"]),
-    ("hugetlb", ["of hugetlb pages; let", "of hugetlb pages (memfd)"]),
 ];
 
 /// States that only root makes.

@@ -212,11 +212,6 @@ static void make(const char *what)
 		int fd = MUST(syscall(SYS_memfd_secret, 0));
 		MUST(ftruncate(fd, 4096));
 		MUST((long)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
-	} else if (!strcmp(what, "hugetlb")) {
-		/* Without a reservation no page need be there. */
-		int flags = MAP_SHARED | MAP_ANONYMOUS | MAP_HUGETLB | MAP_NORESERVE;
-		MUST((long)mmap(NULL, 2 << 20, PROT_READ | PROT_WRITE, flags, -1, 0));
-		MUST(memfd_create("huge", MFD_HUGETLB));
 	} else if (!strcmp(what, "outside-pipe")) {
 		/* One end here, the other in a process that is not part of the tree. */
 		int ends[2];

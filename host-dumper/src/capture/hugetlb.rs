@@ -1,8 +1,9 @@
-//! Private memory of hugetlb pages (mmap(2), MAP_HUGETLB): its contents travel along as those of a
-//! file would, less the pages that were never touched, as reading one would take it from the pool.
+//! Memory of hugetlb pages (mmap(2), MAP_HUGETLB). The contents of private memory travel along as those
+//! of a file would, less the pages that were never touched, as reading one would take it from the pool.
 
 use super::error::{CaptureError, Result};
 use super::files::{Embed, Part, Source};
+use super::memory::Table;
 use super::proc::maps::{self, Area};
 use super::proc::number::{decimal, words};
 use super::proc::Proc;
@@ -60,6 +61,18 @@ pub(super) fn embed(proc: &Proc, mappings: &mut [Mapping], embeds: &mut Vec<Embe
         *embedded = Some(number);
     }
     Ok(())
+}
+
+/// Pages of the shared mappings of hugetlb pages, by first address: bytes as a power of two.
+pub(super) fn shared_pages(proc: &Proc, table: &Table) -> Result<BTreeMap<u64, u32>> {
+    let is_huge = |detail: &maps::Detail| detail.has(b"ht");
+    let huge = || table.iter().filter(|(area, detail)| area.shared && is_huge(detail));
+    if huge().next().is_none() {
+        return Ok(BTreeMap::new());
+    }
+    let sizes = page_sizes(proc)?;
+    let shift = |area: &Area| sizes.get(&area.start).map(|size| size.trailing_zeros());
+    Ok(huge().filter_map(|(area, _)| Some((area.start, shift(area)?))).collect())
 }
 
 /// Bytes of a page of each mapping, by first address.

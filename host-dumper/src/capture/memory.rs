@@ -78,9 +78,10 @@ pub(super) fn refusals(table: &Table) -> Vec<Refusal> {
             refuse("is secret memory, which nobody else can read", "there is no way around");
         } else if (detail.has(b"ht") || area.name.starts_with(b"/anon_hugepage"))
             && !hugetlb::is_private(area)
+            && shared::nature(area, *detail).is_none()
         {
-            let remedy = "let the program use transparent huge pages instead";
-            refuse("is shared memory, or of a file, of hugetlb pages", remedy);
+            let remedy = "let the program map it shared and for writing";
+            refuse("shows a file of hugetlb pages, privately or for reading only", remedy);
         } else if area.shared
             && !is_segment(area)
             && !is_shared_read_only(area, *detail)
@@ -231,7 +232,7 @@ mod tests {
     #[test]
     fn what_stands_in_the_way() {
         let t = table(
-            "1000-2000 rw-s 00000000 00:01 7 /SYSV00000000 (deleted)\nVmFlags: rd wr sh ht\n\
+            "1000-2000 rw-p 00000000 00:01 7 /huge/file\nVmFlags: rd wr ht\n\
              2000-3000 r--s 00000000 fe:01 8 /usr/lib/gconv.cache\nVmFlags: rd sh\n\
              3000-4000 rw-p 00000000 00:00 0 \nVmFlags: rd wr ss\n\
              4000-5000 rw-p 00000000 00:00 0 [vvar]\nVmFlags: rd pf io\n\

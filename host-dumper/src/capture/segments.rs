@@ -73,7 +73,8 @@ impl Segments {
             let mut found = segment;
             for (pid, area) in own {
                 found.own += 1;
-                if area.prot & 1 == 1 && area.offset == 0 && area.size() == page_up(segment.size) {
+                // Of huge pages there may be more.
+                if area.prot & 1 == 1 && area.offset == 0 && area.size() >= page_up(segment.size) {
                     found.whole = Some((pid, area.start));
                 }
             }
@@ -90,11 +91,7 @@ impl Segments {
     /// What of a process's segments stands in the way.
     pub fn refusals(&self, table: &Table) -> Vec<Refusal> {
         let mut all = Vec::new();
-        for (area, detail) in table.iter().filter(|(area, _)| is_segment(area)) {
-            if detail.has(b"ht") {
-                // Said already.
-                continue;
-            }
+        for (area, _) in table.iter().filter(|(area, _)| is_segment(area)) {
             let name = String::from_utf8_lossy(&area.name);
             let object = format!("memory {:x}-{:x} ({name})", area.start, area.end);
             if self.get(area).is_none() {

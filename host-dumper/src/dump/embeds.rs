@@ -2,6 +2,7 @@
 
 use crate::capture::{Embed, Part, Source};
 use nix::errno::Errno;
+use nix::sys::statfs::{fstatfs, FsType};
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
@@ -10,6 +11,7 @@ use std::os::unix::fs::FileExt;
 /// Pages of memory are looked at in pieces of this size: an empty one is not stored.
 const GRAIN: usize = 64 << 10;
 const PAGE: u64 = image_format::PAGE_SIZE;
+const HUGETLBFS_MAGIC: FsType = FsType(0x9584_58f6);
 
 /// Reads an embedded file front to back.
 #[derive(Debug)]
@@ -28,6 +30,8 @@ enum Kind<'a> {
     Whole,
     /// Holes are left out.
     Sparse,
+    /// Likewise, where the file system does not tell of them (hugetlbfs).
+    Scanned,
     /// Memory of a process; the file is its /proc/PID/mem.
     Memory(Vec<&'a Part>),
 }
@@ -37,7 +41,11 @@ impl<'a> EmbedReader<'a> {
     pub fn open(embed: &'a Embed) -> io::Result<Self> {
         let (file, kind) = match &embed.source {
             Source::File(path) if embed.hash.is_some() => (File::open(path)?, Kind::Whole),
-            Source::File(path) => (File::open(path)?, Kind::Sparse),
+            Source::File(path) => {
+                let file = File::open(path)?;
+                let huge = fstatfs(&file).is_ok_and(|s| s.filesystem_type() == HUGETLBFS_MAGIC);
+                (file, if huge { Kind::Scanned } else { Kind::Sparse })
+            }
             Source::Memory { pid, parts } => {
                 let mut parts: Vec<&Part> = parts.iter().collect();
                 parts.sort_by_key(|part| part.offset);
@@ -60,6 +68,9 @@ impl<'a> EmbedReader<'a> {
         if self.at >= self.size {
             return Ok(None);
         }
+        if matches!(self.kind, Kind::Scanned) {
+            return self.next_scanned(buffer);
+        }
         if self.at >= self.end {
             let found = seek(&self.file, self.at, libc::SEEK_DATA)?;
             let Some(start) = found.filter(|&at| at < self.size) else { return Ok(None) };
@@ -71,6 +82,22 @@ impl<'a> EmbedReader<'a> {
         let offset = self.at;
         self.at += len as u64;
         Ok(Some((offset, len)))
+    }
+
+    fn next_scanned(&mut self, buffer: &mut [u8]) -> io::Result<Option<(u64, usize)>> {
+        while self.at < self.size {
+            let (offset, grain) = (self.at, GRAIN.min(buffer.len()));
+            let len = (self.size - offset).min(grain as u64) as usize;
+            self.file.read_exact_at(&mut buffer[..len], offset)?;
+            self.at += len as u64;
+            if buffer[..len].iter().any(|&b| b != 0) {
+                let whole = (self.size - offset).min(buffer.len() as u64) as usize;
+                self.file.read_exact_at(&mut buffer[len..whole], self.at)?;
+                self.at = offset + whole as u64;
+                return Ok(Some((offset, whole)));
+            }
+        }
+        Ok(None)
     }
 }
 

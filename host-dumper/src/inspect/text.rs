@@ -314,13 +314,20 @@ fn open_file(tree: &Tree, file: &OpenFile) -> String {
 
 fn shared_memory(tree: &Tree, index: u32) -> String {
     let Some(memory) = tree.shared.get(index as usize) else { return String::from("(missing)") };
+    let pages = match memory.page_shift {
+        0 => String::new(),
+        _ => format!(", hugetlb pages of {}", size(memory.page())),
+    };
     match &memory.origin {
         SharedOrigin::Memory { name, .. } => {
-            format!("shared memory {index} \"{name}\" ({}, travels along)", size(memory.size))
+            format!(
+                "shared memory {index} \"{name}\" ({}{pages}, travels along)",
+                size(memory.size)
+            )
         }
         SharedOrigin::File { path, .. } => format!("{path} ({}, shared)", size(memory.size)),
         SharedOrigin::Segment { key, id, embedded, .. } => format!(
-            "System V shared memory {id} (key {key:#010x}, {}{})",
+            "System V shared memory {id} (key {key:#010x}, {}{pages}{})",
             size(memory.size),
             if embedded.is_some() { ", travels along" } else { "" }
         ),

@@ -246,8 +246,28 @@ record! {
         pub size: u64,
         /// Permission bits.
         pub mode: u32,
+        /// Bytes of a page as a power of two, where these are hugetlb pages; 0 for ordinary ones, and
+        /// for files.
+        pub page_shift: u32,
         /// What it is.
         pub origin: SharedOrigin,
+    }
+}
+
+impl SharedMemory {
+    /// Bytes of a page.
+    pub fn page(&self) -> u64 {
+        match self.page_shift {
+            0 => crate::PAGE_SIZE,
+            // Larger ones would not fit into any address space.
+            shift => 1 << shift.min(46),
+        }
+    }
+
+    /// Size in bytes of a mapping of all of it.
+    pub fn mapped_size(&self) -> u64 {
+        let page = self.page();
+        self.size.checked_next_multiple_of(page).unwrap_or(u64::MAX / page * page)
     }
 }
 

@@ -38,6 +38,7 @@ calls! {
     SENDTO 44 "sendto";
     SENDMSG 46 "sendmsg";
     SHUTDOWN 48 "shutdown";
+    FTRUNCATE 77 "ftruncate";
     BIND 49 "bind";
     LISTEN 50 "listen";
     GETSOCKNAME 51 "getsockname";

@@ -13,14 +13,14 @@
 
 use super::arch::nr;
 use super::builder::{Arg, Skip};
+use super::hugetlb;
 use super::sysv::{
     halves, owner_of, DS_KEY, IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_SET, IPC_STAT, OWNER, SEGMENT,
 };
 use super::ProcessCompiler;
 use crate::LinkError;
 use image_format::model::{vma, Backing, Mapping, SharedMemory, SharedOrigin, Tree};
-use image_format::page_up;
-use image_format::plan::{arg, op, Expect};
+use image_format::plan::{op, Expect};
 
 const PROT_WRITE: u32 = 2;
 const PROT_EXEC: u32 = 4;
@@ -29,6 +29,7 @@ const SHM_RDONLY: u64 = 0o10_000;
 const MREMAP_MAYMOVE: u64 = 1;
 const MREMAP_FIXED: u64 = 2;
 const SHM_EXEC: u64 = 0o100_000;
+const SHM_HUGETLB: u64 = 0o4000;
 /// struct shmid64_ds (include/uapi/asm-generic/shmbuf.h, ipcbuf.h): 112 bytes.
 const DS: usize = 112;
 const DS_SIZE: u32 = 48;
@@ -89,7 +90,7 @@ impl ProcessCompiler<'_> {
         if let Some(hash) = hash {
             let computed = self.b.words(&[0]);
             self.attach_whole(what, word, place, SHM_RDONLY);
-            let args = [place, page_up(memory.size), u64::from(computed), 0, 0, 0];
+            let args = [place, memory.mapped_size(), u64::from(computed), 0, 0, 0];
             self.b.verb(op::HASH, what, args);
             self.must(what, nr::SHMDT, [place, 0, 0, 0, 0, 0]);
             let [low, high] = halves(hash);
@@ -113,23 +114,22 @@ impl ProcessCompiler<'_> {
             return;
         };
         self.choose_id(what, SEGMENT, id);
-        let flags = IPC_CREAT | IPC_EXCL | u64::from(memory.mode) | OWNER;
+        let mut flags = IPC_CREAT | IPC_EXCL | u64::from(memory.mode) | OWNER;
         let key = if destroyed { 0 } else { u64::from(key) };
-        self.must(what, nr::SHMGET, [key, memory.size, flags, 0, 0, 0]);
+        if memory.page_shift == 0 {
+            self.must(what, nr::SHMGET, [key, memory.size, flags, 0, 0, 0]);
+        } else {
+            flags |= SHM_HUGETLB | hugetlb::size_flag(memory.page_shift);
+            let what = hugetlb::in_need(memory.page_shift, what);
+            self.must(&what, nr::SHMGET, [key, memory.size, flags, 0, 0, 0]);
+        }
         self.b.keep_result(word);
         let undo = [Arg::load(word), Arg::value(IPC_RMID), Arg::value(0)];
         self.b.step(op::UNDO, what, nr::SHMCTL, &undo, Expect::Success);
         self.b.verb(op::STORE, what, [u64::from(made), 1, 0, 0, 0, 0]);
         self.attach_whole(what, word, place, 0);
         for piece in self.map.embedded.get(&number).map_or(&[][..], Vec::as_slice) {
-            // Their checksums are verified before the program runs, as those of all chunks.
-            let args = [
-                Arg::kind(arg::IMAGE),
-                Arg::value(place + piece.offset),
-                Arg::value(piece.len),
-                Arg::value(piece.file_offset),
-            ];
-            self.b.call(&format!("contents of {what}"), nr::PREAD64, &args, Expect::Success);
+            self.read_piece(what, place, piece);
         }
         self.must(what, nr::SHMDT, [place, 0, 0, 0, 0, 0]);
         if !destroyed {
@@ -172,7 +172,7 @@ impl ProcessCompiler<'_> {
     ) -> Result<(), LinkError> {
         let bad = LinkError::Model { pid: self.process.pid, what: "a segment's mapping" };
         let base = m.start.checked_sub(offset).ok_or(bad)?;
-        let size = page_up(self.shared_at(shared)?.size);
+        let size = self.shared_at(shared)?.mapped_size();
         let process = self.process;
         let is_part = |other: &&Mapping| match other.backing {
             Backing::Shared { shared: s, offset } => {

@@ -3,6 +3,7 @@
 use super::arch::nr;
 use super::builder::Arg;
 use super::descriptors::{Uses, F_SETFL, ONCE, O_ACCMODE, O_APPEND, O_NONBLOCK, O_RDWR};
+use super::hugetlb;
 use super::memory::{MAP_FIXED, MAP_NORESERVE};
 use super::ProcessCompiler;
 use crate::LinkError;
@@ -10,7 +11,8 @@ use image_format::model::{vma, FileObject, Mapping, SharedMemory, SharedOrigin, 
 use image_format::plan::{op, Expect};
 
 const MFD_ALLOW_SEALING: u64 = 2;
-const MAP_SHARED: u64 = 1;
+const MFD_HUGETLB: u64 = 4;
+pub(super) const MAP_SHARED: u64 = 1;
 /// F_SEAL_WRITE and F_SEAL_FUTURE_WRITE.
 const WRITE_SEALS: u32 = 8 | 16;
 const F_ADD_SEALS: u64 = 1033;
@@ -55,12 +57,20 @@ impl ProcessCompiler<'_> {
             };
             let what = format!("shared memory {name}");
             let name = self.b.path(&name.0);
-            let args = [Arg::data(name), Arg::value(MFD_ALLOW_SEALING)];
+            let pages = match memory.page_shift {
+                0 => 0,
+                shift => MFD_HUGETLB | hugetlb::size_flag(shift),
+            };
+            let args = [Arg::data(name), Arg::value(MFD_ALLOW_SEALING | pages)];
             let made = self.make(&what, nr::MEMFD_CREATE, &args);
             self.move_to(Arg::load(made), fd, &what);
             if memory.mode != MEMFD_MODE {
                 let args = [u64::from(fd), u64::from(memory.mode), 0, 0, 0, 0];
                 self.must(&what, nr::FCHMOD, args);
+            }
+            if memory.page_shift != 0 {
+                self.fill_hugetlb(&what, fd, memory, *embedded);
+                continue;
             }
             let args = [u64::from(fd), u64::from(*embedded), memory.size, 0, 0, 0];
             self.b.verb(op::WRITE_EMBEDDED, &what, args);
@@ -80,7 +90,10 @@ impl ProcessCompiler<'_> {
             SharedOrigin::Segment { .. } => return self.attach(m, shared, offset),
         };
         let (held, temporary) = (self.shared_fd(shared), self.first_temporary);
-        let what = format!("shared memory {:x}-{:x}", m.start, m.end);
+        let what = match self.shared_at(shared)?.page_shift {
+            0 => format!("shared memory {:x}-{:x}", m.start, m.end),
+            shift => hugetlb::in_need(shift, &format!("{:x}-{:x}", m.start, m.end)),
+        };
         let noreserve = if m.flags & vma::NORESERVE != 0 { MAP_NORESERVE } else { 0 };
         let flags = MAP_SHARED | MAP_FIXED | noreserve;
         let prot = u64::from(m.prot);

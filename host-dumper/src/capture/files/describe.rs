@@ -181,7 +181,9 @@ fn regular(
         return Ok(known.clone());
     }
     let size = d.stat.st_size.max(0) as u64;
-    let embedded = (size <= embed_limit).then_some(out.embeds.len() as u32);
+    // Nothing can be written to a file of hugetlb pages.
+    let travels = size <= embed_limit && !d.is_of_huge_pages();
+    let embedded = travels.then_some(out.embeds.len() as u32);
     let contents = recognise(open, size, embedded)?;
     // An opening that may not be read tells nothing of another.
     if contents != model::Contents::Unread {

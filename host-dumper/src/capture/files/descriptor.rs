@@ -9,6 +9,7 @@ use super::sockets::{self, Facts};
 use crate::capture::error::{CaptureError, Result};
 use crate::capture::proc::fdinfo::{self, FdInfo};
 use crate::capture::proc::{number, Proc};
+use image_format::PAGE_SIZE;
 use nix::sys::stat::{stat, FileStat};
 use nix::sys::statfs::statfs;
 use std::collections::BTreeMap;
@@ -134,6 +135,13 @@ impl Descriptor {
         }
         let rdev = self.stat.st_rdev;
         (libc::major(rdev).into(), libc::minor(rdev).into())
+    }
+
+    /// A file of hugetlb pages, or such memory as a file.
+    pub fn is_of_huge_pages(&self) -> bool {
+        let path = || format!("/proc/{}/fd/{}", self.pid, self.fd);
+        self.stat.st_blksize > PAGE_SIZE as i64
+            && statfs(path().as_str()).is_ok_and(|s| s.filesystem_type().0 == HUGETLBFS_MAGIC)
     }
 
     /// What it is called where it stands in the way.
@@ -276,11 +284,7 @@ fn regular(proc: &Proc, d: &Descriptor) -> Kind {
     let path = proc.path(&format!("fd/{}", d.fd));
     let kind = statfs(&path).map_or(0, |s| s.filesystem_type().0);
     if d.link.starts_with(b"/memfd:") {
-        return if kind == HUGETLBFS_MAGIC {
-            refused("is memory of hugetlb pages (memfd)", "use transparent huge pages instead")
-        } else {
-            Kind::Memfd
-        };
+        return Kind::Memfd;
     }
     if d.link.starts_with(b"/secretmem") {
         return refused(
@@ -300,6 +304,12 @@ fn regular(proc: &Proc, d: &Descriptor) -> Kind {
         return refused("is a file about a process in /proc", "close it first");
     }
     if d.stat.st_nlink == 0 || d.link.ends_with(b" (deleted)") {
+        if kind == HUGETLBFS_MAGIC {
+            return refused(
+                "is a removed file of hugetlb pages, which can only be mapped",
+                "let the program close it, or use memfd_create (MFD_HUGETLB)",
+            );
+        }
         Kind::Unlinked
     } else {
         Kind::Regular

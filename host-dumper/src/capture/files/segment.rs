@@ -8,7 +8,7 @@ use crate::capture::mem;
 use crate::capture::model::{id_map, inward};
 use crate::capture::proc::maps::Area;
 use image_format::model::{SharedMemory, SharedOrigin};
-use image_format::page_up;
+use image_format::PAGE_SIZE;
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
@@ -45,6 +45,7 @@ pub(super) fn describe(
     around: &Sharing<'_>,
     inode: [u64; 2],
     area: &Area,
+    page_shift: u32,
     out: &mut Files,
 ) -> Result<SharedMemory> {
     let Some(segment) = around.segments.get(area) else {
@@ -54,7 +55,7 @@ pub(super) fn describe(
     let proc = around.proc;
     let id = area.inode as u32;
     let what = format!("System V shared memory {id}");
-    let size = page_up(segment.size);
+    let size = segment.size.next_multiple_of(1 << page_shift.max(PAGE_SIZE.trailing_zeros()));
     let mut hash = None;
     let mut embedded = None;
     if segment.travels(around.sysv_ipc) {
@@ -107,6 +108,7 @@ pub(super) fn describe(
         inode,
         size: segment.size,
         mode: segment.mode,
+        page_shift,
         origin: SharedOrigin::Segment {
             key: segment.key,
             id,

@@ -6,6 +6,7 @@ use super::describe::Files;
 use super::descriptor::Descriptor;
 use super::segment;
 use crate::capture::error::{CaptureError, Refusal, Result};
+use crate::capture::hugetlb;
 use crate::capture::memory::Table;
 use crate::capture::proc::maps::{Area, Detail};
 use crate::capture::proc::Proc;
@@ -77,22 +78,32 @@ pub(super) fn index(
     if let Some(known) = out.shared.iter().position(|m| m.inode == inode) {
         return known as u32;
     }
-    let size = d.stat.st_size.max(0) as u64;
     let name = d.path().strip_prefix(b"/memfd:").unwrap_or_default();
     let source = Source::File(proc.path(&format!("fd/{}", d.fd)));
-    let mode = d.stat.st_mode & 0o7777;
-    memory(out, inode, size, mode, name, borrowed.map(AsRawFd::as_raw_fd), source)
+    let looks = Looks {
+        inode,
+        size: d.stat.st_size.max(0) as u64,
+        mode: d.stat.st_mode & 0o7777,
+        page_shift: if d.is_of_huge_pages() { d.stat.st_blksize.trailing_zeros() } else { 0 },
+    };
+    memory(out, looks, name, borrowed.map(AsRawFd::as_raw_fd), source)
 }
 
-fn memory(
-    out: &mut Files,
-    inode: [u64; 2],
-    size: u64,
-    mode: u32,
-    name: &[u8],
-    file: Option<i32>,
-    source: Source,
-) -> u32 {
+/// What memory looks like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Looks {
+    /// Device and inode.
+    pub inode: [u64; 2],
+    /// Size in bytes.
+    pub size: u64,
+    /// Permission bits.
+    pub mode: u32,
+    /// As [`SharedMemory::page_shift`].
+    pub page_shift: u32,
+}
+
+fn memory(out: &mut Files, looks: Looks, name: &[u8], file: Option<i32>, source: Source) -> u32 {
+    let Looks { inode, size, mode, page_shift } = looks;
     let embedded = out.embeds.len() as u32;
     let what = format!("shared memory {}", String::from_utf8_lossy(name));
     out.embeds.push(Embed { number: embedded, source, size, hash: None, what });
@@ -100,7 +111,7 @@ fn memory(
     let seals = file.map(|fd| unsafe { libc::fcntl(fd, libc::F_GET_SEALS) });
     let seals = seals.filter(|&s| s >= 0).map_or(F_SEAL_SEAL, |s| s as u32);
     let origin = SharedOrigin::Memory { name: name.to_vec().into(), seals, embedded };
-    out.shared.push(SharedMemory { inode, size, mode, origin });
+    out.shared.push(SharedMemory { inode, size, mode, page_shift, origin });
     out.shared.len() as u32 - 1
 }
 
@@ -131,21 +142,29 @@ impl Sharing<'_> {
             }
         }
         let mut known = BTreeMap::new();
+        let pages = hugetlb::shared_pages(self.proc, table)?;
         for (inode, areas) in groups {
             let index = match out.shared.iter().position(|m| m.inode == inode) {
                 Some(index) => index as u32,
-                None => self.register(inode, &areas, out)?,
+                None => self.register(inode, &areas, &pages, out)?,
             };
             known.insert(inode, index);
         }
         Ok(known)
     }
 
-    fn register(&self, inode: [u64; 2], areas: &[&Area], out: &mut Files) -> Result<u32> {
+    fn register(
+        &self,
+        inode: [u64; 2],
+        areas: &[&Area],
+        pages: &BTreeMap<u64, u32>,
+        out: &mut Files,
+    ) -> Result<u32> {
         let Some(first) = areas.first() else { return Ok(0) };
         let proc = self.proc;
+        let page_shift = pages.get(&first.start).copied().unwrap_or(0);
         if is_segment(first) {
-            let memory = segment::describe(self, inode, first, out)?;
+            let memory = segment::describe(self, inode, first, page_shift, out)?;
             out.shared.push(memory);
             return Ok(out.shared.len() as u32 - 1);
         }
@@ -158,7 +177,8 @@ impl Sharing<'_> {
                 let (size, mode) =
                     file.metadata().map_or((0, 0o777), |m| (m.len(), m.mode() & 0o7777));
                 let fd = Some(file.as_raw_fd());
-                return Ok(memory(out, inode, size, mode, name, fd, Source::File(link)));
+                let looks = Looks { inode, size, mode, page_shift };
+                return Ok(memory(out, looks, name, fd, Source::File(link)));
             }
             let size = areas.iter().map(|a| a.offset + a.size()).max().unwrap_or(0);
             if size > BLIND_READ {
@@ -174,7 +194,8 @@ impl Sharing<'_> {
             let part = |a: &&Area| Part { offset: a.offset, address: a.start, len: a.size() };
             let parts = areas.iter().map(part).collect();
             let source = Source::Memory { pid: proc.pid(), parts };
-            return Ok(memory(out, inode, size, 0o777, name, None, source));
+            let looks = Looks { inode, size, mode: 0o777, page_shift };
+            return Ok(memory(out, looks, name, None, source));
         }
         let place = Path::new(OsStr::from_bytes(path));
         let found = std::fs::metadata(place).ok().filter(|m| m.ino() == first.inode);
@@ -185,7 +206,10 @@ impl Sharing<'_> {
         let size = found.len();
         // What lies in memory only is gone with the next boot: it travels along whatever its size.
         let in_memory = statfs(place).is_ok_and(|s| s.filesystem_type().0 == TMPFS_MAGIC);
-        let embedded = (in_memory || size <= self.embed_limit).then_some(out.embeds.len() as u32);
+        let travels = in_memory || size <= self.embed_limit;
+        // Nothing can be written to a file of hugetlb pages.
+        let travels = travels && page_shift == 0;
+        let embedded = travels.then_some(out.embeds.len() as u32);
         let contents = recognise(place, size, embedded)?;
         if let image_format::model::Contents::Whole { hash, embedded: Some(number) } = contents {
             let what = String::from_utf8_lossy(path).into_owned();
@@ -196,6 +220,7 @@ impl Sharing<'_> {
             inode,
             size,
             mode: found.mode() & 0o7777,
+            page_shift: 0,
             origin: SharedOrigin::File { path: path.to_vec().into(), contents },
         });
         Ok(out.shared.len() as u32 - 1)
