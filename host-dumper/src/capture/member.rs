@@ -87,13 +87,16 @@ impl Member {
         })
     }
 
-    /// Counts the children: those of the leader before the stop, those of all threads after it.
+    /// Counts the children, of all threads: each may have made some.
     pub fn count_children(&mut self) -> Vec<u32> {
-        let pid = self.pid();
-        let leader = std::iter::once(pid).filter(|_| self.threads.is_empty());
+        let proc = &self.target.proc;
         // The first thread last: orphans come to it while this looks.
-        let tids = leader.chain(self.threads.iter().rev().map(Thread::tid));
-        self.children = target::children(&self.target.proc, tids);
+        self.children = if self.threads.is_empty() {
+            let tids = proc.numbers("task").unwrap_or_default();
+            target::children(proc, tids.into_iter().rev())
+        } else {
+            target::children(proc, self.threads.iter().rev().map(Thread::tid))
+        };
         self.children.clone()
     }
 

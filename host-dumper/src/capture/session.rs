@@ -50,10 +50,10 @@ impl Session {
     pub fn prepare(&mut self) -> Result<()> {
         // Of several processes that run on, one may have been born or have ended between two
         // looks: whether the others can be carried shows when all stand.
-        if self.members.len() == 1 && self.members[0].count_children().is_empty() {
+        if self.members.len() == 1 && self.members[0].children.is_empty() {
             self.members[0].look_at_descriptors(FEW)?;
             let refusals = self.refusals()?;
-            if !refusals.is_empty() {
+            if !refusals.is_empty() && self.members[0].count_children().is_empty() {
                 return Err(CaptureError::Refused(refusals));
             }
         }
