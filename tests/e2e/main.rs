@@ -4,6 +4,7 @@
 //! machine, where `CI` is set, that is a failure). `DUMPER_SOAK=1` turns short counts into long.
 
 mod cgroups;
+mod chaos;
 mod cli;
 mod command;
 mod confined;
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
         programs::cases(),
         servers::cases(),
         trees::cases(),
+        chaos::cases(),
         multiplexers::cases(),
         cli::cases(),
         run::cases(),
@@ -139,6 +141,9 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
+    if let Some(text) = chaos::summary() {
+        println!("{text}");
+    }
     let left = left_behind();
     if conclusion.has_failed() || !left.is_empty() {
         for (pid, name) in left {
