@@ -3,7 +3,8 @@
 
 use crate::capture::{self, Fate, Options, ProcessFate, Verdict};
 use crate::cli::CheckArgs;
-use crate::dump::capture_failure;
+use crate::consent::outlook;
+use crate::dump::{capture_failure, refusal};
 use crate::failure::{status, Failure};
 use crate::words::size;
 use std::fmt::Write as _;
@@ -18,10 +19,28 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
         embed_limit: args.embed_files,
         external_sockets: args.external_sockets.into(),
         tcp_established: args.tcp_established.then(capture::TableName::random),
+        sysv_ipc: args.sysv_ipc,
         ..Options::default()
     };
-    let verdict = capture::check(args.pid, &options).map_err(|error| capture_failure(&error))?;
-    let possible = verdict.refusals.is_empty();
+    let mut verdict =
+        capture::check(args.pid, &options).map_err(|error| capture_failure(&error))?;
+    let consent = match outlook(args.consent.into(), &verdict.candidates) {
+        Ok(asked) => {
+            verdict.notes.extend(asked.iter().cloned());
+            verdict.aside.extend(asked);
+            None
+        }
+        Err(error) => Some(error.failure()),
+    };
+    let obstacle = match (&consent, verdict.refusals.is_empty()) {
+        (_, true) => consent.clone(),
+        (None, false) => Some(refusal(&verdict.refusals)),
+        (Some(unasked), false) => {
+            let mut failure = refusal(&verdict.refusals);
+            failure.reasons.extend(unasked.reasons.iter().cloned());
+            Some(failure)
+        }
+    };
     let text = if args.json {
         let value = serde_json::json!({
             "pid": verdict.pid,
@@ -29,21 +48,23 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
             "processes": verdict.processes,
             "threads": verdict.threads,
             "bytes": verdict.estimate,
-            "possible": possible,
-            "refusals": verdict.refusals,
+            "possible": obstacle.is_none(),
+            // As a dump tells it.
+            "error": obstacle,
+            "warnings": verdict.losses,
             "notes": verdict.notes,
             "objects": verdict.objects,
         });
         format!("{value}\n")
     } else {
-        describe(&verdict)
+        describe(&verdict, obstacle.as_ref(), consent.as_ref())
     };
     // Nobody may be listening; the exit status tells all the same.
     let _ = std::io::stdout().lock().write_all(text.as_bytes());
-    Ok(if possible { status::OK } else { status::REFUSED })
+    Ok(obstacle.map_or(status::OK, |failure| failure.status))
 }
 
-fn describe(verdict: &Verdict) -> String {
+fn describe(verdict: &Verdict, obstacle: Option<&Failure>, unasked: Option<&Failure>) -> String {
     let threads = count(verdict.threads as usize, "thread", "threads");
     let threads = match verdict.processes {
         0 | 1 => threads,
@@ -53,10 +74,10 @@ fn describe(verdict: &Verdict) -> String {
         "{} (pid {}, {threads}): {}; image about {}\n",
         verdict.name,
         verdict.pid,
-        match verdict.refusals.len() {
-            0 => String::from("nothing visible stands in the way"),
-            1 => String::from("cannot be dumped, for one reason"),
-            n => format!("cannot be dumped, for {n} reasons"),
+        match obstacle.map(|failure| failure.reasons.len()) {
+            None => String::from("nothing visible stands in the way"),
+            Some(1) => String::from("cannot be dumped, for one reason"),
+            Some(n) => format!("cannot be dumped, for {n} reasons"),
         },
         size(verdict.estimate)
     );
@@ -64,6 +85,15 @@ fn describe(verdict: &Verdict) -> String {
     for refusal in verdict.other_refusals() {
         let _ =
             writeln!(out, "  {}: refused: {}; {}", refusal.object, refusal.reason, refusal.remedy);
+    }
+    if let Some(failure) = unasked {
+        for reason in &failure.reasons {
+            let _ = writeln!(out, "  {}: refused: {}", reason.object, reason.reason);
+        }
+        let _ = writeln!(out, "  {}", failure.advice);
+    }
+    for warning in &verdict.losses {
+        let _ = writeln!(out, "  warning: {warning}");
     }
     for note in &verdict.aside {
         let _ = writeln!(out, "  note: {note}");

@@ -1,6 +1,7 @@
 //! The command line.
 
 use crate::capture;
+use crate::consent::Policy;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -87,6 +88,16 @@ pub enum Consent {
     Ignore,
 }
 
+impl From<Consent> for Policy {
+    fn from(consent: Consent) -> Self {
+        match consent {
+            Consent::Auto => Self::Auto,
+            Consent::Require => Self::Require,
+            Consent::Ignore => Self::Ignore,
+        }
+    }
+}
+
 impl From<ExternalSockets> for capture::ExternalSockets {
     fn from(policy: ExternalSockets) -> Self {
         match policy {
@@ -101,7 +112,7 @@ impl From<ExternalSockets> for capture::ExternalSockets {
 #[derive(Debug, Args)]
 pub struct DumpArgs {
     /// The process
-    #[arg(value_name = "PID")]
+    #[arg(value_name = "PID", value_parser = parse_pid)]
     pub pid: u32,
     /// Where the image goes: a file, a stick (/dev/pen0), or "-" for standard output; then the
     /// process is not ended unless --kill is given
@@ -163,6 +174,7 @@ pub struct DumpArgs {
 #[derive(Debug, Args)]
 pub struct CheckArgs {
     /// The process
+    #[arg(value_name = "PID", value_parser = parse_pid)]
     pub pid: u32,
     /// Open files up to this size would travel along (bytes, or with K, M, G)
     #[arg(long, value_name = "LIMIT", default_value = "1M", value_parser = parse_size)]
@@ -173,6 +185,13 @@ pub struct CheckArgs {
     /// TCP connections with others would live on
     #[arg(long)]
     pub tcp_established: bool,
+    /// System V shared memory, semaphores and queues that other processes use as well would travel
+    /// along, too
+    #[arg(long)]
+    pub sysv_ipc: bool,
+    /// Who would be asked before it is suspended
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "auto")]
+    pub consent: Consent,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -196,9 +215,11 @@ pub struct InspectArgs {
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
+#[command(override_usage = "dumper run <FILE> [ARGS]...")]
 pub struct RunArgs {
-    /// The image ("-" is standard input), then options for the image itself
-    #[arg(required = true, value_name = "FILE", trailing_var_arg = true)]
+    /// The image ("-" is standard input), then options for the image itself, which `dumper run
+    /// FILE --help` lists
+    #[arg(required = true, num_args = 1.., value_names = ["FILE", "ARGS"], trailing_var_arg = true)]
     pub command: Vec<OsString>,
 }
 
@@ -237,6 +258,13 @@ pub struct RecvArgs {
     /// Print nothing but errors
     #[arg(short, long)]
     pub quiet: bool,
+}
+
+/// Reads a pid.
+fn parse_pid(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| {
+        String::from("not a process id, which is a number; `ps` and `pgrep NAME` tell it")
+    })
 }
 
 /// Reads a size such as "300", "64K", "10M" or "2G".

@@ -56,6 +56,11 @@ impl Failure {
         Self { status, message: message.into(), advice: advice.into(), reasons: Vec::new() }
     }
 
+    /// What programs read that asked for JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::json!({ "error": self })
+    }
+
     /// The lines that go to standard error.
     pub fn text(&self) -> String {
         let mut text = format!("dumper: {}", self.message);

@@ -17,6 +17,7 @@ mod keyrings;
 mod library;
 mod luck;
 mod medium;
+mod messages;
 mod mounts;
 mod multiplexers;
 mod options;
@@ -116,6 +117,7 @@ fn main() -> ExitCode {
         run::cases(),
         policies::cases(),
         medium::cases(),
+        messages::cases(),
         sockets::cases(),
         connections::cases(),
         options::cases(),

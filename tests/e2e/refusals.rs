@@ -25,7 +25,7 @@ const STATES: &[(&str, &[&str])] = &[
     ("socket", &["outsider"]),
     ("netlink", &["netlink"]),
     ("aio", &["asynchronous"]),
-    ("outside-pipe", &["pipe"]),
+    ("outside-pipe", &["(outsider) has"]),
     ("seccomp", &["seccomp"]),
     ("fanotify", &["use inotify"]),
     ("pidfd", &["outside (pidfd)"]),

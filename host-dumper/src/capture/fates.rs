@@ -61,9 +61,14 @@ pub struct ProcessFate {
 }
 
 /// What becomes of a process, as far as it can be seen from outside.
-pub(super) fn of(member: &Member, refusals: &[Refusal], options: &Options) -> ProcessFate {
+pub(super) fn of(
+    member: &Member,
+    processes: usize,
+    refusals: &[Refusal],
+    options: &Options,
+) -> ProcessFate {
     let survey = &member.survey;
-    let fate = |d: &Descriptor| descriptor(d, refusals, options);
+    let fate = |d: &Descriptor| descriptor(d, &d.name_among(processes), refusals, options);
     ProcessFate {
         pid: member.pid(),
         name: String::from_utf8_lossy(&survey.status.name).into_owned(),
@@ -83,8 +88,12 @@ fn summary(table: &Table) -> MemorySummary {
     }
 }
 
-fn descriptor(d: &Descriptor, refusals: &[Refusal], options: &Options) -> DescriptorFate {
-    let name = d.name();
+fn descriptor(
+    d: &Descriptor,
+    name: &str,
+    refusals: &[Refusal],
+    options: &Options,
+) -> DescriptorFate {
     let found = refusals.iter().find(|refusal| refusal.object == name);
     let (fate, words) = match found {
         Some(refusal) => (Fate::Refused, format!("{}; {}", refusal.reason, refusal.remedy)),

@@ -141,10 +141,15 @@ pub struct Verdict {
     pub estimate: u64,
     /// What stands in the way.
     pub refusals: Vec<Refusal>,
+    /// What a resumed program will find broken.
+    pub losses: Vec<String>,
     /// What will differ after a resume.
     pub notes: Vec<String>,
     /// Those of the notes that concern no object of the list.
     pub aside: Vec<String>,
+    /// The processes as those that may be asked before.
+    #[serde(skip)]
+    pub candidates: Vec<Candidate>,
     /// Every process with what it holds, and what becomes of it.
     pub objects: Vec<ProcessFate>,
 }
@@ -210,7 +215,8 @@ pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
     let mut users: Vec<u32> = surveys().map(|s| s.status.uids[0]).collect();
     users.sort_unstable();
     users.dedup();
-    let aside: Vec<String> = users.into_iter().filter_map(keyrings::guess).collect();
+    let mut aside = session.sysv_notes();
+    aside.extend(users.into_iter().filter_map(keyrings::guess));
     Ok(Verdict {
         pid: root.pid(),
         name: String::from_utf8_lossy(&root.survey.status.name).into_owned(),
@@ -222,13 +228,14 @@ pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
                 memory::estimate(&s.table) + files::estimate(&s.descriptors, options.embed_limit)
             })
             .sum(),
-        objects: members.iter().map(|m| fates::of(m, &refusals, options)).collect(),
+        objects: members.iter().map(|m| fates::of(m, members.len(), &refusals, options)).collect(),
         refusals,
-        notes: members
-            .iter()
-            .flat_map(|m| [survey::notes(&m.survey), survey::losses(&m.survey)].concat())
+        losses: surveys().flat_map(|s| survey::losses(s, members.len())).collect(),
+        notes: surveys()
+            .flat_map(|s| survey::notes(s, members.len()))
             .chain(aside.iter().cloned())
             .collect(),
         aside,
+        candidates: session.candidates(),
     })
 }

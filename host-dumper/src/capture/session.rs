@@ -134,8 +134,10 @@ impl Session {
             || self.members.iter().any(|m| m.stub.is_some());
         for member in &self.members {
             let (target, survey) = (&member.target, &member.survey);
-            all.extend(survey::refusals(target, survey, &member.statuses, &self.options));
-            all.extend(model::directories(&target.proc)?);
+            let mut own = survey::refusals(target, survey, &member.statuses, &self.options);
+            own.extend(model::directories(&target.proc)?);
+            self.of_process(member, &mut own);
+            all.append(&mut own);
         }
         all.extend(namespaces::refusals(&self.members, resumed)?);
         let pids: Vec<u32> = self.members.iter().map(Member::pid).collect();
@@ -146,9 +148,27 @@ impl Session {
         all.extend(kin::refusals(&self.members));
         let segments = self.segments();
         for member in &self.members {
-            all.extend(segments.refusals(&member.survey.table));
+            let mut own = segments.refusals(&member.survey.table);
+            self.of_process(member, &mut own);
+            all.append(&mut own);
         }
         Ok(all)
+    }
+
+    /// Says whose these are, in a tree.
+    fn of_process(&self, member: &Member, refusals: &mut [Refusal]) {
+        for refusal in refusals {
+            let object = std::mem::take(&mut refusal.object);
+            refusal.object = target::name_among(object, member.pid(), self.members.len());
+        }
+    }
+
+    /// What becomes of System V objects that others use as well, of processes that run on.
+    pub(super) fn sysv_notes(&self) -> Vec<String> {
+        let all = self.options.sysv_ipc;
+        let mut notes = self.segments().notes(all);
+        notes.append(&mut sysv::look(self.proc(), &self.pids(), all).notes);
+        notes
     }
 
     /// The segments of System V shared memory that they have attached.
@@ -173,8 +193,11 @@ impl Session {
         let mut xsave = Vec::with_capacity(self.members.len());
         let mut sandboxes = Vec::with_capacity(self.members.len());
         for member in &self.members {
-            xsave.push(member.xsave(&mut refusals)?);
-            sandboxes.push(member.sandboxes(&mut refusals)?);
+            let mut own = Vec::new();
+            xsave.push(member.xsave(&mut own)?);
+            sandboxes.push(member.sandboxes(&mut own)?);
+            self.of_process(member, &mut own);
+            refusals.append(&mut own);
         }
         if !refusals.is_empty() {
             return Err(CaptureError::Refused(refusals));
@@ -202,8 +225,8 @@ impl Session {
         let mut filters = Vec::new();
         let each = self.members.iter().zip(examined).zip(descriptors);
         for (i, ((member, examined), descriptors)) in each.enumerate() {
-            warnings.extend(survey::notes(&member.survey));
-            losses.extend(survey::losses(&member.survey));
+            warnings.extend(survey::notes(&member.survey, self.members.len()));
+            losses.extend(survey::losses(&member.survey, self.members.len()));
             let keyrings = &examined.answers.keyrings;
             if !keyrings.is_empty() {
                 let (pid, all) = (member.pid(), keyrings.join(", "));

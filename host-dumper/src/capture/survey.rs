@@ -101,35 +101,32 @@ pub(super) fn securebits_may_differ(threads: &[ThreadStatus]) -> bool {
     !others.is_empty() && (able(leader) || others.iter().any(|(_, s)| able(s) || !same(s)))
 }
 
-/// What a resume cannot bring back and nobody needs to be stopped for.
-pub(super) fn notes(survey: &Survey) -> Vec<String> {
+/// What a resume cannot bring back and nobody needs to be stopped for, of one process of `processes`.
+pub(super) fn notes(survey: &Survey, processes: usize) -> Vec<String> {
     let mut notes = Vec::new();
     for d in &survey.descriptors {
-        let link = String::from_utf8_lossy(&d.link);
         if let files::Kind::Outside { stdio } = &d.kind {
             notes.push(format!(
-                "descriptor {} ({link}) leads outside: it becomes the resuming command's \
-                 descriptor {stdio}",
-                d.fd
+                "{} leads outside: it becomes the resuming command's descriptor {stdio}",
+                d.name_among(processes)
             ));
         }
     }
     notes
 }
 
-/// Connections that a dump breaks.
-pub(super) fn losses(survey: &Survey) -> Vec<String> {
+/// Connections that a dump breaks, of one process of `processes`.
+pub(super) fn losses(survey: &Survey, processes: usize) -> Vec<String> {
     let mut losses = Vec::new();
     for d in &survey.descriptors {
-        let link = String::from_utf8_lossy(&d.link);
         let (fate, peer) = match &d.kind {
             files::Kind::SocketReset { peer } => ("the connection was reset", peer),
             files::Kind::SocketOutside { peer } => ("its other end was closed or changed", peer),
             _ => continue,
         };
         losses.push(format!(
-            "descriptor {} ({link}) is connected with {peer}: a resumed program sees that {fate}",
-            d.fd
+            "{} is connected with {peer}: a resumed program sees that {fate}",
+            d.name_among(processes)
         ));
     }
     losses

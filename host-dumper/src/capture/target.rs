@@ -183,6 +183,14 @@ fn examine(pid: u32, for_itself: bool) -> Result<Proc> {
     Ok(proc)
 }
 
+/// The name of an object of a process, for messages; of several processes it is told which.
+pub(super) fn name_among(object: String, pid: u32, processes: usize) -> String {
+    match processes {
+        0 | 1 => object,
+        _ => format!("{object} of process {pid} ({})", name_of(pid)),
+    }
+}
+
 /// The name of a process, for messages.
 pub(super) fn name_of(pid: u32) -> String {
     let name = Proc::open(pid).ok().and_then(|p| p.read_optional("comm"));

@@ -60,6 +60,35 @@ pub struct Round {
     text: String,
 }
 
+/// Who would be asked, in words, or who stands in the way of that. Nobody is asked yet.
+pub fn outlook(policy: Policy, candidates: &[Candidate]) -> Result<Vec<String>, ConsentError> {
+    let mut notes = Vec::new();
+    if policy == Policy::Ignore {
+        return Ok(notes);
+    }
+    let mut missing = Vec::new();
+    for candidate in candidates {
+        let who = Who { pid: candidate.pid, name: candidate.name.clone() };
+        if !block::of(candidate)?.is_empty() {
+            notes.push(format!("{who} is asked first, as it registered for that"));
+        } else if policy == Policy::Require && is_deaf(candidate) {
+            missing.push(who);
+        } else if policy == Policy::Require {
+            notes.push(format!("{who} is asked first, by its handler for SIGUSR1"));
+        }
+    }
+    if missing.is_empty() {
+        Ok(notes)
+    } else {
+        Err(ConsentError::NotOptedIn(missing))
+    }
+}
+
+/// Has no handler for the suspend signal.
+fn is_deaf(candidate: &Candidate) -> bool {
+    candidate.caught >> (SUSPEND - 1) & 1 == 0
+}
+
 impl Round {
     /// Nobody was asked yet.
     pub fn new(policy: Policy, timeout: Duration, leave_running: bool) -> Self {
@@ -83,11 +112,10 @@ impl Round {
             library.push(block::of(candidate)?);
         }
         if self.policy == Policy::Require {
-            let deaf = |c: &Candidate| c.caught >> (SUSPEND - 1) & 1 == 0;
             let missing: Vec<Who> = candidates
                 .iter()
                 .zip(&library)
-                .filter(|(c, blocks)| blocks.is_empty() && deaf(c))
+                .filter(|(c, blocks)| blocks.is_empty() && is_deaf(c))
                 .map(|(c, _)| Who { pid: c.pid, name: c.name.clone() })
                 .collect();
             if !missing.is_empty() {

@@ -35,7 +35,7 @@ pub fn dump(args: &DumpArgs, start: Instant) -> u8 {
                 crate::consent::gave_up(args.pid, &failure);
             }
             if args.json {
-                print_json(args, &serde_json::json!({ "error": failure }));
+                print_json(args, &failure.json());
             }
             eprintln!("{}", failure.text());
             failure.status

@@ -24,5 +24,5 @@ mod tracer;
 mod wire;
 
 pub use front::dump;
-pub use tracer::capture_failure;
+pub use tracer::{capture_failure, refusal};
 pub use wire::Summary;

@@ -7,9 +7,9 @@ use super::compose::Composer;
 use super::meter::{estimate, Meter};
 use super::wire::{tell, Message, Summary};
 use crate::abort;
-use crate::capture::{self, CaptureError, Captured, Session, TableName};
-use crate::cli::{Consent, DumpArgs, OnChanged};
-use crate::consent::{ConsentError, Policy, Round};
+use crate::capture::{self, CaptureError, Captured, Refusal, Session, TableName};
+use crate::cli::{DumpArgs, OnChanged};
+use crate::consent::{ConsentError, Round};
 use crate::failure::{status, Failure, Reason};
 use crate::pages::{find_guards, Buffer, PageError, Part};
 use crate::sink::{Sink, SinkError};
@@ -58,25 +58,30 @@ impl DumpError {
     }
 }
 
+/// Everything that stands in the way, as it is told; also for `check`.
+pub fn refusal(refusals: &[Refusal]) -> Failure {
+    Failure {
+        status: status::REFUSED,
+        message: match refusals.len() {
+            1 => String::from("the process cannot be dumped, for one reason:"),
+            n => format!("the process cannot be dumped, for {n} reasons:"),
+        },
+        advice: String::new(),
+        reasons: refusals
+            .iter()
+            .map(|refusal| Reason {
+                object: refusal.object.clone(),
+                reason: refusal.reason.clone(),
+                remedy: refusal.remedy.clone(),
+            })
+            .collect(),
+    }
+}
+
 /// A capture's error as it is told; also for `check`.
 pub fn capture_failure(error: &CaptureError) -> Failure {
     match error {
-        CaptureError::Refused(refusals) => Failure {
-            status: status::REFUSED,
-            message: match refusals.len() {
-                1 => String::from("the process cannot be dumped, for one reason:"),
-                n => format!("the process cannot be dumped, for {n} reasons:"),
-            },
-            advice: String::new(),
-            reasons: refusals
-                .iter()
-                .map(|refusal| Reason {
-                    object: refusal.object.clone(),
-                    reason: refusal.reason.clone(),
-                    remedy: refusal.remedy.clone(),
-                })
-                .collect(),
-        },
+        CaptureError::Refused(refusals) => refusal(refusals),
         CaptureError::Target { pid, reason, remedy } => {
             Failure::new(status::NO_ACCESS, format!("process {pid}: {reason}"), remedy.clone())
         }
@@ -93,12 +98,7 @@ pub fn run(
     start: Instant,
     table: Option<TableName>,
 ) -> Result<Summary, DumpError> {
-    let policy = match args.consent {
-        Consent::Auto => Policy::Auto,
-        Consent::Require => Policy::Require,
-        Consent::Ignore => Policy::Ignore,
-    };
-    let mut round = Round::new(policy, args.consent_timeout, !kills(args, sink));
+    let mut round = Round::new(args.consent.into(), args.consent_timeout, !kills(args, sink));
     let outcome = run_round(args, sink, control, (start, table), &mut round);
     match &outcome {
         Ok(_) => round.over(),

@@ -8,6 +8,7 @@ use image_format::model::{
     vma, Backing, Contents, Cpu, FileObject, Mapping, OpenFile, Process, SharedOrigin, SigInfo,
     Thread, Tree,
 };
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 /// Everything that `dumper inspect` shows. Control characters from the image are made visible.
@@ -402,6 +403,8 @@ fn needs(out: &mut String, image: &Image) {
     let features: Vec<&str> = missing(cpu, &nothing).collect();
     let _ = writeln!(out, "\nNeeds");
     let _ = writeln!(out, "  processor  x86-64 with {}", features.join(" "));
+    // What is open several times is needed once.
+    let mut told = BTreeSet::new();
     for file in &image.tree.files {
         let needed = match &file.object {
             FileObject::Regular { path, contents, .. }
@@ -415,7 +418,9 @@ fn needs(out: &mut String, image: &Image) {
             | FileObject::Fifo { path, .. } => path,
             _ => continue,
         };
-        let _ = writeln!(out, "  file       {needed}");
+        if told.insert(&needed.0) {
+            let _ = writeln!(out, "  file       {needed}");
+        }
     }
     for (number, bytes) in &image.files {
         let _ = writeln!(out, "  brings     file {number} ({})", size(*bytes));

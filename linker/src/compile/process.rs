@@ -18,23 +18,33 @@ const PR_SET_THP_DISABLE: u64 = 41;
 const SIGSET: u64 = 8;
 const ITIMERS: [&str; 3] = ["ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF"];
 const LIMITS: [&str; 16] = [
-    "CPU",
-    "FSIZE",
-    "DATA",
-    "STACK",
-    "CORE",
-    "RSS",
-    "NPROC",
-    "NOFILE",
-    "MEMLOCK",
-    "AS",
-    "LOCKS",
-    "SIGPENDING",
-    "MSGQUEUE",
-    "NICE",
-    "RTPRIO",
-    "RTTIME",
+    "cpu",
+    "fsize",
+    "data",
+    "stack",
+    "core",
+    "rss",
+    "nproc",
+    "nofile",
+    "memlock",
+    "as",
+    "locks",
+    "sigpending",
+    "msgqueue",
+    "nice",
+    "rtprio",
+    "rttime",
 ];
+
+/// A resource limit, soft and hard, for whoever reads that it could not be set.
+fn limit_in_words(number: usize, [soft, hard]: [u64; 2]) -> String {
+    let name = LIMITS.get(number).copied().unwrap_or("?");
+    let [soft, hard] = [soft, hard].map(|value| match value {
+        u64::MAX => String::from("unlimited"),
+        value => value.to_string(),
+    });
+    format!("limit {name} of {soft}, at most {hard} (`prlimit --{name}` raises it, as root)")
+}
 
 impl ProcessCompiler<'_> {
     pub(super) fn actions(&mut self) {
@@ -67,7 +77,7 @@ impl ProcessCompiler<'_> {
         }
         for (i, limit) in process.limits.iter().enumerate() {
             let at = self.b.words(limit);
-            let what = format!("limit {}", LIMITS.get(i).copied().unwrap_or("?"));
+            let what = limit_in_words(i, *limit);
             let args = [Arg::value(0), Arg::value(i as u64), Arg::data(at), Arg::value(0)];
             self.b.call(&what, nr::PRLIMIT64, &args, Expect::Note);
         }
@@ -93,7 +103,10 @@ impl ProcessCompiler<'_> {
             }
         }
         self.b.only_when(when::CLOCK_JUMP, |b| {
-            let text = b.text("CLOCK_MONOTONIC jumps: no time namespace could be had here");
+            let text = b.text(
+                "CLOCK_MONOTONIC jumps to this machine's, as no time namespace could be had: root gets \
+                 one, and so does a user without --new-pid, where user namespaces are permitted",
+            );
             b.verb(op::NOTE, "clocks", [u64::from(text), 0, 0, 0, 0, 0]);
         });
         for lost in &process.lost {

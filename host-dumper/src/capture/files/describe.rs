@@ -268,7 +268,7 @@ pub(super) fn object(
                 Some(terminal) => FileObject::Tty { terminal },
                 None => {
                     let reason = "is a terminal that does not answer (it was hung up just now)";
-                    return Err(refused(d, reason, "dump again"));
+                    return Err(refused(d, pids, reason, "dump again"));
                 }
             }
         }
@@ -278,7 +278,12 @@ pub(super) fn object(
         | Kind::SocketReset { .. }
         | Kind::SocketLive { .. } => {
             let Some(borrowed) = borrowed else {
-                return Err(refused(d, "is a socket that may not be looked at", "try as root"));
+                return Err(refused(
+                    d,
+                    pids,
+                    "is a socket that may not be looked at",
+                    "try as root",
+                ));
             };
             FileObject::Socket {
                 socket: sockets.add(d.stat.st_ino, borrowed.as_fd(), d.socket.as_deref())?,
@@ -288,18 +293,17 @@ pub(super) fn object(
         Kind::MessageQueue => {
             let queue = mqueue::describe(proc, d, borrowed, pids);
             let reason = "is a POSIX message queue that may not be looked at";
-            queue.ok_or_else(|| refused(d, reason, "try as root"))?
+            queue.ok_or_else(|| refused(d, pids, reason, "try as root"))?
         }
         Kind::Outside { stdio } => FileObject::Inherited { stdio: *stdio, was: was() },
         Kind::Refused { reason, remedy } => {
-            return Err(refused(d, reason, remedy));
+            return Err(refused(d, pids, reason, remedy));
         }
     })
 }
 
-fn refused(d: &Descriptor, reason: &str, remedy: &str) -> CaptureError {
-    let object = format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link));
-    CaptureError::Refused(vec![Refusal::new(object, reason, remedy)])
+fn refused(d: &Descriptor, pids: &[u32], reason: &str, remedy: &str) -> CaptureError {
+    CaptureError::Refused(vec![Refusal::new(d.name_among(pids.len()), reason, remedy)])
 }
 
 fn pipe_index(proc: &Proc, d: &Descriptor, out: &mut Files) -> Result<u32> {

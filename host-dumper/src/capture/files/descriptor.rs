@@ -9,6 +9,7 @@ use super::sockets::{self, Facts};
 use crate::capture::error::{CaptureError, Result};
 use crate::capture::proc::fdinfo::{self, FdInfo};
 use crate::capture::proc::{number, Proc};
+use crate::capture::target::{name_among, name_of};
 use image_format::PAGE_SIZE;
 use nix::sys::stat::{stat, FileStat};
 use nix::sys::statfs::statfs;
@@ -149,6 +150,11 @@ impl Descriptor {
         format!("descriptor {} ({})", self.fd, String::from_utf8_lossy(&self.link))
     }
 
+    /// [`Descriptor::name`], of one process of `processes`.
+    pub fn name_among(&self, processes: usize) -> String {
+        name_among(self.name(), self.pid, processes)
+    }
+
     /// What it leads to, in words.
     pub fn object(&self) -> String {
         match &self.socket {
@@ -210,6 +216,7 @@ pub(in crate::capture) fn classify_all(
     let lone = all.iter().flatten().filter(|d| ends.one_sided(d) && !leads_outside(d));
     let lone: Vec<_> = lone.cloned().collect();
     let with_sockets = all.iter().flatten().any(Descriptor::is_socket);
+    let mut outside = Vec::new();
     for d in lone {
         // Nobody at the other end any more: it will never matter to anyone else.
         if pipe::is_abandoned(d.pid, &d)? {
@@ -217,8 +224,11 @@ pub(in crate::capture) fn classify_all(
         } else if with_sockets && !is_held_elsewhere(&pids, &d.link) {
             // It must be in flight; whether it is shows when the queues are read.
             ends.abandoned(d.stat.st_ino);
+        } else {
+            outside.push(d);
         }
     }
+    ends.look_outside(&pids, &outside);
     let each: Vec<_> = procs.iter().copied().zip(all.iter().map(Vec::as_slice)).collect();
     let (sockets, facts) = sockets::kinds(&each, keep)?;
     let lines = Lines::of(procs, all)?;
@@ -347,9 +357,13 @@ fn fifo(d: &Descriptor, ends: &Ends) -> Kind {
     } else if let Some(stdio) = ends.stdio(d.stat.st_ino, d.writes()) {
         Kind::Outside { stdio }
     } else {
+        let who = match ends.holder(d) {
+            Some(pid) => format!("process {pid} ({}) has", name_of(pid)),
+            None => String::from("a process has that this user may not look at"),
+        };
         refused(
-            "is a pipe whose other end is outside of the process, or closed",
-            "let the program close it; only standard input, output and error may lead outside",
+            format!("is a pipe whose other end {who}"),
+            "let either of them close it; only standard input, output and error may lead outside",
         )
     }
 }

@@ -105,11 +105,12 @@ impl Lines {
 }
 
 /// What of the terminals cannot be carried, though both ends are there.
-/// `sessions` are those of the tree, as this program sees them.
+/// `sessions` are those of the tree, one for each process, as this program sees them.
 pub(in crate::capture) fn refusals<'a>(
     all: impl Iterator<Item = &'a Descriptor> + Clone,
     sessions: &[u32],
 ) -> Result<Vec<Refusal>> {
+    let processes = sessions.len();
     let inside: BTreeSet<u32> = masters(all.clone()).map(|(_, device)| device).collect();
     let mut refusals = Vec::new();
     let mut asked = BTreeSet::new();
@@ -128,8 +129,7 @@ pub(in crate::capture) fn refusals<'a>(
         }
         let Some(file) = borrow(&pidfd(d.pid)?, d.fd) else { continue };
         let mut refuse = |reason: String, remedy| {
-            let object = format!("descriptor {} of process {} ({})", d.fd, d.pid, d.link_text());
-            refusals.push(Refusal::new(object, reason, remedy));
+            refusals.push(Refusal::new(d.name_among(processes), reason, remedy));
         };
         if terminal::discipline(&file) != 0 {
             let which = terminal::discipline(&file);
@@ -204,9 +204,5 @@ impl Descriptor {
     /// The master of a terminal, by the device that was opened.
     pub fn is_master(&self) -> bool {
         self.device() == PTMX
-    }
-
-    fn link_text(&self) -> std::borrow::Cow<'_, str> {
-        String::from_utf8_lossy(&self.link)
     }
 }

@@ -45,9 +45,9 @@ pub(in crate::capture) fn foreign_holders<'a>(
     }
     others(pids, |other, fd, link| {
         if let Some(ours) = mark(other, fd, link).and_then(|mark| inside.remove(&mark)) {
-            let (link, pid) = (String::from_utf8_lossy(&ours.link), other.pid());
+            let pid = other.pid();
             refusals.push(Refusal::new(
-                format!("descriptor {} ({link})", ours.fd),
+                ours.name_among(pids.len()),
                 match ours.kind {
                     Kind::Pipe => format!("is shared with process {pid} ({})", name_of(pid)),
                     _ => format!("is a terminal that process {pid} ({}) uses, too", name_of(pid)),
@@ -95,6 +95,27 @@ pub(super) fn is_held_elsewhere(pids: &[u32], link: &[u8]) -> bool {
         !held
     });
     held
+}
+
+/// Processes that can be seen, other than these, which hold the end of a pipe that writes, or the
+/// one that reads, by the pipe's link. Where several do, the first.
+pub(super) fn holders(pids: &[u32], pipes: &[(Vec<u8>, bool)]) -> BTreeMap<(Vec<u8>, bool), u32> {
+    let mut found = BTreeMap::new();
+    if pipes.is_empty() {
+        return found;
+    }
+    others(pids, |other, fd, link| {
+        for wanted in pipes.iter().filter(|(pipe, _)| pipe == link) {
+            let info = super::descriptor::info(other, fd).ok();
+            let mode = info.map_or(0, |info| info.flags as i32 & libc::O_ACCMODE);
+            let fits = if wanted.1 { mode != libc::O_RDONLY } else { mode != libc::O_WRONLY };
+            if fits {
+                found.entry(wanted.clone()).or_insert(other.pid());
+            }
+        }
+        found.len() < pipes.len()
+    });
+    found
 }
 
 /// Shows what the descriptors of all other processes lead to, until there is no interest.

@@ -2,7 +2,7 @@
 
 use super::borrow::{borrow, pidfd};
 use super::descriptor::Descriptor;
-use super::outsiders::is_held_elsewhere;
+use super::outsiders::{holders, is_held_elsewhere};
 use crate::capture::error::{CaptureError, Result};
 use crate::capture::proc::Proc;
 use image_format::model::Pipe;
@@ -24,6 +24,9 @@ const PIPE_SIZE: u32 = 64 << 10;
 pub(super) struct Ends {
     by_inode: BTreeMap<u64, (Vec<u32>, Vec<u32>)>,
     abandoned: BTreeSet<u64>,
+    /// Who outside has the end that is not here, if it can be seen: by the pipe's link, and whether
+    /// that end writes.
+    holders: BTreeMap<(Vec<u8>, bool), u32>,
 }
 
 impl Ends {
@@ -54,6 +57,17 @@ impl Ends {
     /// The other end of this one is closed everywhere, or nowhere but in a message.
     pub fn abandoned(&mut self, inode: u64) {
         self.abandoned.insert(inode);
+    }
+
+    /// Looks for whoever outside has the other ends of `pipes`.
+    pub fn look_outside(&mut self, pids: &[u32], pipes: &[Descriptor]) {
+        let wanted: BTreeSet<_> = pipes.iter().map(|d| (d.link.clone(), !d.writes())).collect();
+        self.holders = holders(pids, &wanted.into_iter().collect::<Vec<_>>());
+    }
+
+    /// The process outside that has the other end, if it can be seen.
+    pub fn holder(&self, d: &Descriptor) -> Option<u32> {
+        self.holders.get(&(d.link.clone(), !d.writes())).copied()
     }
 
     /// Both ends are there, or nowhere else.

@@ -1,0 +1,216 @@
+//! What `dumper` says: that it names what it speaks of, and what can be done.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+
+use crate::cli::{directory, dumped, dumper, need, MODE};
+use crate::command;
+use crate::process::{self, Kind, Outcome};
+use crate::refusals;
+use crate::victims::Victim;
+use crate::Case;
+
+/// All cases.
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("messages::pid_that_is_none", false, pid_that_is_none),
+        Case::new("messages::usage_of_run", false, usage_of_run),
+        Case::new("messages::errors_as_json", false, errors_as_json),
+        Case::new("messages::refusals_as_json", false, refusals_as_json),
+        Case::new("messages::refusal_in_a_tree", false, refusal_in_a_tree),
+        Case::new("messages::check_tells_what_breaks", false, check_tells_what_breaks),
+        Case::new("messages::check_of_consent", false, check_of_consent),
+        Case::new("messages::needs_are_told_once", false, needs_are_told_once),
+        Case::new("messages::limit_not_brought_back", false, limit_not_brought_back),
+        Case::new("messages::clock_that_jumps", false, clock_that_jumps),
+    ]
+}
+
+fn json(text: &str) -> Outcome<serde_json::Value> {
+    serde_json::from_str(text).map_err(|e| format!("{e}: {text}"))
+}
+
+fn pid_that_is_none() -> Outcome {
+    let dir = directory("none")?;
+    for arguments in [&["check", "abc"][..], &["abc", "-o", "x.elf"], &["check", "-5"]] {
+        let done = dumper(&dir, arguments)?.expect(2, &format!("{arguments:?}"))?;
+        let words = ["not a process id", "`ps`"];
+        need(&done.stderr, if arguments[1] == "-5" { &["--help"] } else { &words })?;
+    }
+    Ok(())
+}
+
+fn usage_of_run() -> Outcome {
+    let done = dumper(&directory("usage")?, &["run", "--help"])?.expect(0, "run --help")?;
+    need(&done.stdout, &["Usage: dumper run <FILE> [ARGS]...", "`dumper run FILE --help` lists"])
+}
+
+/// An error is one shape of JSON, whatever was asked for, beside the words on standard error.
+fn errors_as_json() -> Outcome {
+    let dir = directory("errors")?;
+    for (arguments, status) in [
+        (&["check", "4194303", "--json"][..], 4),
+        (&["4194303", "-o", "x.elf", "--json"], 4),
+        (&["inspect", "nosuch", "--json"], 1),
+        (&["recv", "nosuch", "-o", "x.elf", "--json"], 1),
+        (&["send", "nosuch", "/dev/null", "--json"], 1),
+    ] {
+        let done = dumper(&dir, arguments)?;
+        let tell = |e: String| format!("{arguments:?}: {e}");
+        let done = done.expect(status, "a failure").map_err(tell)?;
+        let error = &json(&done.stdout).map_err(tell)?["error"];
+        let message = error["message"].as_str().unwrap_or_default();
+        if error["status"] != status || message.is_empty() || !done.stderr.contains(message) {
+            return Err(tell(done.tell()));
+        }
+    }
+    Ok(())
+}
+
+/// `check` and a dump give the same reasons in the same words.
+fn refusals_as_json() -> Outcome {
+    let dir = directory("reasons")?;
+    let mut process = refusals::start(&["outside-pipe", "netlink"], MODE.uid(), &dir)?;
+    let pid = process.pid.to_string();
+    let mut told = Vec::new();
+    for arguments in [&["check", &pid, "--json"][..], &[&pid, "-o", "x.elf", "--json"]] {
+        let done = dumper(&dir, arguments)?.expect(3, &format!("{arguments:?}"))?;
+        told.push(json(&done.stdout)?["error"].clone());
+    }
+    if told[0] != told[1] || told[0]["reasons"].as_array().map(Vec::len) != Some(2) {
+        return Err(format!("{:#}\n{:#}", told[0], told[1]));
+    }
+    process.verify()
+}
+
+/// In a tree each refusal says of which process it speaks, and `check` puts it where it belongs.
+fn refusal_in_a_tree() -> Outcome {
+    let dir = directory("in-a-tree")?;
+    let mut shell = Command::new("/bin/sh");
+    command::as_user(&mut shell, MODE.uid());
+    let program = Victim::named("refused")?.program();
+    let line = format!("{} outside-pipe netlink; exit $?", program.display());
+    shell.args(["-c", &line]).current_dir(&dir);
+    let mut shell = process::start(shell, Kind::Pipes, &dir)?;
+    shell.expect("READY")?;
+    let child = *process::children(shell.pid).first().ok_or("the shell has no child")?;
+    let pid = shell.pid.to_string();
+    let of_child = format!("of process {child} (refused): is a ");
+    let dump = dumper(&dir, &[&pid, "-o", "x.elf"])?.expect(3, "dump")?;
+    need(&dump.stderr, &[&format!("{of_child}pipe"), &format!("{of_child}netlink")])?;
+    let check = dumper(&dir, &["check", &pid])?.expect(3, "check")?;
+    need(&check.stdout, &["for 2 reasons", "refused: is a pipe whose other end process"])?;
+    if check.stdout.contains("  descriptor ") {
+        return Err(format!("said twice:\n{}", check.stdout));
+    }
+    shell.verify()
+}
+
+/// What a resumed program will find broken is told in words, as the dump tells it.
+fn check_tells_what_breaks() -> Outcome {
+    let dir = directory("breaks")?;
+    let mut process = Victim::named("socket_outside")?.start(MODE, &dir)?;
+    let pid = process.pid.to_string();
+    let arguments = ["check", &pid, "--external-sockets", "close"];
+    let done = dumper(&dir, &arguments)?.expect(0, "check")?;
+    need(&done.stdout, &["warning: descriptor ", "sees that the connection was reset"])?;
+    let done = dumper(&dir, &[&arguments[..], &["--json"]].concat())?.expect(0, "check --json")?;
+    let value = json(&done.stdout)?;
+    if value["warnings"].as_array().is_none_or(Vec::is_empty) || !value["error"].is_null() {
+        return Err(done.tell());
+    }
+    process.verify()
+}
+
+/// `check` tells who would be asked, and asks nobody.
+fn check_of_consent() -> Outcome {
+    let dir = directory("check-consent")?;
+    let mut process = Victim::named("plain")?.start(MODE, &dir)?;
+    let pid = process.pid.to_string();
+    let done = dumper(&dir, &["check", &pid, "--consent", "require"])?.expect(6, "check")?;
+    need(&done.stdout, &["for one reason", &format!("process {pid} (plain): refused: has no ha")])?;
+    process.verify()?;
+    let mut process = Victim::named("consent_plain")?.start(MODE, &dir)?;
+    let pid = process.pid.to_string();
+    let done = dumper(&dir, &["check", &pid, "--consent", "require"])?.expect(0, "check")?;
+    need(&done.stdout, &["is asked first, by its handler for SIGUSR1"])?;
+    let done = dumper(&dir, &["check", &pid])?.expect(0, "check")?;
+    if done.stdout.contains("is asked first") {
+        return Err(done.tell());
+    }
+    process.end()?;
+    let mut process = Victim::named("consent")?.start(MODE, &dir)?;
+    let pid = process.pid.to_string();
+    let done = dumper(&dir, &["check", &pid])?.expect(0, "check")?;
+    need(&done.stdout, &["is asked first, as it registered for that"])?;
+    let done = dumper(&dir, &["check", &pid, "--consent", "ignore"])?.expect(0, "check")?;
+    if done.stdout.contains("is asked first") {
+        return Err(done.tell());
+    }
+    process.end()
+}
+
+fn needs_are_told_once() -> Outcome {
+    let (dir, _) = dumped("files", &["--embed-files", "0"])?;
+    let done = dumper(&dir, &["inspect", "resume.elf"])?.expect(0, "inspect")?;
+    let mut needs: Vec<&str> =
+        done.stdout.lines().filter(|line| line.starts_with("  file ")).collect();
+    let all = needs.len();
+    needs.sort_unstable();
+    needs.dedup();
+    // The victim has a.txt open twice.
+    if needs.len() == all && needs.iter().any(|line| line.ends_with("/a.txt")) {
+        return Ok(());
+    }
+    Err(done.stdout)
+}
+
+/// Resumes an image and waits for words of its notes.
+fn resume_says(dir: &Path, mut command: Command, words: &[&str]) -> Outcome {
+    command::as_user(&mut command, MODE.uid());
+    command.current_dir(dir);
+    let mut process = process::start(command, Kind::Pipes, dir)?;
+    for word in words {
+        process.expect(word)?;
+    }
+    process.verify()
+}
+
+/// A limit that may not be raised again is told with its value and the way out.
+fn limit_not_brought_back() -> Outcome {
+    let (dir, image) = dumped("plain", &[])?;
+    let limits = fs::read_to_string("/proc/self/limits").map_err(|e| e.to_string())?;
+    let files = limits.lines().find(|line| line.starts_with("Max open files"));
+    let mut files = files.unwrap_or_default().split_ascii_whitespace().skip(3);
+    let (Some(soft), Some(hard)) = (files.next(), files.next()) else {
+        return Err(format!("no limit of open files:\n{limits}"));
+    };
+    let told = format!("limit nofile of {soft}, at most {hard} (`prlimit --nofile` raises it");
+    let mut command = Command::new(&image);
+    command.arg("--new-pid");
+    let lower = libc::rlimit { rlim_cur: 200, rlim_max: 200 };
+    // SAFETY: setrlimit is async-signal-safe and reads only the value moved in.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::setrlimit(libc::RLIMIT_NOFILE, &raw const lower) != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+            Ok(())
+        });
+    }
+    resume_says(&dir, command, &["note: not brought back: ", &told])
+}
+
+/// Where there are no namespaces for an ordinary user, the jump is told with the way out.
+fn clock_that_jumps() -> Outcome {
+    let (dir, image) = dumped("plain", &[])?;
+    let mut command = Command::new(image);
+    command.arg("--new-pid");
+    resume_says(
+        &dir,
+        command,
+        &["note: CLOCK_MONOTONIC jumps", "root gets one", "without --new-pid"],
+    )
+}
