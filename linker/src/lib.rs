@@ -34,4 +34,4 @@ pub use elf::{front, front_len};
 pub use error::LinkError;
 pub use layout::{layout, Layout};
 pub use seccomp::{obstacle as seccomp_obstacle, Obstacle as SeccompObstacle};
-pub use transcript::plan_text;
+pub use transcript::{plan_features, plan_text};

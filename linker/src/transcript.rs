@@ -2,7 +2,7 @@
 
 use crate::LinkError;
 use image_format::plan::{
-    arg, op, when, Expect, PlanHeader, ProcessPlan, Step, ThreadPlan, PLAN_MAGIC,
+    arg, op, when, CpuNeed, CpuPlan, Expect, PlanHeader, ProcessPlan, Step, ThreadPlan, PLAN_MAGIC,
 };
 use scroll::{Pread, LE};
 use std::fmt::Write;
@@ -33,6 +33,20 @@ pub fn plan_text(plan: &[u8]) -> Result<String, LinkError> {
         }
     }
     Ok(out)
+}
+
+/// Names of the processor's features that the resume will ask for. The bytes may be hostile.
+pub fn plan_features(plan: &[u8]) -> Result<Vec<String>, LinkError> {
+    let header: PlanHeader = plan.pread_with(0, LE).map_err(|_| DAMAGED)?;
+    let data = plan.get(header.data_off as usize..).ok_or(DAMAGED)?;
+    let cpu: CpuPlan = data.pread_with(header.cpu_off as usize, LE).map_err(|_| DAMAGED)?;
+    let name = |i| {
+        let size = core::mem::size_of::<CpuNeed>();
+        let need: CpuNeed = record(data, cpu.needs_off, i, size)?;
+        let name = need.name.split(|byte| *byte == 0).next().unwrap_or_default();
+        Ok(String::from_utf8_lossy(name).into_owned())
+    };
+    (0..cpu.needs_count).map(name).collect()
 }
 
 fn line(out: &mut String, text: std::fmt::Arguments<'_>) {

@@ -24,6 +24,7 @@ mod options;
 mod pauses;
 mod policies;
 mod process;
+mod processors;
 mod programs;
 mod random;
 mod reaper;
@@ -108,6 +109,7 @@ fn main() -> ExitCode {
         cgroups::cases(),
         keyrings::cases(),
         terminal::cases(),
+        processors::cases(),
         programs::cases(),
         servers::cases(),
         trees::cases(),

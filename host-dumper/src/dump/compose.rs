@@ -3,9 +3,10 @@
 use super::embeds::EmbedReader;
 use crate::capture::Captured;
 use crate::pages::{
-    copy_pages, Buffer, CleanFiles, Common, CopyOptions, PageError, Part, Progress,
+    copy_pages, Buffer, CleanFiles, Common, CopyOptions, Found, PageError, Part, Progress,
 };
 use crate::sink::Sink;
+use image_format::arch::x86_64 as arch;
 use image_format::codec::encode_all;
 use image_format::container::{hash_data, kind, HASH_BLOCK};
 use image_format::model::{Contents, FileObject, Tree};
@@ -30,6 +31,9 @@ pub struct Composer<'a> {
     /// For each process: its mappings whose pages are a file's.
     clean: Vec<CleanFiles>,
     common: Common,
+    /// For each process: whether it has instructions that only some processors know; empty where
+    /// this one knows none such.
+    code: Vec<Found>,
     buffer: Buffer,
     /// Pages stored so far.
     pub pages: u64,
@@ -54,6 +58,12 @@ impl<'a> Composer<'a> {
             map: ImageMap::default(),
             clean: Vec::new(),
             common: Common::default(),
+            code: if arch::is_rare(&captured.tree.source.cpu) {
+                let processes = captured.tree.processes.iter();
+                processes.map(|process| Found::before(&process.memory.mappings)).collect()
+            } else {
+                Vec::new()
+            },
             buffer,
             pages: 0,
         };
@@ -111,7 +121,8 @@ impl<'a> Composer<'a> {
         self.clean.resize_with(processes, CleanFiles::default);
         for (owner, (pid, process)) in pids.iter().zip(&captured.tree.processes).enumerate() {
             let mappings = &process.memory.mappings;
-            let options = CopyOptions { pid: *pid, owner: owner as u32, workers, part };
+            let search = !self.code.is_empty();
+            let options = CopyOptions { pid: *pid, owner: owner as u32, workers, part, search };
             let copied = copy_pages(
                 mappings,
                 &self.clean[owner],
@@ -122,6 +133,9 @@ impl<'a> Composer<'a> {
                 progress,
             )?;
             self.pages += copied.pages;
+            if let Some(code) = self.code.get_mut(owner) {
+                code.add(copied.code);
+            }
             self.map.mapped[owner].extend(copied.mapped);
             self.map.filled[owner].extend(copied.filled);
             notes.extend(super::notes::unreadable(&captured.tree, owner, *pid, &copied.unreadable));
@@ -168,6 +182,7 @@ impl<'a> Composer<'a> {
         let head = self.chain().blob(kind::MODEL, &model)?;
         self.put(&head, &model)?;
         self.common.complete(&mut self.map.mapped);
+        let options = PlanOptions { rare: self.code.iter().any(Found::is_rare), ..options };
         let plan = linker::compile(&captured.tree, &self.layout, &self.map, &options)?;
         let head = self.chain().blob(kind::PLAN, &plan)?;
         self.put(&head, &plan)?;

@@ -294,6 +294,7 @@ fn plan_options(args: &DumpArgs) -> PlanOptions {
             OnChanged::Accept => linker::OnChanged::Accept,
             OnChanged::Embed => linker::OnChanged::Embed,
         },
+        ..PlanOptions::default()
     }
 }
 

@@ -3,10 +3,9 @@
 use super::read::Image;
 use super::{sockets, sysv};
 use crate::words::size;
-use image_format::arch::x86_64::missing;
 use image_format::model::{
-    vma, Backing, Contents, Cpu, FileObject, Mapping, OpenFile, Process, SharedOrigin, SigInfo,
-    Thread, Tree,
+    vma, Backing, Contents, FileObject, Mapping, OpenFile, Process, SharedOrigin, SigInfo, Thread,
+    Tree,
 };
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -398,11 +397,10 @@ fn timers(out: &mut String, process: &Process) {
 }
 
 fn needs(out: &mut String, image: &Image) {
-    let cpu = &image.tree.source.cpu;
-    let nothing = Cpu { name: "".into(), leaves: Vec::new(), xcr0: 0, xsave: Vec::new() };
-    let features: Vec<&str> = missing(cpu, &nothing).collect();
     let _ = writeln!(out, "\nNeeds");
-    let _ = writeln!(out, "  processor  x86-64 with {}", features.join(" "));
+    let features = linker::plan_features(&image.plan);
+    let features = features.map_or_else(|error| format!("({error})"), |names| names.join(" "));
+    let _ = writeln!(out, "  processor  x86-64 with {features}");
     // What is open several times is needed once.
     let mut told = BTreeSet::new();
     for file in &image.tree.files {

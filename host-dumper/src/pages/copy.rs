@@ -7,6 +7,7 @@ mod write;
 
 use super::batch::{Batch, Batches, How, Part};
 use super::clean::CleanFiles;
+use super::code::{Found, Search};
 use super::zero::is_zero;
 use super::PageError;
 use crate::sink::Sink;
@@ -42,6 +43,8 @@ pub struct CopyOptions {
     pub workers: usize,
     /// Which pages.
     pub part: Part,
+    /// Whether to look for instructions that only some processors know.
+    pub search: bool,
 }
 
 /// Where the pages of a chunk are gathered.
@@ -95,6 +98,8 @@ pub struct Copied {
     pub filled: BTreeSet<u64>,
     /// Addresses of pages of file mappings that could not be read.
     pub unreadable: Vec<u64>,
+    /// What the search found.
+    pub code: Found,
 }
 
 /// Addresses kept of pages that could not be read.
@@ -110,6 +115,7 @@ struct Shared<'a> {
     pid: i32,
     mappings: &'a [Mapping],
     clean: &'a CleanFiles,
+    search: bool,
 }
 
 /// Copies the pages of one process into the image.
@@ -135,6 +141,7 @@ pub fn copy_pages(
         pid,
         mappings,
         clean,
+        search: options.search,
     };
     let workers = if sink.parallel() { options.workers } else { 1 };
     let mut own = Worker::new(&shared, std::mem::take(buffer));
@@ -170,6 +177,7 @@ pub fn copy_pages(
             result
         })?;
     }
+    own.end_search();
     *buffer = own.buffer;
     let mut copied = shared.copied.into_inner().unwrap_or_else(PoisonError::into_inner);
     copied.mapped.sort_unstable_by_key(|run| run.address);
@@ -190,6 +198,7 @@ struct Worker<'w, 'a> {
     runs: Vec<Run>,
     mem: Option<File>,
     unreadable: Vec<u64>,
+    search: Option<Search<'a>>,
 }
 
 impl<'w, 'a> Worker<'w, 'a> {
@@ -206,6 +215,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             runs: Vec::new(),
             mem: None,
             unreadable: Vec::new(),
+            search: shared.search.then(|| Search::new(shared.mappings)),
         }
     }
 
@@ -217,7 +227,10 @@ impl<'w, 'a> Worker<'w, 'a> {
             }
             match self.step() {
                 Ok(true) => {}
-                Ok(false) => return Ok(()),
+                Ok(false) => {
+                    self.end_search();
+                    return Ok(());
+                }
                 Err(error) => {
                     self.shared.failed.store(true, Ordering::Relaxed);
                     return Err(error);
@@ -372,10 +385,20 @@ impl<'w, 'a> Worker<'w, 'a> {
     }
 
     fn keep(&mut self, address: u64) {
+        let page = self.filled..self.filled + PAGE;
         self.filled += PAGE;
+        if let Some(search) = &mut self.search {
+            search.page(address, &self.buffer[page]);
+        }
         match self.runs.last_mut() {
             Some(last) if last.address + last.pages * PAGE_SIZE == address => last.pages += 1,
             _ => self.runs.push(Run { address, pages: 1 }),
+        }
+    }
+
+    fn end_search(&mut self) {
+        if let Some(search) = self.search.take() {
+            lock(&self.shared.copied).code.add(search.finish());
         }
     }
 

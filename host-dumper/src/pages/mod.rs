@@ -4,6 +4,7 @@
 //! * `batch`: which of them become a chunk together;
 //! * `copy`: reading, dropping of zero pages, hashing, writing; by several threads;
 //! * `clean`: pages that are a file's own, read without the process;
+//! * `code`: instructions that only some processors know;
 //! * `common`: those that several mappings show, stored once;
 //! * `guard`: guard regions;
 //! * `zero`: the test for a page of zeroes.
@@ -12,8 +13,10 @@
 //! private file mappings every page within the file, since the file need not exist on the
 //! target; of MAP_DROPPABLE memory nothing.
 
+mod arch;
 mod batch;
 mod clean;
+mod code;
 mod common;
 mod copy;
 mod guard;
@@ -22,6 +25,7 @@ mod zero;
 
 pub use batch::Part;
 pub use clean::CleanFiles;
+pub use code::Found;
 pub use common::Common;
 pub use copy::{copy_pages, Buffer, Copied, CopyOptions, Progress};
 pub use guard::find_guards;

@@ -92,6 +92,15 @@ features! {
 /// one with memory under a key is not dumped.
 pub const HARMLESS: &[&str] = &["erms", "fsrm", "3dnowprefetch", "cldemote", "ospke"];
 
+/// Features that are needed only where their instructions are found: processors of one maker have
+/// them, and hardly any program uses them. (No library in common use chooses code by them.)
+pub const RARE: &[&str] = &["sse4a"];
+
+/// Whether the processor has any of [`RARE`].
+pub fn is_rare(source: &Cpu) -> bool {
+    needed(source).any(|feature| RARE.contains(&feature.name))
+}
+
 /// XSAVE component of the protection-key rights.
 pub const PKRU: u32 = 9;
 
@@ -105,11 +114,6 @@ fn bit(leaves: &[CpuLeaf], feature: &Feature) -> bool {
 /// Features that `source` offered, harmless ones left out: what a target must offer, too.
 pub fn needed(source: &Cpu) -> impl Iterator<Item = &'static Feature> + '_ {
     FEATURES.iter().filter(|f| !HARMLESS.contains(&f.name)).filter(|f| bit(&source.leaves, f))
-}
-
-/// Features that `source` offered and `target` does not, harmless ones left out.
-pub fn missing<'a>(source: &'a Cpu, target: &'a Cpu) -> impl Iterator<Item = &'static str> + 'a {
-    needed(source).filter(|f| !bit(&target.leaves, f)).map(|f| f.name)
 }
 
 /// State components that a target must enable in XCR0, as bits; the rights of protection keys are
@@ -130,8 +134,9 @@ mod tests {
 
     #[test]
     fn protection_keys_are_no_need() {
-        let (source, target) = (cpu(1 << 4 | 1 << 8, 0x207), cpu(0, 7));
-        assert_eq!(missing(&source, &target).collect::<vec::Vec<_>>(), ["gfni"]);
+        let source = cpu(1 << 4 | 1 << 8, 0x207);
+        let names: vec::Vec<_> = needed(&source).map(|feature| feature.name).collect();
+        assert_eq!(names, ["avx2", "gfni"]);
         assert_eq!(needed_state(&source), 7);
     }
 }

@@ -40,7 +40,7 @@ use crate::{Layout, LinkError};
 use builder::{Builder, Object};
 use family::Family;
 pub use family::{session_obstacles, Kin, SessionObstacle};
-use image_format::arch::x86_64::{needed, needed_state};
+use image_format::arch::x86_64::{needed, needed_state, RARE};
 use image_format::model::{Cpu, FileObject, Process, Tree};
 use image_format::plan::{
     op, plan_flag, CpuNeed, CpuPlan, Expect, PlanHeader, ProcessPlan, XsavePlace,
@@ -68,6 +68,8 @@ pub enum OnChanged {
 pub struct PlanOptions {
     /// `--on-changed`.
     pub on_changed: OnChanged,
+    /// Instructions of [`image_format::arch::x86_64::RARE`] were found.
+    pub rare: bool,
 }
 
 /// Where pages went while they were written.
@@ -141,7 +143,7 @@ pub fn compile(
         flags: flags(tree),
         ..PlanHeader::default()
     };
-    header.cpu_off = processor(&mut b, &tree.source.cpu);
+    header.cpu_off = processor(&mut b, &tree.source.cpu, options.rare);
     let info = info_text(tree);
     (header.info_off, header.info_len) = (b.data(info.as_bytes()), info.len() as u32);
     header.help_off = b.path(HELP.as_bytes());
@@ -280,8 +282,8 @@ impl ProcessCompiler<'_> {
 }
 
 /// What the source's processor means for the target's; gives the data offset of the [`CpuPlan`].
-fn processor(b: &mut Builder, cpu: &Cpu) -> u32 {
-    let needs = needed(cpu).map(|f| {
+fn processor(b: &mut Builder, cpu: &Cpu, rare: bool) -> u32 {
+    let needs = needed(cpu).filter(|f| rare || !RARE.contains(&f.name)).map(|f| {
         let mut name = [0; 22];
         // The longest name known has 16 bytes; a longer one would be cut in a message.
         let n = f.name.len().min(name.len());

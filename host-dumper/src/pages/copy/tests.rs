@@ -52,7 +52,7 @@ fn copy(
     }
     let clean = files;
     let copy = |part| {
-        let options = CopyOptions { pid, owner: 0, workers, part };
+        let options = CopyOptions { pid, owner: 0, workers, part, search: true };
         copy_pages(mappings, &clean, options, &mut Buffer::ready(), &chain, &sink, &Silent).unwrap()
     };
     let mut copied = copy(Part::Stopped);
