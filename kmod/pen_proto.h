@@ -10,16 +10,15 @@
 #ifndef PEN_PROTO_H
 #define PEN_PROTO_H
 
-#ifdef __KERNEL__
 #include <linux/types.h>
-#else
+
+#ifndef __KERNEL__
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
-typedef uint8_t u8;
-typedef uint16_t u16;
-typedef uint32_t u32;
-typedef uint64_t u64;
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
 #endif
 
 /* Bulk-Only Transport 1.0, sections 5.1 and 5.2. */

@@ -48,13 +48,48 @@ impl Kernel {
         self.root.join("vmlinux")
     }
 
-    fn headers(&self) -> PathBuf {
+    /// Its name as `uname -r` tells it.
+    pub fn release(&self) -> String {
+        format!("{}-amd64", self.version)
+    }
+
+    /// A program that finds what the headers' own tools need.
+    pub fn environment(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let path = std::env::var("PATH").unwrap_or_default();
+        command
+            .env("PATH", format!("{}:{path}", self.root.join("usr/bin").display()))
+            .env("LD_LIBRARY_PATH", self.root.join("usr/lib/x86_64-linux-gnu"))
+            .env_remove("MAKEFLAGS");
+        command
+    }
+
+    /// The kernel's own make for a module's sources, with more tools in `bin`.
+    pub fn make(&self, sources: &Path, bin: &Path) -> Command {
+        let mut command = self.environment("make");
+        if !bin.as_os_str().is_empty() {
+            let path = std::env::var("PATH").unwrap_or_default();
+            let own = self.root.join("usr/bin");
+            command.env("PATH", format!("{}:{}:{path}", own.display(), bin.display()));
+        }
+        command.arg("-C").arg(self.headers()).arg(format!("M={}", sources.display()));
+        command
+    }
+
+    /// The driver's makefile, as a person calls it.
+    pub fn plain_make(&self, sources: &Path) -> Command {
+        let mut command = self.environment("make");
+        command.arg("-C").arg(sources).arg(format!("KDIR={}", self.headers().display()));
+        command
+    }
+
+    /// Its headers.
+    pub fn headers(&self) -> PathBuf {
         self.root.join(format!("usr/src/linux-headers-{}-amd64", self.version))
     }
 
     fn unpack(&self) -> Outcome<()> {
         let debs = self.work.join("deb");
-        tools::folder(&debs)?;
         let v = &self.version;
         let kbuild = if self.series == "6.1" {
             "linux-kbuild-6.1".to_owned()
@@ -72,14 +107,7 @@ impl Kernel {
             "libbpf1".to_owned(),
         ];
         for package in &packages {
-            if downloaded(&debs, package).is_none() {
-                eprintln!("vm: downloading {package}");
-                tools::run(
-                    Command::new("apt-get").arg("download").arg(package).current_dir(&debs),
-                )?;
-            }
-            let deb = downloaded(&debs, package)
-                .ok_or_else(|| Failure(format!("apt-get left no {package}*.deb")))?;
+            let deb = download(&debs, package)?;
             tools::run(Command::new("dpkg").arg("-x").arg(&deb).arg(&self.root))?;
         }
         Ok(())
@@ -97,9 +125,14 @@ impl Kernel {
         tools::write(&file, wanted)
     }
 
-    /// Builds the driver with all warnings; any of them is a failure.
+    /// Builds the driver.
     pub fn build_driver(&self, source: &Path) -> Outcome<PathBuf> {
-        let build = self.work.join(format!("kmod-{}", self.version));
+        self.build_module("pen_driver", source)
+    }
+
+    /// Builds a module with all warnings; any of them is a failure.
+    pub fn build_module(&self, name: &str, source: &Path) -> Outcome<PathBuf> {
+        let build = self.work.join(format!("{name}-{}", self.version));
         tools::folder(&build)?;
         let files = std::fs::read_dir(source).doing(|| format!("listing {}", source.display()))?;
         for file in files.flatten().map(|file| file.path()) {
@@ -114,24 +147,16 @@ impl Kernel {
                 }
             }
         }
-        let libraries = self.root.join("usr/lib/x86_64-linux-gnu");
-        let programs = self.root.join("usr/bin");
-        let path = std::env::var("PATH").unwrap_or_default();
-        let output = Command::new("make")
-            .arg("-C")
-            .arg(self.headers())
-            .arg(format!("M={}", build.display()))
+        let output = self
+            .make(&build, Path::new(""))
             .args(["W=1", "KCFLAGS=-Werror", "modules"])
-            .env("PATH", format!("{}:{path}", programs.display()))
-            .env("LD_LIBRARY_PATH", libraries)
-            .env_remove("MAKEFLAGS")
             .output()
             .doing(|| "starting make".to_owned())?;
         let text = String::from_utf8_lossy(&output.stderr);
         ensure(output.status.success() && !text.contains("warning:"), || {
-            format!("the driver does not build cleanly for {}:\n{text}", self.version)
+            format!("{name} does not build cleanly for {}:\n{text}", self.version)
         })?;
-        Ok(build.join("pen_driver.ko"))
+        Ok(build.join(format!("{name}.ko")))
     }
 
     /// The modules by name with all they depend on, in loading order.
@@ -208,6 +233,16 @@ fn depends(module: &[u8]) -> Vec<String> {
         needed.extend(value.split([',', ' ']).filter(|name| !name.is_empty()).map(str::to_owned));
     }
     needed
+}
+
+/// A package's file, fetched if it is not there.
+pub fn download(folder: &Path, package: &str) -> Outcome<PathBuf> {
+    tools::folder(folder)?;
+    if downloaded(folder, package).is_none() {
+        eprintln!("vm: downloading {package}");
+        tools::run(Command::new("apt-get").arg("download").arg(package).current_dir(folder))?;
+    }
+    downloaded(folder, package).ok_or_else(|| Failure(format!("apt-get left no {package}*.deb")))
 }
 
 fn downloaded(folder: &Path, package: &str) -> Option<PathBuf> {

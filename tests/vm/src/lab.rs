@@ -29,6 +29,12 @@ const MODULES: [&str; 12] = [
 /// Modules loaded by a scenario rather than at boot.
 const LATER: [&str; 5] = ["usb_storage", "uas", "dummy_hcd", "usb_f_mass_storage", "usb_f_fs"];
 
+/// The controller that sticks are plugged into.
+pub const USB: [&str; 2] = ["-device", "qemu-xhci,id=xhci,p2=15,p3=15"];
+
+/// Words for the kernel's command line that have it notice misuse of memory.
+pub const WATCHFUL: &str = "kfence.sample_interval=10 slub_debug=FZPU page_poison=1";
+
 /// Where everything of one kernel is.
 pub struct Lab {
     /// The kernel booted.
@@ -79,7 +85,7 @@ impl Lab {
 
     /// Boots a guest.
     pub fn boot(&self, arguments: &[String]) -> Outcome<Bench> {
-        let mut all = vec!["-device".to_owned(), "qemu-xhci,id=xhci,p2=15,p3=15".to_owned()];
+        let mut all = USB.map(str::to_owned).to_vec();
         all.extend_from_slice(arguments);
         let machine = Machine::boot(&Setup {
             vmlinux: &self.kernel.vmlinux(),
@@ -88,9 +94,9 @@ impl Lab {
             cpu: "max",
             memory: 512,
             arguments: &all,
-            append: "kfence.sample_interval=10 slub_debug=FZPU page_poison=1",
+            append: WATCHFUL,
         })?;
-        Ok(Bench { machine, folder: self.folder.clone(), sticks: Vec::new() })
+        Ok(Bench::new(machine, &self.folder))
     }
 }
 
@@ -137,6 +143,11 @@ pub struct Bench {
 }
 
 impl Bench {
+    /// Takes over a machine that has just booted; sticks and captures lie in `folder`.
+    pub fn new(machine: Machine, folder: &Path) -> Self {
+        Self { machine, folder: folder.to_owned(), sticks: Vec::new() }
+    }
+
     /// A file of this run.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
@@ -255,18 +266,25 @@ impl Bench {
         self.pulled(id)
     }
 
+    /// Waits until so many bytes went to or came from a stick: the copy is in its middle.
+    pub fn under_way(&mut self, node: &str, counter: &str, bytes: u64) -> Outcome<()> {
+        self.machine.wait_for(
+            &format!("test $(cat /sys/class/pen/{node}/stats/{counter}) -gt {bytes}"),
+            Duration::from_secs(120),
+        )
+    }
+
     /// Unplugs all that is left, unloads the driver, checks the kernel's log.
     pub fn clean_up(&mut self) -> Outcome<()> {
         let left: Vec<_> = self.sticks.iter().map(|(id, _)| id.clone()).collect();
         for id in left {
             self.unplug(&id)?;
         }
-        self.machine.try_sh("killall -9 dd cat cp 2>/dev/null")?;
+        self.machine.wait_for("! ls /dev/pen* 2>/dev/null", Duration::from_secs(20))?;
         self.machine.wait_for(
             "! grep -q pen_driver /proc/modules || rmmod pen_driver",
             Duration::from_secs(20),
         )?;
-        self.machine.sh("! ls /dev/pen* 2>/dev/null")?;
         self.healthy()
     }
 

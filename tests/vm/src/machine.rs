@@ -161,7 +161,7 @@ impl Machine {
 
     /// One request to the agent.
     pub fn ask(&mut self, request: &Value) -> Outcome<Value> {
-        self.ask_for(request, Duration::from_secs(240))
+        self.ask_for(request, Duration::from_secs(300))
     }
 
     /// One request that may take long.

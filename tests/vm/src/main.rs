@@ -10,6 +10,7 @@ mod kernel;
 mod lab;
 mod machine;
 mod scenarios;
+mod style;
 mod tools;
 mod wire;
 
@@ -21,6 +22,7 @@ use scenarios::Scenario;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
+use style::Workshop;
 
 /// The kernels, the one of the short form first.
 const SERIES: [&str; 2] = ["6.12", "6.1"];
@@ -36,7 +38,7 @@ struct Options {
     /// Only this kernel series; journeys need both
     #[arg(long, value_parser = ["6.1", "6.12"])]
     kernel: Option<String>,
-    /// One journey and the driver's first scenarios on one kernel
+    /// The first journeys and the driver's first scenarios on one kernel
     #[arg(long)]
     short: bool,
     /// Names the scenarios and the journeys, and ends
@@ -90,6 +92,9 @@ fn main() -> ExitCode {
         }
         for journey in journey::all() {
             println!("    {}", journey.name);
+        }
+        for check in style::all() {
+            println!("    {}", check.name);
         }
         return ExitCode::SUCCESS;
     }
@@ -159,6 +164,7 @@ fn run(options: &Options, place: &Place) -> Outcome<Count> {
     let agent = build_agent(&place.source, &place.work)?;
     if options.kernel.is_none() {
         travel(options, place, &agent, &mut count)?;
+        inspect(options, place, &mut count)?;
     }
     for series in SERIES {
         let wanted = match &options.kernel {
@@ -208,6 +214,25 @@ fn travel(options: &Options, place: &Place, agent: &Path, count: &mut Count) -> 
         let start = Instant::now();
         let outcome = (journey.run)(&world, options.short);
         count.tell(journey.name, start, outcome, || world.tail());
+    }
+    Ok(())
+}
+
+/// Looks at the driver's sources, for the newest kernel.
+fn inspect(options: &Options, place: &Place, count: &mut Count) -> Outcome<()> {
+    let wanted: Vec<_> =
+        style::all().into_iter().filter(|check| options.wants(check.name, false)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let shop = Workshop {
+        kernel: kernel::Kernel::prepare(SERIES[0], &place.work)?,
+        driver: place.source.join("kmod"),
+        work: place.work.clone(),
+    };
+    for check in wanted {
+        let start = Instant::now();
+        count.tell(check.name, start, (check.run)(&shop), || "(none was booted)".to_owned());
     }
     Ok(())
 }

@@ -1,12 +1,12 @@
 //! A machine of a journey: programs started, dumped and brought back there.
 
 use crate::failure::{ensure, Failure, Outcome};
-use crate::machine::Machine;
+use crate::lab::Bench;
 use serde_json::{json, Value};
 use std::fmt::Write as _;
 
 /// The user of unprivileged travellers.
-const NOBODY: u32 = 65534;
+pub const NOBODY: u32 = 65534;
 
 /// How a program is run, dumped and resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,8 @@ impl Mode {
         }
     }
 
-    fn uid(self) -> Option<u32> {
+    /// Its user, when that is not root.
+    pub fn uid(self) -> Option<u32> {
         (self == Mode::User).then_some(NOBODY)
     }
 
@@ -73,23 +74,29 @@ impl Traveller {
 
 /// A booted machine.
 pub struct Guest {
-    machine: Machine,
+    /// The machine and the sticks in it.
+    pub bench: Bench,
 }
 
 impl Guest {
     /// Takes over a machine that has just booted.
-    pub fn new(machine: Machine) -> Self {
-        Self { machine }
+    pub fn new(bench: Bench) -> Self {
+        Self { bench }
     }
 
     /// Runs a command that must succeed.
     pub fn sh(&mut self, command: &str) -> Outcome<String> {
-        self.machine.sh(command)
+        self.bench.machine.sh(command)
+    }
+
+    /// One request to the agent.
+    pub fn ask(&mut self, request: &Value) -> Outcome<Value> {
+        self.bench.machine.ask(request)
     }
 
     /// Runs a command: its exit code, output and error output.
     pub fn run(&mut self, command: &str, uid: Option<u32>) -> Outcome<(i64, String, String)> {
-        let answer = self.machine.ask(&json!({"op": "sh", "cmd": command, "uid": uid}))?;
+        let answer = self.ask(&json!({"op": "sh", "cmd": command, "uid": uid}))?;
         let text = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
         Ok((answer["rc"].as_i64().unwrap_or(255), text("out"), text("err")))
     }
@@ -105,6 +112,11 @@ impl Guest {
         self.sh("umount /bag && rmdir /bag").map(|_| ())
     }
 
+    /// Puts an interpreter and its script there.
+    pub fn install_python(&mut self) -> Outcome<()> {
+        self.sh("cp -a /bag/python/. /").map(|_| ())
+    }
+
     /// Makes it a machine that can dump.
     pub fn install_tools(&mut self) -> Outcome<()> {
         self.sh("cp -a /bag/tools/. /").map(|_| ())
@@ -113,11 +125,21 @@ impl Guest {
     /// Starts a victim under a pid that is free on every machine of the journey, and waits until
     /// its state is made.
     pub fn start(&mut self, traveller: &mut Traveller, first_pid: u32) -> Outcome<()> {
-        self.sh(&format!("echo {first_pid} > /proc/sys/kernel/ns_last_pid"))?;
-        let program = format!("/bin/{}", traveller.victim);
         let size = "200".to_owned();
         let argument = if traveller.victim == "big" { size } else { traveller.name() };
-        self.begin(traveller, &[&program, &argument])?;
+        self.start_with(traveller, first_pid, &argument)
+    }
+
+    /// The same with an argument of the caller's choice.
+    pub fn start_with(
+        &mut self,
+        traveller: &mut Traveller,
+        first_pid: u32,
+        argument: &str,
+    ) -> Outcome<()> {
+        self.sh(&format!("echo {first_pid} > /proc/sys/kernel/ns_last_pid"))?;
+        let program = format!("/bin/{}", traveller.victim);
+        self.begin(traveller, &[&program, argument])?;
         self.expect(traveller, "READY")
     }
 
@@ -141,13 +163,14 @@ impl Guest {
         })
     }
 
-    fn begin(&mut self, traveller: &mut Traveller, words: &[&str]) -> Outcome<()> {
+    /// Starts a program as a traveller.
+    pub fn begin(&mut self, traveller: &mut Traveller, words: &[&str]) -> Outcome<()> {
         let (dir, uid) = (format!("/tmp/{}", traveller.name()), traveller.mode.uid());
         let owner = uid.unwrap_or(0);
         // Files travel along; a directory that is open has to be there already.
         let inner = if traveller.victim == "files" { "/d" } else { "" };
         self.sh(&format!("mkdir -p {dir}{inner} && chown -R {owner}:{owner} {dir}"))?;
-        let answer = self.machine.ask(&json!({"op": "begin", "name": traveller.name(),
+        let answer = self.ask(&json!({"op": "begin", "name": traveller.name(),
             "argv": words, "dir": dir, "uid": uid}))?;
         traveller.pid = answer["pid"]
             .as_u64()
@@ -155,13 +178,13 @@ impl Guest {
         Ok(())
     }
 
-    fn tell(&mut self, traveller: &Traveller, line: &str) -> Outcome<()> {
-        self.machine.ask(&json!({"op": "tell", "name": traveller.name(), "line": line})).map(|_| ())
+    /// One line to it.
+    pub fn tell(&mut self, traveller: &Traveller, line: &str) -> Outcome<()> {
+        self.ask(&json!({"op": "tell", "name": traveller.name(), "line": line})).map(|_| ())
     }
 
     fn expect(&mut self, traveller: &Traveller, line: &str) -> Outcome<()> {
-        let answer =
-            self.machine.ask(&json!({"op": "hear", "name": traveller.name(), "patience": 60}))?;
+        let answer = self.ask(&json!({"op": "hear", "name": traveller.name(), "patience": 240}))?;
         if answer["line"] == line {
             return Ok(());
         }
@@ -173,7 +196,7 @@ impl Guest {
     }
 
     fn errors(&mut self, traveller: &Traveller) -> Outcome<String> {
-        let answer = self.machine.ask(&json!({"op": "errors", "name": traveller.name()}))?;
+        let answer = self.ask(&json!({"op": "errors", "name": traveller.name()}))?;
         Ok(answer["errors"].as_str().unwrap_or_default().to_owned())
     }
 
@@ -183,8 +206,9 @@ impl Guest {
         self.expect(traveller, "PONG")
     }
 
-    fn end(&mut self, traveller: &Traveller) -> Outcome<Value> {
-        self.machine.ask(&json!({"op": "end", "name": traveller.name()}))
+    /// Waits for its end.
+    pub fn end(&mut self, traveller: &Traveller) -> Outcome<Value> {
+        self.ask(&json!({"op": "end", "name": traveller.name()}))
     }
 
     /// Has it check all it took along; it ends by that.
@@ -225,6 +249,6 @@ impl Guest {
 
     /// Powers off; the kernel must have had nothing to complain about.
     pub fn shut_down(self) -> Outcome<()> {
-        self.machine.shut_down()
+        self.bench.machine.shut_down()
     }
 }

@@ -1,8 +1,11 @@
 //! Journeys between kernels and machines: dumped on one, resumed on another.
 
+mod bag;
 mod guest;
 mod hops;
 mod obstacles;
+mod pulled;
+mod stick;
 mod world;
 
 pub use world::World;
@@ -23,5 +26,7 @@ pub struct Journey {
 pub fn all() -> Vec<Journey> {
     let mut all = hops::journeys();
     all.extend(obstacles::journeys());
+    all.extend(stick::journeys());
+    all.extend(pulled::journeys());
     all
 }

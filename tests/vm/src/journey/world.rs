@@ -1,29 +1,32 @@
-//! Machines that have nothing but busybox, and the bag that is carried between them.
-//!
-//! The bag is a folder of the host, seen by a guest over 9p while it is mounted there. It holds
-//! the images, and below `tools` the dumper and the victims with the libraries they need, for the
-//! machines that dump.
+//! Machines that have nothing but busybox.
 
-use crate::failure::{ensure, Doing, Failure, Outcome};
+use crate::failure::{Doing, Failure, Outcome};
 use crate::initramfs::Archive;
-use crate::journey::guest::Guest;
+use crate::journey::{bag, guest::Guest};
 use crate::kernel::Kernel;
+use crate::lab::{self, Bench, USB};
 use crate::machine::{tail_of_log, Machine, Setup};
 use crate::tools;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// What a guest needs for the bag; a kernel that has one built in has no file.
 const MODULES: [&str; 3] = ["virtio_pci", "9pnet_virtio", "9p"];
 
-/// The victims that travel.
-pub const VICTIMS: [&str; 8] =
-    ["journey", "registers", "threads8", "vdso", "files", "interrupted", "plain", "big"];
+/// What those need besides who carry their images on a stick; the driver comes last.
+const STICK_MODULES: [&str; 1] = ["xhci_pci"];
 
 /// Everything the journeys share.
 pub struct World {
-    kernels: Vec<(Kernel, PathBuf)>,
+    kernels: Vec<Home>,
     folder: PathBuf,
+}
+
+/// A kernel, and first roots for it.
+struct Home {
+    kernel: Kernel,
+    /// Without drivers for sticks.
+    plain: PathBuf,
+    with_driver: PathBuf,
 }
 
 /// What a machine is made of.
@@ -35,12 +38,19 @@ pub struct Hardware {
     pub cpu: &'static str,
     /// Memory in MiB.
     pub memory: u32,
+    /// Has a port for sticks, and the driver loaded.
+    pub sticks: bool,
 }
 
 impl Hardware {
     /// An ordinary machine with this kernel.
     pub fn with(series: &'static str) -> Self {
-        Self { series, cpu: "max", memory: 512 }
+        Self { series, cpu: "max", memory: 512, sticks: false }
+    }
+
+    /// One that sticks can be plugged into.
+    pub fn with_sticks(series: &'static str) -> Self {
+        Self { sticks: true, ..Self::with(series) }
     }
 }
 
@@ -53,36 +63,43 @@ impl World {
             std::fs::remove_dir_all(&bag).doing(|| "emptying the bag".to_owned())?;
         }
         tools::folder(&bag)?;
-        pack(&bag.join("tools"), source, target)?;
+        bag::pack(&bag.join("tools"), source, target)?;
+        bag::pack_python(&bag.join("python"), source)?;
         let mut kernels = Vec::new();
         for series in ["6.12", "6.1"] {
             let kernel = Kernel::prepare(series, work)?;
-            let initramfs = folder.join(format!("initramfs-{series}"));
-            tools::write(&initramfs, bare_root(&kernel, agent)?)?;
-            kernels.push((kernel, initramfs));
+            let plain = folder.join(format!("initramfs-{series}"));
+            tools::write(&plain, bare_root(&kernel, agent, None)?)?;
+            let driver = tools::read(&kernel.build_driver(&source.join("kmod"))?)?;
+            let with_driver = folder.join(format!("initramfs-stick-{series}"));
+            tools::write(&with_driver, bare_root(&kernel, agent, Some(&driver))?)?;
+            kernels.push(Home { kernel, plain, with_driver });
         }
         Ok(Self { kernels, folder })
     }
 
     /// Boots a machine.
     pub fn boot(&self, hardware: Hardware) -> Outcome<Guest> {
-        let (kernel, initramfs) = self
+        let home = self
             .kernels
             .iter()
-            .find(|(kernel, _)| kernel.series == hardware.series)
+            .find(|home| home.kernel.series == hardware.series)
             .ok_or_else(|| Failure(format!("no kernel {}", hardware.series)))?;
         let share = "local,path=bag,mount_tag=bag,security_model=none,multidevs=remap";
-        let arguments = ["-virtfs".to_owned(), share.to_owned()];
+        let mut arguments = vec!["-virtfs".to_owned(), share.to_owned()];
+        if hardware.sticks {
+            arguments.extend(USB.map(str::to_owned));
+        }
         let machine = Machine::boot(&Setup {
-            vmlinux: &kernel.vmlinux(),
-            initramfs,
+            vmlinux: &home.kernel.vmlinux(),
+            initramfs: if hardware.sticks { &home.with_driver } else { &home.plain },
             folder: &self.folder,
             cpu: hardware.cpu,
             memory: hardware.memory,
             arguments: &arguments,
-            append: "",
+            append: if hardware.sticks { lab::WATCHFUL } else { "" },
         })?;
-        Ok(Guest::new(machine))
+        Ok(Guest::new(Bench::new(machine, &self.folder)))
     }
 
     /// The last that the guest's kernel said.
@@ -92,76 +109,20 @@ impl World {
 }
 
 /// Busybox and the agent; nothing else stays there once the modules are loaded.
-fn bare_root(kernel: &Kernel, agent: &Path) -> Outcome<Vec<u8>> {
+fn bare_root(kernel: &Kernel, agent: &Path, driver: Option<&[u8]>) -> Outcome<Vec<u8>> {
     let mut archive = Archive::default();
     for name in ["bin", "modules", "dev", "proc", "sys", "tmp"] {
         archive.folder(name);
     }
     archive.file("init", &tools::read(agent)?);
     archive.file("bin/busybox", &tools::read(&tools::find("busybox")?)?);
-    for (at, (name, bytes)) in kernel.modules(&MODULES)?.into_iter().enumerate() {
+    let mut modules = MODULES.to_vec();
+    if let Some(driver) = driver {
+        modules.extend(STICK_MODULES);
+        archive.file("modules/99-pen_driver.ko", driver);
+    }
+    for (at, (name, bytes)) in kernel.modules(&modules)?.into_iter().enumerate() {
         archive.file(&format!("modules/{at:02}-{name}.ko"), &bytes);
     }
     Ok(archive.finish())
-}
-
-/// The dumper, the victims and their libraries, at the places where a guest's root shall have them.
-fn pack(to: &Path, source: &Path, target: &Path) -> Outcome<()> {
-    let bin = to.join("bin");
-    tools::folder(&bin)?;
-    let dumper = if let Some(path) = std::env::var_os("DUMPER_BIN") {
-        PathBuf::from(path)
-    } else {
-        tools::run(
-            Command::new(tools::cargo())
-                .args(["build", "-q", "--locked", "-p", "host-dumper", "--bin", "dumper"])
-                .current_dir(source),
-        )?;
-        target.join("debug/dumper")
-    };
-    // Tens of MiB of line tables have no place in a guest's memory.
-    tools::run(Command::new("strip").arg("-o").arg(bin.join("dumper")).arg(dumper))?;
-    let mut programs = vec![bin.join("dumper")];
-    for name in VICTIMS {
-        programs.push(build_victim(source, name, &bin)?);
-    }
-    for program in programs {
-        for library in libraries(&program)? {
-            let relative = library.strip_prefix("/").unwrap_or(&library);
-            let place = to.join(relative);
-            if let (false, Some(folder)) = (place.exists(), place.parent()) {
-                tools::folder(folder)?;
-                std::fs::copy(&library, &place)
-                    .doing(|| format!("copying {}", library.display()))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Builds a victim of the end-to-end tests as they do.
-fn build_victim(source: &Path, name: &str, bin: &Path) -> Outcome<PathBuf> {
-    let file = source.join(format!("tests/victims/{name}.c"));
-    let text = String::from_utf8_lossy(&tools::read(&file)?).into_owned();
-    let flags = text.lines().find_map(|line| line.strip_prefix("//#Flags:")).unwrap_or_default();
-    let program = bin.join(name);
-    tools::run(
-        Command::new("cc")
-            .args(["-O2", "-pthread", "-o"])
-            .arg(&program)
-            .arg(&file)
-            .args(flags.split_ascii_whitespace()),
-    )?;
-    Ok(program)
-}
-
-/// What a program is linked with, the dynamic loader included.
-fn libraries(program: &Path) -> Outcome<Vec<PathBuf>> {
-    let text = tools::run(Command::new("ldd").arg(program))?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    ensure(!text.contains("not found"), || format!("ldd: {text}"))?;
-    let path = |line: &str| {
-        line.split_ascii_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from)
-    };
-    Ok(text.lines().filter_map(path).collect())
 }

@@ -7,6 +7,7 @@ mod gadget;
 mod start;
 mod stress;
 mod talk;
+mod terminal;
 
 use serde_json::{json, Value};
 use std::collections::HashMap;
@@ -53,6 +54,7 @@ struct Agent {
     files: files::Files,
     jobs: HashMap<String, Child>,
     talks: talk::Talks,
+    terminals: terminal::Terminals,
 }
 
 impl Agent {
@@ -82,7 +84,11 @@ impl Agent {
                 _ => json!({"error": "no such job"}),
             },
             "bye" => json!({"bye": true}),
-            _ => self.talks.answer(request).unwrap_or_else(|| self.files.answer(request)),
+            _ => self
+                .talks
+                .answer(request)
+                .or_else(|| self.terminals.answer(request))
+                .unwrap_or_else(|| self.files.answer(request)),
         }
     }
 }

@@ -19,6 +19,8 @@ pub fn prepare() -> io::Result<()> {
     {
         mount(kind, target)?;
     }
+    fs::create_dir_all("/dev/pts")?;
+    mount("devpts", "/dev/pts")?;
     Command::new("/bin/busybox").args(["--install", "-s", "/bin"]).status()?;
     let mut modules =
         fs::read_dir("/modules")?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;

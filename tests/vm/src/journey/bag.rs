@@ -1,0 +1,127 @@
+//! The bag that is carried between machines: a folder of the host, seen by a guest over 9p while it
+//! is mounted there.
+//!
+//! It holds the images of those who travel that way, and below `tools` the dumper and the victims
+//! with all they need, for the machines that dump.
+
+use crate::failure::{ensure, Doing, Outcome};
+use crate::tools;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The victims that travel.
+pub const VICTIMS: [&str; 9] = [
+    "journey",
+    "registers",
+    "threads8",
+    "vdso",
+    "files",
+    "interrupted",
+    "plain",
+    "big",
+    "two_inputs",
+];
+
+/// Where a Python is, for a script that needs nothing but its own library.
+pub const PYTHON: &str = "/usr/bin/python3";
+
+/// The dumper, the victims and their libraries, at the places where a guest's root shall have them.
+pub fn pack(to: &Path, source: &Path, target: &Path) -> Outcome<()> {
+    let bin = to.join("bin");
+    tools::folder(&bin)?;
+    let dumper = if let Some(path) = std::env::var_os("DUMPER_BIN") {
+        PathBuf::from(path)
+    } else {
+        tools::run(
+            Command::new(tools::cargo())
+                .args(["build", "-q", "--locked", "-p", "host-dumper", "--bin", "dumper"])
+                .current_dir(source),
+        )?;
+        target.join("debug/dumper")
+    };
+    // Tens of MiB of line tables have no place in a guest's memory.
+    tools::run(Command::new("strip").arg("-o").arg(bin.join("dumper")).arg(dumper))?;
+    let mut programs = vec![bin.join("dumper")];
+    for name in VICTIMS {
+        programs.push(build_victim(source, name, &bin)?);
+    }
+    copy_libraries(&programs, to)
+}
+
+fn copy_libraries(programs: &[PathBuf], to: &Path) -> Outcome<()> {
+    for program in programs {
+        for library in libraries(program)? {
+            copy(&library, to)?;
+        }
+    }
+    Ok(())
+}
+
+/// Builds a victim of the end-to-end tests as they do.
+fn build_victim(source: &Path, name: &str, bin: &Path) -> Outcome<PathBuf> {
+    let folder = source.join("tests/victims");
+    let (file, compiler) = match folder.join(format!("{name}.c")) {
+        file if file.exists() => (file, "cc"),
+        _ => (folder.join(format!("{name}.cc")), "g++"),
+    };
+    let text = String::from_utf8_lossy(&tools::read(&file)?).into_owned();
+    let flags = text.lines().find_map(|line| line.strip_prefix("//#Flags:")).unwrap_or_default();
+    let program = bin.join(name);
+    tools::run(
+        Command::new(compiler)
+            .args(["-O2", "-pthread", "-o"])
+            .arg(&program)
+            .arg(&file)
+            .args(flags.split_ascii_whitespace()),
+    )?;
+    Ok(program)
+}
+
+/// What a program is linked with, the dynamic loader included.
+fn libraries(program: &Path) -> Outcome<Vec<PathBuf>> {
+    let text = tools::run(Command::new("ldd").arg(program))?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    ensure(!text.contains("not found"), || format!("ldd: {text}"))?;
+    let path = |line: &str| {
+        line.split_ascii_whitespace().find(|word| word.starts_with('/')).map(PathBuf::from)
+    };
+    Ok(text.lines().filter_map(path).collect())
+}
+
+/// An interpreter, the travelling script, and those parts of the library that it uses; what is
+/// loaded while it runs has libraries of its own.
+pub fn pack_python(to: &Path, source: &Path) -> Outcome<()> {
+    const LIST: &str = "import sys, runpy, hashlib, threading, encodings.utf_8\n\
+        for module in list(sys.modules.values()):\n\
+        \x20   for name in ('__file__', '__cached__'):\n\
+        \x20       print(getattr(module, name, None) or '')";
+    let script = source.join("tests/victims/digest.py");
+    copy_as(&script, &to.join("bin/digest.py"))?;
+    let text = tools::run(Command::new(PYTHON).args(["-I", "-S", "-c", LIST]))?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let mut programs = vec![PathBuf::from(PYTHON)];
+    for path in text.lines().map(Path::new).filter(|path| path.exists()) {
+        copy(path, to)?;
+        if path.extension().is_some_and(|extension| extension == "so") {
+            programs.push(path.to_owned());
+        }
+    }
+    copy(Path::new(PYTHON), to)?;
+    copy_libraries(&programs, to)
+}
+
+/// Copies a file of the host to the same place below `to`, unless it is there.
+fn copy(file: &Path, to: &Path) -> Outcome<()> {
+    let place = to.join(file.strip_prefix("/").unwrap_or(file));
+    if place.exists() {
+        return Ok(());
+    }
+    copy_as(file, &place)
+}
+
+fn copy_as(file: &Path, place: &Path) -> Outcome<()> {
+    if let Some(folder) = place.parent() {
+        tools::folder(folder)?;
+    }
+    std::fs::copy(file, place).map(|_| ()).doing(|| format!("copying {}", file.display()))
+}
