@@ -14,7 +14,12 @@ use crate::Case;
 pub fn cases() -> Vec<Case> {
     let case =
         |name: &str, body: fn() -> Outcome| Case::new(format!("cgroups::{name}"), true, body);
-    vec![case("rejoined", rejoined), case("gone", gone), case("closed", closed)]
+    vec![
+        case("rejoined", rejoined),
+        case("threads_rejoined", threads_rejoined),
+        case("gone", gone),
+        case("closed", closed),
+    ]
 }
 
 /// Tops of the hierarchies that machines have: version 2 alone or beside others, and version 1.
@@ -132,6 +137,57 @@ fn rejoined() -> Outcome {
         let supervisor = memberships(&[process.pid])?;
         if supervisor.values().any(|own| own.contains("dumper-e2e")) {
             return Err(format!("the supervisor went along: {supervisor:?}"));
+        }
+    }
+    process.verify()
+}
+
+/// Threads in the inner groups, one of them at the top of version 1, while the process is in the outer.
+fn threads_rejoined() -> Outcome {
+    let dir = scratch::directory("cgroups", None).map_err(|e| e.to_string())?;
+    let groups = Groups::new("threads")?;
+    let victim = Victim::named("threads8")?;
+    let mut process = victim.start(Mode::Root, &dir)?;
+    let root = process.pid;
+    Groups::enter(&groups.outer, root)?;
+    let tasks = || -> Outcome<BTreeMap<i32, String>> {
+        let list = fs::read_dir(format!("/proc/{root}/task")).map_err(|e| e.to_string())?;
+        list.flatten()
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+            .map(|tid| {
+                let path = format!("/proc/{root}/task/{tid}/cgroup");
+                Ok((tid, fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?))
+            })
+            .collect()
+    };
+    let others: Vec<i32> = tasks()?.into_keys().filter(|&tid| tid != root).collect();
+    let [first, second, ..] = others[..] else { return Err("too few threads".into()) };
+    let enter = |group: &Path, list: &str, tid: i32| {
+        fs::write(group.join(list), tid.to_string())
+            .map_err(|e| format!("{tid} into {}: {e}", group.display()))
+    };
+    for (inner, outer) in groups.inner.iter().zip(&groups.outer) {
+        if inner.join("tasks").exists() {
+            enter(inner, "tasks", first)?;
+            enter(outer.parent().unwrap_or(outer), "tasks", second)?;
+        } else {
+            fs::write(inner.join("cgroup.type"), "threaded").map_err(|e| e.to_string())?;
+            enter(inner, "cgroup.threads", first)?;
+        }
+    }
+    let wanted = tasks()?;
+    if !groups.outer.is_empty() && wanted[&first] == wanted[&root] {
+        return Err(format!("the thread is not by itself: {wanted:?}"));
+    }
+    for round in 1..=2 {
+        let image = dir.join(format!("resume{round}.elf"));
+        command::dump(root, &image, None, &[])?;
+        command::gone(&mut process)?;
+        process = victim.resume(Mode::Root, &image, &dir)?;
+        process.ping()?;
+        let got = tasks()?;
+        if got != wanted {
+            return Err(format!("groups: {got:?}, should be {wanted:?}"));
         }
     }
     process.verify()

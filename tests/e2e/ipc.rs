@@ -14,7 +14,7 @@ type Body = fn(&Stage) -> Outcome;
 
 /// All cases, each as root and as another user.
 pub fn cases() -> Vec<Case> {
-    let each: [(&str, Body); 11] = [
+    let each: [(&str, Body); 12] = [
         ("found_again", found_again),
         ("changed", changed),
         ("gone", gone),
@@ -24,6 +24,7 @@ pub fn cases() -> Vec<Case> {
         ("sets_and_queues_gone", sets_and_queues_gone),
         ("sets_and_queues_changed", sets_and_queues_changed),
         ("undo_with_others", undo_with_others),
+        ("undo_that_cannot_be_helped", undo_that_cannot_be_helped),
         ("posix_queue_gone", posix_queue_gone),
         ("shared_memory_is_stored_once", stored_once),
     ];
@@ -329,6 +330,35 @@ fn undo_with_others(stage: &Stage) -> Outcome {
         Some(1) => Ok(()),
         value => Err(format!("the semaphore is {value:?} in the end")),
     }
+}
+
+/// Others were the last to use the semaphore that the program holds: its end lets it go, which is said,
+/// whether semaphores are carried or not; and nothing is said of a program that has nothing to undo.
+fn undo_that_cannot_be_helped(stage: &Stage) -> Outcome {
+    for options in [&[][..], &["--sysv-ipc"]] {
+        let mut process = stage.start_victim("sysv_used", &[])?;
+        let id = stage.semaphores().ok_or("no semaphores")?;
+        let mut give = libc::sembuf { sem_num: 0, sem_op: 1, sem_flg: 0 };
+        // SAFETY: the kernel reads one operation.
+        unsafe { libc::semop(id, &raw mut give, 1) };
+        let uid = stage.mode.uid();
+        let words = format!("System V semaphores {id} are used by processes outside as well");
+        let image = stage.dir.join("resume.elf");
+        let other = Victim::named("counter")?.start(stage.mode, &stage.dir)?;
+        let done = command::dump(other.pid, &image, uid, options)?;
+        if done.stderr.contains(&words) {
+            return Err(format!("nothing is to be undone, but told: {}", done.tell()));
+        }
+        std::fs::remove_file(&image).map_err(|e| e.to_string())?;
+        command::dump(process.pid, &image, uid, options)?.says(&words)?;
+        command::gone(&mut process)?;
+        if stage.value() != Some(2) {
+            return Err(format!("the semaphore is {:?}, the warning empty", stage.value()));
+        }
+        std::fs::remove_file(&image).map_err(|e| e.to_string())?;
+        stage.remove_sets_and_queues();
+    }
+    Ok(())
 }
 
 /// A POSIX message queue of another size has its name: an error. None has: it is made anew.

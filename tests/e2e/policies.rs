@@ -18,7 +18,25 @@ const FAILED: i32 = 125;
 const REFUSED: i32 = 3;
 
 /// Victims which hold objects of many kinds, alone and in trees.
-const MANY: &[&str] = &["files", "pipes", "epoll", "socket_pairs", "socket_inet", "tree"];
+const MANY: &[&str] = &[
+    "files",
+    "pipes",
+    "epoll",
+    "socket_pairs",
+    "socket_inet",
+    "socket_netlink",
+    "tree",
+    "memfd",
+    "deleted",
+    "fifo",
+    "locks",
+    "timerfd",
+    "signalfd",
+    "inotify",
+    "mqueue",
+    "pidfd",
+    "pty_pairs",
+];
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
@@ -27,6 +45,7 @@ pub fn cases() -> Vec<Case> {
     let mut all = vec![
         case("on_changed_of_the_dump", on_changed_of_the_dump),
         case("external_sockets_refused", external_sockets_refused),
+        case("check_counts_shared_memory_once", shared_memory_counts_once),
     ];
     all.extend(MANY.iter().map(|victim| {
         Case::new(format!("policies::check_lists_all_of_{victim}"), false, move || {
@@ -94,6 +113,24 @@ fn external_sockets_refused() -> Outcome {
         done.says("is connected with process")?;
         done.says("(outsider)")?;
         process.ping()?;
+    }
+    process.verify()
+}
+
+/// What ten processes share counts once, as it is stored once.
+fn shared_memory_counts_once() -> Outcome {
+    let dir = directory("shared")?;
+    let mut process = Victim::named("shared_by_ten")?.start(MODE, &dir)?;
+    let mut command = command::dumper(MODE.uid());
+    command.args(["check", "--json", &process.pid.to_string()]);
+    let told = command::run(&mut command, &dir)?.expect(0, "check")?.stdout;
+    let told: Value = serde_json::from_str(&told).map_err(|e| e.to_string())?;
+    let bytes = told["bytes"].as_u64().ok_or("no bytes")?;
+    let image = dir.join("resume.elf");
+    command::dump(process.pid, &image, MODE.uid(), &["--leave-running"])?;
+    let size = fs::metadata(&image).map_err(|e| e.to_string())?.len();
+    if bytes.abs_diff(size) > size / 4 {
+        return Err(format!("told of {bytes} bytes, the image has {size}"));
     }
     process.verify()
 }

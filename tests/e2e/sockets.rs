@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::command;
 use crate::process::Outcome;
+use crate::refusals;
 use crate::scratch;
 use crate::victims::{Mode, Victim};
 use crate::Case;
@@ -20,6 +21,19 @@ pub fn cases() -> Vec<Case> {
         taken("socket_names", "Unix socket that listens at"),
         taken("socket_inet", "TCP socket that listens at"),
         Case::new("sockets::reset_is_said", false, reset_is_said),
+        Case::new("sockets::lost_packets_are_said", true, || {
+            loss_is_said(None, "raw-waiting", "packets that wait in raw socket ")
+        }),
+        Case::new("sockets::lost_connections_are_said", false, || {
+            loss_is_said(Mode::User.uid(), "connection-waiting", "1 connections that wait at ")
+        }),
+        Case::new("sockets::lost_events_are_said", false, || {
+            loss_is_said(
+                Mode::User.uid(),
+                "events-waiting",
+                "bytes of events that were not read are lost",
+            )
+        }),
     ]
 }
 
@@ -51,4 +65,14 @@ fn reset_is_said() -> Outcome {
     done.says("connected with 127.0.0.1:")?;
     done.says("connected with process")?;
     done.says("(outsider)")
+}
+
+/// What waits to be received and can only be read by taking it: said without being asked.
+fn loss_is_said(uid: Option<u32>, state: &str, words: &str) -> Outcome {
+    let dir = scratch::directory("loss", uid).map_err(|e| e.to_string())?;
+    let process = refusals::start(&[state], uid, &dir)?;
+    let image = dir.join("resume.elf");
+    command::dump(process.pid, &image, uid, &["--leave-running"])?.says(words)?;
+    std::fs::remove_file(&image).map_err(|e| e.to_string())?;
+    command::dump(process.pid, &image, uid, &[])?.says(words)
 }

@@ -12,6 +12,7 @@
 #include <netinet/in.h>
 #include <pty.h>
 #include <sys/fanotify.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -165,6 +166,25 @@ static void make(const char *what)
 		MUST(socket(AF_PACKET, SOCK_DGRAM, 0));
 	} else if (!strcmp(what, "routing")) {
 		MUST(socket(AF_INET, SOCK_RAW, IPPROTO_IGMP));
+	} else if (!strcmp(what, "raw-waiting")) {
+		/* No refusal, but a loss: a packet of a protocol that nobody speaks (253 is for trials). */
+		struct sockaddr_in here = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		int raw = MUST(socket(AF_INET, SOCK_RAW, 253)), waits = 0;
+		MUST(sendto(raw, "lost", 4, 0, (void *)&here, sizeof here));
+		while (!waits)
+			MUST(ioctl(raw, FIONREAD, &waits));
+	} else if (!strcmp(what, "events-waiting")) {
+		int watcher = MUST(inotify_init());
+		MUST(inotify_add_watch(watcher, ".", IN_CREATE));
+		MUST(close(MUST(open("locked.txt", O_WRONLY | O_CREAT, 0600))));
+	} else if (!strcmp(what, "connection-waiting")) {
+		struct sockaddr_in here = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		socklen_t size = sizeof here;
+		int listener = MUST(socket(AF_INET, SOCK_STREAM, 0));
+		MUST(bind(listener, (void *)&here, sizeof here));
+		MUST(listen(listener, 5));
+		MUST(getsockname(listener, (void *)&here, &size));
+		MUST(connect(MUST(socket(AF_INET, SOCK_STREAM, 0)), (void *)&here, sizeof here));
 	} else if (!strcmp(what, "raw-of-root")) {
 		/* As ping has it: made with rights that are given up. */
 		MUST(socket(AF_INET, SOCK_RAW, IPPROTO_ICMP));

@@ -9,6 +9,7 @@ use super::proc::timers::TimerEntry;
 use super::proc::Proc;
 use super::remote::{call_each, checked, Call};
 use super::thread::Thread;
+use super::undo::Semaphore;
 use image_format::model::{AltStack, PosixTimer, SigAction};
 use image_format::PAGE_SIZE;
 use nix::errno::Errno;
@@ -48,6 +49,8 @@ pub(super) struct ProcessAnswers {
     pub brk: u64,
     /// Keyrings that hold keys, in words.
     pub keyrings: Vec<String>,
+    /// System V semaphores of which its end would undo something.
+    pub undo: Vec<Semaphore>,
     /// Of the descriptors in doubt: those that are not closed on exec.
     pub open_at_exec: Vec<u32>,
 }

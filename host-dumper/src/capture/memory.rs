@@ -207,18 +207,20 @@ pub(super) fn layout(stat: &Stat, brk: u64) -> Layout {
     }
 }
 
-/// Bytes that an image of these mappings will take, roughly.
+/// Bytes that a mapping will take in an image, roughly.
+pub(super) fn estimate_of(area: &Area, detail: Detail) -> u64 {
+    if is_special(area) {
+        0
+    } else if area.inode != 0 && area.prot & 5 != 0 && !area.shared {
+        area.size()
+    } else {
+        detail.rss + detail.swap
+    }
+}
+
+/// The same of all mappings of a process.
 pub(super) fn estimate(table: &Table) -> u64 {
-    let of = |(area, detail): &(Area, Detail)| {
-        if is_special(area) {
-            0
-        } else if area.inode != 0 && area.prot & 5 != 0 {
-            area.size()
-        } else {
-            detail.rss + detail.swap
-        }
-    };
-    table.iter().map(of).sum()
+    table.iter().map(|(area, detail)| estimate_of(area, *detail)).sum()
 }
 
 #[cfg(test)]

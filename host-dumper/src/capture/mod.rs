@@ -18,6 +18,7 @@ mod candidate;
 mod census;
 mod chain;
 mod error;
+mod estimate;
 mod fates;
 mod files;
 mod footing;
@@ -48,6 +49,7 @@ pub mod syscalls;
 mod sysv;
 mod target;
 mod thread;
+mod undo;
 mod vdso;
 
 pub use candidate::Candidate;
@@ -223,11 +225,7 @@ pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
         processes: members.len() as u32,
         threads: surveys().map(|s| s.status.threads).sum(),
         mappings: surveys().map(|s| s.table.len()).sum(),
-        estimate: surveys()
-            .map(|s| {
-                memory::estimate(&s.table) + files::estimate(&s.descriptors, options.embed_limit)
-            })
-            .sum(),
+        estimate: estimate::of(surveys(), options.embed_limit),
         objects: members.iter().map(|m| fates::of(m, members.len(), &refusals, options)).collect(),
         refusals,
         losses: surveys().flat_map(|s| survey::losses(s, members.len())).collect(),

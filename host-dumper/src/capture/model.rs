@@ -67,6 +67,7 @@ fn thread(
         parent_death_signal: answers.parent_death_signal,
         timer_slack_ns: answers.timer_slack,
         ioprio: outside.ioprio,
+        cgroups: Vec::new(),
     }
 }
 
@@ -158,6 +159,8 @@ pub(super) fn process(
         sysv_ipc: parts.sysv_ipc,
     };
     let known = sharing.mappings(&survey.table, files)?;
+    // A kernel may have no control groups.
+    let cgroups = cgroup::parse(&proc.read_optional("cgroup").unwrap_or_default());
     let ours = |a: &Area| stub.is_some_and(|s| s.owns(a));
     let shared = |a: &Area| shared::index_of(&known, a);
     let mut mappings = memory::mappings(&survey.table, ours, shared);
@@ -183,7 +186,12 @@ pub(super) fn process(
         threads: threads
             .into_iter()
             .zip(others)
-            .map(|(parts, other)| thread(parts, other, filters))
+            .map(|(parts, other)| {
+                let name = format!("task/{}/cgroup", parts.outer_tid);
+                let own = (parts.outer_tid != proc.pid()).then(|| proc.read_optional(&name));
+                let apart = own.flatten().map_or(vec![], |text| cgroup::apart(&cgroups, &text));
+                Thread { cgroups: apart, ..thread(parts, other, filters) }
+            })
             .collect(),
         descriptors,
         credentials: leader,
@@ -194,8 +202,7 @@ pub(super) fn process(
         personality: hex_file(proc, "personality").unwrap_or(0),
         dumpable: answers.dumpable,
         subreaper: answers.subreaper,
-        // A kernel may have no control groups.
-        cgroups: cgroup::parse(&proc.read_optional("cgroup").unwrap_or_default()),
+        cgroups,
         thp_disable: answers.thp_disable,
         oom_score_adj: number::signed(oom.trim_ascii()).unwrap_or(0) as i32,
         coredump_filter: hex_file(proc, "coredump_filter").unwrap_or(0x33),

@@ -13,8 +13,8 @@ use super::seccomp;
 use super::segments::Segments;
 use super::survey::{self, Survey};
 use super::target;
+use super::undo::Semaphore;
 use super::{kin, memory, namespaces, source, sysv, Captured, Options};
-use image_format::model::SemaphoreSet;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -31,8 +31,8 @@ pub struct Session {
     stopped_at: Instant,
     /// TCP connections inside: closed without a word once the processes have ended.
     quiet: Vec<OwnedFd>,
-    /// Sets of System V semaphores that they used.
-    semaphores: Vec<SemaphoreSet>,
+    /// System V semaphores of which their ends would undo something.
+    undo: Vec<Semaphore>,
     /// TCP connections to the outside that live on.
     live: Option<Live>,
 }
@@ -93,7 +93,7 @@ impl Session {
             options: *options,
             stopped_at: Instant::now(),
             quiet: Vec::new(),
-            semaphores: Vec::new(),
+            undo: Vec::new(),
             live: None,
         })
     }
@@ -202,9 +202,12 @@ impl Session {
         if !refusals.is_empty() {
             return Err(CaptureError::Refused(refusals));
         }
+        self.undo.clear();
         let mut examined = Vec::with_capacity(self.members.len());
         for ((member, xsave), sandboxes) in self.members.iter_mut().zip(xsave).zip(sandboxes) {
-            examined.push(member.examine(xsave, sandboxes)?);
+            let mut one = member.examine(xsave, sandboxes)?;
+            self.undo.append(&mut one.answers.undo);
+            examined.push(one);
         }
         let settings = Settings {
             embed_limit: self.options.embed_limit,
@@ -256,7 +259,7 @@ impl Session {
         let zombies = kin::zombies(&self.members);
         kin::foreground(&self.members, &processes, &mut files.terminals);
         let embeds = std::mem::take(&mut files.embeds);
-        warnings.append(&mut files.notes);
+        losses.append(&mut files.notes);
         let attached = std::mem::take(&mut files.attached);
         let mapped_files =
             self.members.iter().map(|m| memory::mapped_files(&m.survey.table)).collect();
@@ -265,7 +268,6 @@ impl Session {
         let source = source::source(self.proc(), generation);
         let mut found = sysv::look(self.proc(), &self.pids(), self.options.sysv_ipc);
         warnings.append(&mut found.notes);
-        self.semaphores = std::mem::take(&mut found.used);
         let tree = model::tree(source, processes, zombies, files, found, filters);
         Ok(Captured { tree, embeds, warnings, losses, mapped_files, held, attached })
     }
@@ -343,7 +345,7 @@ impl Session {
     /// Keeps the end of the processes from undoing what they did to System V semaphores (SEM_UNDO).
     /// To be called right before it; gives what could not be had.
     pub fn forget_undo(&self) -> Vec<String> {
-        let doubtful = sysv::forget_undo(&self.semaphores, &self.pids());
+        let doubtful = sysv::forget_undo(&self.undo, &self.pids());
         let said = doubtful.iter().map(|id| {
             format!(
                 "System V semaphores {id} are used by processes outside as well: what the program \

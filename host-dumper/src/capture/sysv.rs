@@ -1,12 +1,13 @@
 //! System V semaphores and message queues of the tree.
 //!
-//! No process holds them open, and what one would undo at its end (SEM_UNDO) is shown nowhere. The
+//! No process holds them open. The
 //! kernel remembers who used each semaphore and each queue last, and that has to do: an object is
 //! the tree's where that was one of its processes, and nobody else's where the others have ended.
 
 use super::model::{id_map, inward};
 use super::proc::number::{decimal, lines, radix, signed, words};
 use super::proc::Proc;
+use super::undo::Semaphore;
 use image_format::model::{IpcObject, MessageQueue, QueuedMessage, SemaphoreSet};
 use nix::errno::Errno;
 use nix::sys::signal::kill;
@@ -27,8 +28,6 @@ const QUEUES: usize = 0;
 pub(super) struct Found {
     pub semaphores: Vec<SemaphoreSet>,
     pub queues: Vec<MessageQueue>,
-    /// All sets that the tree used, those that do not travel along too.
-    pub used: Vec<SemaphoreSet>,
     /// What the user should know.
     pub notes: Vec<String>,
 }
@@ -50,9 +49,8 @@ pub(super) fn look(proc: &Proc, pids: &[i32], all: bool) -> Found {
                 if set.object.outside && !all {
                     found.notes.push(left("semaphores", &set.object));
                 } else {
-                    found.semaphores.push(set.clone());
+                    found.semaphores.push(set);
                 }
-                found.used.push(set);
             }
         }
     }
@@ -187,27 +185,72 @@ fn messages(id: i32, longest: u64) -> Vec<QueuedMessage> {
     }
 }
 
+/// Whether there are any semaphores.
+pub(super) fn has_semaphores() -> bool {
+    count(SEM_INFO) > 0
+}
+
+/// The ids of all sets.
+pub(super) fn sets() -> Vec<u32> {
+    list("sem").iter().filter_map(|fields| Some(number(fields, 1)? as u32)).collect()
+}
+
+/// The values of a set; none where this user may not read them.
+pub(super) fn values(id: u32) -> Vec<u16> {
+    let Some(len) =
+        list("sem").iter().find(|f| number(f, 1) == Some(id.into())).and_then(|f| number(f, 3))
+    else {
+        return Vec::new();
+    };
+    let mut values = vec![0u16; len as usize];
+    // SAFETY: the kernel writes one number for each semaphore of the set, whose length is fixed.
+    let got = unsafe { libc::semctl(id as i32, 0, libc::GETALL, values.as_mut_ptr()) };
+    if got == 0 {
+        values
+    } else {
+        Vec::new()
+    }
+}
+
+/// Whether a thread has a list of what is to be undone, which may be empty: everyone who has used
+/// SEM_UNDO has, or has made threads. We have none (ipc/sem.c, `get_undo_list`).
+pub(super) fn has_undo_list(tid: u32) -> bool {
+    !same_undo_list(std::process::id(), tid)
+}
+
+/// Whether two threads have one such list, or both have none.
+pub(super) fn same_undo_list(a: u32, b: u32) -> bool {
+    const KCMP_SYSVSEM: libc::c_int = 6;
+    // SAFETY: kcmp takes numbers only.
+    unsafe { libc::syscall(libc::SYS_kcmp, a, b, KCMP_SYSVSEM, 0, 0) == 0 }
+}
+
 /// Makes the kernel forget what the processes would undo at their end, by giving semaphores the
 /// value that they have: that clears the adjustments of every process (ipc/sem.c, semctl_setval).
 /// Where others use the set as well it is done only for semaphores at which they can but wait, as
 /// an operation of theirs in between would be lost. Gives the sets of which this is not known.
-pub(super) fn forget_undo(sets: &[SemaphoreSet], pids: &[i32]) -> Vec<u32> {
+pub(super) fn forget_undo(undo: &[Semaphore], pids: &[i32]) -> Vec<u32> {
     let mut doubtful = Vec::new();
-    for set in sets {
-        let id = set.object.id as i32;
-        for index in 0..set.values.len() {
-            if user(pids, semaphore(id, index, libc::GETPID)) != User::Tree {
-                continue;
-            }
-            let value = semaphore(id, index, libc::GETVAL);
-            let safe = value == 0 || value > 0 && !set.object.outside;
-            // SAFETY: SETVAL takes numbers only.
-            let set_it = || unsafe { libc::semctl(id, index as libc::c_int, libc::SETVAL, value) };
-            if !safe || set_it() != 0 {
-                doubtful.push(set.object.id);
-            }
+    let last = |set: u32, index| user(pids, semaphore(set as i32, index, libc::GETPID));
+    // Before anything is changed, as that makes this program the last user.
+    let users: Vec<[bool; 2]> = undo
+        .iter()
+        .map(|&(set, index)| {
+            let others = (0..values(set).len()).any(|index| last(set, index) == User::Other);
+            [last(set, index as usize) == User::Tree, others]
+        })
+        .collect();
+    for (&(set, index), [ours, others]) in undo.iter().zip(users) {
+        let (id, index) = (set as i32, index as usize);
+        let value = semaphore(id, index, libc::GETVAL);
+        let safe = ours && (value == 0 || value > 0 && !others);
+        // SAFETY: SETVAL takes numbers only.
+        let set_it = || unsafe { libc::semctl(id, index as libc::c_int, libc::SETVAL, value) };
+        if !safe || set_it() != 0 {
+            doubtful.push(set);
         }
     }
+    doubtful.sort_unstable();
     doubtful.dedup();
     doubtful
 }

@@ -62,6 +62,7 @@ pub fn thread(tid: u32) -> Thread {
         credentials: None,
         parent_death_signal: 0,
         timer_slack_ns: 50_000,
+        cgroups: vec![],
         ioprio: 0,
     }
 }

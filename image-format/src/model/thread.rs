@@ -1,6 +1,6 @@
 //! Threads: registers, kernel-known addresses, interrupted system calls.
 
-use super::Credentials;
+use super::{Cgroup, Credentials};
 use crate::codec::Bytes;
 use crate::{record, variant};
 use alloc::vec::Vec;
@@ -45,6 +45,9 @@ record! {
         pub timer_slack_ns: u64,
         /// I/O priority (ioprio_get(2)).
         pub ioprio: u32,
+        /// Control groups, in those hierarchies where it is not in the leader's; "/" where it is in
+        /// the topmost one.
+        pub cgroups: Vec<Cgroup>,
     }
 }
 

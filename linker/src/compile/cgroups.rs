@@ -4,7 +4,7 @@
 
 use super::builder::Arg;
 use super::ProcessCompiler;
-use image_format::model::{Cgroup, Process};
+use image_format::model::{Cgroup, Process, Thread};
 use image_format::plan::{op, Expect};
 
 /// The top of a hierarchy.
@@ -16,14 +16,27 @@ impl ProcessCompiler<'_> {
     pub(super) fn control_groups(&mut self) {
         let parent = self.process.parent.and_then(|i| self.tree.processes.get(i as usize));
         for group in moves(self.process, parent) {
-            for path in places(&group) {
-                let at = self.b.path(&path);
-                // cgroups(7): "0" stands for the writer, with all its threads.
-                let zero = self.b.data(b"0");
-                let args = [Arg::data(at), Arg::value(u64::from(zero)), Arg::value(1)];
-                let what = format!("control group {}", group.path);
-                self.b.step(op::PROC_WRITE, &what, 0, &args, Expect::Ignore);
-            }
+            self.enter(&group, b"cgroup.procs");
+        }
+    }
+
+    /// The groups in which a thread is without the others. Version 1 has one list of threads for all
+    /// groups, version 2 has one in groups that are threaded.
+    pub(super) fn groups_of_thread(&mut self, thread: &Thread) {
+        for group in &thread.cgroups {
+            let list = if group.controllers.0.is_empty() { "cgroup.threads" } else { "tasks" };
+            self.enter(group, list.as_bytes());
+        }
+    }
+
+    fn enter(&mut self, group: &Cgroup, list: &[u8]) {
+        for path in places(group, list) {
+            let at = self.b.path(&path);
+            // cgroups(7): "0" stands for the writer, in the list of processes with all its threads.
+            let zero = self.b.data(b"0");
+            let args = [Arg::data(at), Arg::value(u64::from(zero)), Arg::value(1)];
+            let what = format!("control group {}", group.path);
+            self.b.step(op::PROC_WRITE, &what, 0, &args, Expect::Ignore);
         }
     }
 }
@@ -39,8 +52,8 @@ fn moves(process: &Process, parent: Option<&Process>) -> Vec<Cgroup> {
     process.cgroups.iter().filter(|own| !born.contains(own)).cloned().chain(left).collect()
 }
 
-/// Where the group's list of processes may be: the hierarchies' usual places.
-fn places(group: &Cgroup) -> Vec<Vec<u8>> {
+/// Where a list of the group may be: the hierarchies' usual places.
+fn places(group: &Cgroup, list: &[u8]) -> Vec<Vec<u8>> {
     let controllers = group.controllers.0.as_slice();
     let tops = if controllers.is_empty() {
         // Alone, or beside hierarchies of version 1.
@@ -50,7 +63,7 @@ fn places(group: &Cgroup) -> Vec<Vec<u8>> {
         vec![[b"/", name].concat()]
     };
     let path = if group.path.0 == TOP { &[][..] } else { &group.path.0 };
-    let file = |top: Vec<u8>| [b"/sys/fs/cgroup", top.as_slice(), path, b"/cgroup.procs"].concat();
+    let file = |top: Vec<u8>| [b"/sys/fs/cgroup", top.as_slice(), path, b"/", list].concat();
     tops.into_iter().map(file).collect()
 }
 
@@ -70,7 +83,7 @@ mod tests {
     #[test]
     fn the_usual_places() {
         let told = |controllers, path| -> Vec<String> {
-            let all = places(&group(controllers, path));
+            let all = places(&group(controllers, path), b"cgroup.procs");
             all.into_iter().map(|p| String::from_utf8_lossy(&p).into_owned()).collect()
         };
         assert_eq!(

@@ -90,6 +90,7 @@ impl ProcessCompiler<'_> {
             let args = [rseq.address, u64::from(rseq.size), 0, u64::from(rseq.signature), 0, 0];
             self.must("restartable sequences", nr::RSEQ, args);
         }
+        self.groups_of_thread(thread);
         self.scheduling(&thread.sched);
         if thread.ioprio != 0 {
             let args = [IOPRIO_WHO_PROCESS, 0, u64::from(thread.ioprio), 0, 0, 0];

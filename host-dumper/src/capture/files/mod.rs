@@ -57,15 +57,12 @@ pub(super) fn refusals(all: &[Descriptor], external: ExternalSockets) -> Vec<Ref
     refusals
 }
 
-/// Bytes of files that travel along.
-pub(super) fn estimate(all: &[Descriptor], embed_limit: u64) -> u64 {
-    let size = |d: &Descriptor| d.stat.st_size.max(0) as u64;
-    all.iter()
-        .filter(|d| match d.kind {
-            Kind::Unlinked | Kind::Memfd => true,
-            Kind::Regular => size(d) <= embed_limit,
-            _ => false,
-        })
-        .map(size)
-        .sum()
+/// Bytes of a file that travel along.
+pub(super) fn estimate(d: &Descriptor, embed_limit: u64) -> u64 {
+    let size = d.stat.st_size.max(0) as u64;
+    match d.kind {
+        Kind::Unlinked | Kind::Memfd => size,
+        Kind::Regular if size <= embed_limit => size,
+        _ => 0,
+    }
 }

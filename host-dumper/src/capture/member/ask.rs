@@ -14,6 +14,7 @@ use crate::capture::proc::timers;
 use crate::capture::remote::{self, Call};
 use crate::capture::source;
 use crate::capture::syscalls::Verdict;
+use crate::capture::undo;
 use image_format::arch::x86_64::XSAVE_CARRIED;
 
 /// Bytes for one thread in a mapping made for the purpose.
@@ -119,6 +120,7 @@ impl Member {
         if keyrings::may_have(about.status.uids[0]) {
             process.keyrings = keyrings::ask(&mut self.threads, code)?;
         }
+        process.undo = undo::ask(&mut self.threads, code)?;
         let proc = &self.target.proc;
         let lock_future = match about.status.locked {
             0 => 0,
