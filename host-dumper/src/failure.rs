@@ -61,6 +61,16 @@ impl Failure {
         serde_json::json!({ "error": self })
     }
 
+    /// Message and reasons in one line, for the program that was asked.
+    pub fn line(&self) -> String {
+        let reasons = self.reasons.iter().map(|r| format!("{}: {}", r.object, r.reason));
+        let rest: Vec<String> = reasons.collect();
+        if rest.is_empty() {
+            return self.message.clone();
+        }
+        format!("{} {}", self.message, rest.join("; "))
+    }
+
     /// The lines that go to standard error.
     pub fn text(&self) -> String {
         let mut text = format!("dumper: {}", self.message);

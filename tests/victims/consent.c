@@ -38,15 +38,7 @@ static void other(const char *line)
 		veto = 1;
 	else if (!strcmp(line, "agree"))
 		veto = slow = 0;
-	else if (!strncmp(line, "self ", 5)) {
-		int side = suspend_self(line + 5, 0);
-		say(side < 0 ? "SELF %d %s\n" : "SELF %d%s\n", side, suspend_error());
-		return;
-	} else if (!strncmp(line, "left ", 5)) {
-		int side = suspend_self(line + 5, SUSPEND_LEAVE_RUNNING);
-		say(side < 0 ? "SELF %d %s\n" : "SELF %d%s\n", side, suspend_error());
-		return;
-	} else
+	else
 		FAIL("asked for '%s'", line);
 	say("DONE\n");
 }
@@ -77,17 +69,19 @@ static void member_resume(void *who, const struct suspend_outcome *outcome)
 	put(*(char *)who, '0' + outcome->event);
 }
 
-/* A parent, a child and a grandchild, each opted in. */
-static void grow(int deep)
+/* A parent, a child and a grandchild, opted in from the generation `first` on. */
+static void grow(int deep, int first)
 {
 	static char names[] = "pcg";
-	CHECK(suspend_init(NULL) == 0, "suspend_init: %s", strerror(errno));
-	suspend_register(member_suspend, member_resume, &names[deep]);
+	if (deep >= first) {
+		CHECK(suspend_init(NULL) == 0, "suspend_init: %s", strerror(errno));
+		suspend_register(member_suspend, member_resume, &names[deep]);
+	}
 	if (deep == 2)
 		return;
 	if (fork() == 0) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		grow(deep + 1);
+		grow(deep + 1, first);
 		put('+', '+');
 		for (;;)
 			pause();
@@ -97,19 +91,29 @@ static void grow(int deep)
 int main(int argc, char **argv)
 {
 	pthread_t threads[8];
-	int started = 0, tree = 0, rt = 0;
+	int started = 0, tree = 0, rt = 0, first = 0;
+	if (is_bare(argc, argv)) {
+		ready();
+		talk(NULL);
+		ok();
+	}
 	for (int i = 1; i < argc; i++) {
 		veto |= !strcmp(argv[i], "veto");
 		crash |= !strcmp(argv[i], "crash");
 		slow |= !strcmp(argv[i], "slow") ? 2000 : 0;
 		lags |= !strcmp(argv[i], "lags") ? 1000 : 0;
 		forks |= !strcmp(argv[i], "fork") ? 1 : !strcmp(argv[i], "return") ? 2 : 0;
+		execs |= !strcmp(argv[i], "execs");
+		abroad |= !strcmp(argv[i], "abroad");
 		tree |= !strcmp(argv[i], "tree");
+		first |= !strcmp(argv[i], "some");
+		if (!strcmp(argv[i], "subreaper"))
+			MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
 		rt |= !strcmp(argv[i], "rt");
 	}
 	if (tree) {
 		order = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-		grow(0);
+		grow(0, first);
 		while (order->used < 2)
 			sched_yield();
 		order->used = 0;

@@ -9,7 +9,9 @@
 static char noted[4096];
 static unsigned resumed;
 static uint8_t last[16];
-static int veto, slow, crash, forks, lags;
+static int veto, slow, crash, forks, lags, execs, abroad;
+/* What the last callbacks were told. */
+static uint32_t timeout_ms, other_pid, other_machine;
 /* Posted when the last callback was told; async-signal-safe. */
 static sem_t told;
 
@@ -30,10 +32,13 @@ static int on_suspend(void *context, struct suspend_request *request)
 	const char *name = (const char *)context;
 	note(name, 's');
 	CHECK(request->timeout_ms > 0, "no timeout");
+	timeout_ms = request->timeout_ms;
 	if (*name == 'B')
 		return 0;
 	if (crash)
 		raise(SIGSEGV);
+	if (execs)
+		MUST(execl("/proc/self/exe", "consent", "bare", NULL));
 	if (forks) {
 		pid_t child = fork();
 		if (child == 0 && forks == 1)
@@ -73,7 +78,9 @@ static void on_resume(void *context, const struct suspend_outcome *outcome)
 		return;
 	}
 	CHECK(memcmp(outcome->random, zero, 16), "no random bits");
-	CHECK(!outcome->other_machine, "another machine");
+	CHECK(!outcome->other_machine || abroad, "another machine");
+	other_pid = outcome->other_pid;
+	other_machine = outcome->other_machine;
 	if (*name == 'B') {
 		CHECK(!memcmp(outcome->random, last, 16), "two callbacks, two numbers");
 		return;
@@ -112,6 +119,18 @@ static UNUSED void check_notes(void)
 	}
 }
 
+/* Started with this word it has not opted in, as after exec. */
+static UNUSED int is_bare(int argc, char **argv)
+{
+	return argc == 2 && !strcmp(argv[1], "bare");
+}
+
+static void own(const char *file, uint32_t flags)
+{
+	int side = suspend_self(file, flags);
+	say(side < 0 ? "SELF %d %s\n" : "SELF %d%s\n", side, suspend_error());
+}
+
 /* Answers until the test asks to verify; other lines go to `other`. */
 static UNUSED void talk(void (*other)(const char *line))
 {
@@ -126,6 +145,22 @@ static UNUSED void talk(void (*other)(const char *line))
 			return;
 		else if (!strcmp(line, "random"))
 			await_told(), say("RANDOM %llx\n", *(unsigned long long *)last);
+		else if (!strcmp(line, "told"))
+			await_told(), say("TOLD pid %u machine %u timeout %u.\n", other_pid, other_machine,
+					  timeout_ms);
+		else if (!strncmp(line, "self ", 5))
+			own(line + 5, 0);
+		else if (!strncmp(line, "left ", 5))
+			own(line + 5, SUSPEND_LEAVE_RUNNING);
+		else if (!strcmp(line, "children"))
+			say("CHILDREN %d\n", waitpid(-1, NULL, WNOHANG) == -1 ? 0 : 1);
+		else if (!strcmp(line, "exec"))
+			MUST(execl("/proc/self/exe", "consent", "bare", NULL));
+		else if (!strcmp(line, "storm")) {
+			for (int i = 0; i < 100000; i++)
+				kill(getpid(), i & 1 ? SIGUSR1 : SIGUSR2);
+			say("DONE\n");
+		}
 		else if (other)
 			other(line);
 		else

@@ -4,8 +4,6 @@
 #include "consent.h"
 #include <sys/wait.h>
 
-static volatile uint64_t turns;
-
 static void other(const char *line)
 {
 	sigset_t set;
@@ -19,9 +17,6 @@ static void other(const char *line)
 		sigpending(&set);
 		say("PENDING %d\n", sigismember(&set, SIGUSR1));
 		return;
-	} else if (!strcmp(line, "storm")) {
-		for (int i = 0; i < 100000; i++)
-			kill(getpid(), i & 1 ? SIGUSR1 : SIGUSR2);
 	} else if (!strcmp(line, "hold"))
 		suspend_hold();
 	else if (!strcmp(line, "release"))
@@ -35,11 +30,19 @@ static void other(const char *line)
 
 int main(int argc, char **argv)
 {
+	if (is_bare(argc, argv)) {
+		ready();
+		talk(NULL);
+		ok();
+	}
 	for (int i = 1; i < argc; i++) {
 		veto |= !strcmp(argv[i], "veto");
 		crash |= !strcmp(argv[i], "crash");
 		slow |= !strcmp(argv[i], "slow") ? 2000 : 0;
 		forks |= !strcmp(argv[i], "fork") ? 1 : 0;
+		execs |= !strcmp(argv[i], "execs");
+		if (!strcmp(argv[i], "subreaper"))
+			MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
 	}
 	opt_in(0, 0, SUSPEND_IN_HANDLER);
 	ready();

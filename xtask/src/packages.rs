@@ -31,6 +31,7 @@ pub const VICTIMS: &[Need] = &[
     Need { present: Sign::Program("xz"), package: "xz-utils" },
     Need { present: Sign::Program("make"), package: "make" },
     Need { present: Sign::Program("pkg-config"), package: "pkg-config" },
+    Need { present: Sign::Program("groff"), package: "groff-base" },
     Need { present: Sign::Program("sqlite3"), package: "sqlite3" },
     Need { present: Sign::Program("tmux"), package: "tmux" },
     Need { present: Sign::Program("script"), package: "bsdutils" },

@@ -64,8 +64,8 @@ pub(super) fn stop(members: &mut Vec<Member>, for_itself: bool) -> Result<()> {
 fn is_complete(members: &mut [Member], for_itself: bool, ended: &mut Vec<u32>) -> bool {
     let pids: Vec<u32> = members.iter().map(Member::pid).collect();
     members.iter_mut().rev().all(|member| {
-        let strangers = member.count_children().into_iter().filter(|pid| !pids.contains(pid));
-        strangers.filter(|&pid| !is_us(pid, for_itself)).all(|pid| {
+        let children = member.count_children(for_itself);
+        children.into_iter().filter(|pid| !pids.contains(pid)).all(|pid| {
             ended.push(pid);
             kin::is_gone(pid)
         })
@@ -77,8 +77,8 @@ fn is_complete(members: &mut [Member], for_itself: bool, ended: &mut Vec<u32>) -
 pub(super) fn add_descendants(members: &mut Vec<Member>, for_itself: bool) -> Result<()> {
     let mut next = 0;
     while next < members.len() && members.len() <= MOST {
-        for pid in members[next].count_children() {
-            if is_us(pid, for_itself) || members.iter().any(|m| m.pid() == pid) {
+        for pid in members[next].count_children(for_itself) {
+            if members.iter().any(|m| m.pid() == pid) {
                 continue;
             }
             match target::child(pid).and_then(|child| child.map(Member::open).transpose()) {
@@ -95,11 +95,6 @@ pub(super) fn add_descendants(members: &mut Vec<Member>, for_itself: bool) -> Re
         return Err(too_much(members, format!("has more than {MOST} processes")));
     }
     Ok(())
-}
-
-/// A dumper that the program started itself may be a child of it.
-fn is_us(pid: u32, for_itself: bool) -> bool {
-    for_itself && [std::process::id(), std::os::unix::process::parent_id()].contains(&pid)
 }
 
 fn too_fast(members: &[Member]) -> CaptureError {

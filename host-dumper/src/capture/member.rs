@@ -87,8 +87,9 @@ impl Member {
         })
     }
 
-    /// Counts the children, of all threads: each may have made some.
-    pub fn count_children(&mut self) -> Vec<u32> {
+    /// Counts the children, of all threads: each may have made some. A dumper that the program started itself
+    /// (`for_itself`) is none, though orphans may come to the program.
+    pub fn count_children(&mut self, for_itself: bool) -> Vec<u32> {
         let proc = &self.target.proc;
         // The first thread last: orphans come to it while this looks.
         self.children = if self.threads.is_empty() {
@@ -97,6 +98,8 @@ impl Member {
         } else {
             target::children(proc, self.threads.iter().rev().map(Thread::tid))
         };
+        let us = [std::process::id(), std::os::unix::process::parent_id()];
+        self.children.retain(|pid| !(for_itself && us.contains(pid)));
         self.children.clone()
     }
 

@@ -53,7 +53,9 @@ impl Session {
         if self.members.len() == 1 && self.members[0].children.is_empty() {
             self.members[0].look_at_descriptors(FEW)?;
             let refusals = self.refusals()?;
-            if !refusals.is_empty() && self.members[0].count_children().is_empty() {
+            if !refusals.is_empty()
+                && self.members[0].count_children(self.options.for_itself).is_empty()
+            {
                 return Err(CaptureError::Refused(refusals));
             }
         }

@@ -7,6 +7,10 @@ use image_format::control::{
     answer, offset, text_from, text_of, word, ControlBlock, ControlError, SIGNALS,
 };
 use nix::errno::Errno;
+use std::time::{Duration, Instant};
+
+/// As long as a process that executes another program may look as if it had ended.
+const EXEC: Duration = Duration::from_millis(100);
 
 /// A block that was found good.
 #[derive(Debug, Clone)]
@@ -83,9 +87,14 @@ impl Found {
 
     /// What is wrong where its memory cannot be read: it may have ended, or put another program in its place.
     fn lost(&self, error: CaptureError) -> ConsentError {
+        // A thread that starts another program ends the first thread before it takes its id.
+        let begin = Instant::now();
+        while signal::is_gone(self.who.pid) && begin.elapsed() < EXEC {
+            std::thread::sleep(EXEC / 50);
+        }
         match error {
             _ if signal::is_gone(self.who.pid) => ConsentError::Ended(self.who.clone()),
-            CaptureError::Memory { errno: Errno::EFAULT, .. } => {
+            CaptureError::Memory { errno: Errno::EFAULT, .. } | CaptureError::Died { .. } => {
                 ConsentError::Lost(self.who.clone())
             }
             error => error.into(),

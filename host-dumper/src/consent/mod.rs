@@ -363,13 +363,7 @@ pub fn gave_up(pid: u32, failed: &crate::failure::Failure) {
         return;
     };
     let Some(root) = session.candidates().into_iter().next() else { return };
-    let mut text = failed.message.clone();
-    for reason in &failed.reasons {
-        text.push_str(" / ");
-        text.push_str(&reason.object);
-        text.push_str(": ");
-        text.push_str(&reason.reason);
-    }
+    let text = failed.line();
     for found in block::of(&root).unwrap_or_default() {
         // Nobody is left to be told of a failure here.
         let _ = found.put_text(&text);

@@ -102,7 +102,7 @@ pub fn run(
     let outcome = run_round(args, sink, control, (start, table), &mut round);
     match &outcome {
         Ok(_) => round.over(),
-        Err(error) => round.cancelled(&error.failure().message),
+        Err(error) => round.cancelled(&error.failure().line()),
     }
     outcome
 }
