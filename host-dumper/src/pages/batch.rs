@@ -57,7 +57,8 @@ pub struct Batches<'a> {
     index: usize,
     /// Next address to look at, if inside the mapping at `index`.
     at: u64,
-    scanner: Scanner,
+    /// None for files, all of whose pages are wanted: by then the process runs, or has ended.
+    scanner: Option<Scanner>,
 }
 
 impl<'a> Batches<'a> {
@@ -79,9 +80,12 @@ impl<'a> Batches<'a> {
                 Part::Stopped => kind::PAGES,
                 Part::Clean => kind::PAGES_MAPPED,
             },
+            scanner: match part {
+                Part::Stopped => Some(Scanner::open(pid, Want::Held, limit)?),
+                Part::Clean => None,
+            },
             index: 0,
             at: 0,
-            scanner: Scanner::open(pid, Want::Held, limit)?,
         })
     }
 
@@ -135,7 +139,10 @@ impl<'a> Batches<'a> {
             let stretch = if every_page {
                 (from < mapping.end).then_some((from, mapping.end))
             } else {
-                self.scanner.next(from, mapping.end)?
+                match &mut self.scanner {
+                    Some(scanner) => scanner.next(from, mapping.end)?,
+                    None => None,
+                }
             };
             let Some((start, end)) = stretch else {
                 return Ok(true);

@@ -52,6 +52,8 @@ fn copy(
     }
     let clean = files;
     let copy = |part| {
+        // The process may have ended by the time when its files are read.
+        let pid = if part == Part::Clean { i32::MAX } else { pid };
         let options = CopyOptions { pid, owner: 0, workers, part, search: true };
         copy_pages(mappings, &clean, options, &mut Buffer::ready(), &chain, &sink, &Silent).unwrap()
     };
