@@ -31,7 +31,8 @@ enum Chore {
     /// Builds suspend-api for C and C++ programs: header, static and shared library, pkg-config file,
     /// manual page
     Library(library::Options),
-    /// Runs the tests with long counts: hundreds of kills, flips over whole images
+    /// Runs the tests with long counts: hundreds of kills, flips over whole images, sticks pulled and
+    /// plugged in
     Soak(soak::Options),
     /// Proves journeys between kernels and the pen-drive driver in virtual machines; arguments go
     /// to tests/vm, --help tells which

@@ -1,12 +1,12 @@
 //! `cargo xtask soak` and `cargo xtask fuzz`: what takes too long for every change.
 
-use crate::{cargo, packages, Failure};
+use crate::{cargo, checks, packages, Failure};
 use clap::Args;
 
 /// Arguments of `soak`.
 #[derive(Args)]
 pub struct Options {
-    /// Only the end-to-end tests whose name contains this
+    /// Only the end-to-end tests whose name contains this, and no virtual machines
     filter: Option<String>,
 }
 
@@ -21,7 +21,11 @@ pub struct FuzzOptions {
     seconds: u32,
 }
 
-/// Runs the end-to-end tests with long counts.
+/// The scenarios of the virtual machines that have long counts: 200 pulled sticks, 1,000 plugged in
+/// and out, and four processes that write at random.
+const CHAOS: &[&str] = &["--soak", "unplug-during-copy", "plug-rounds", "random-against-a-model"];
+
+/// Runs the end-to-end tests with long counts, and the chaos of the virtual machines.
 pub fn run(options: &Options) -> Result<(), Failure> {
     packages::install(&[packages::COMPILERS, packages::VICTIMS])?;
     let mut words =
@@ -30,11 +34,16 @@ pub fn run(options: &Options) -> Result<(), Failure> {
         words.extend(["--", filter]);
     }
     let status = cargo::command(&words).env("DUMPER_SOAK", "1").status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("the end-to-end tests failed ({status})").into())
+    if !status.success() {
+        return Err(format!("the end-to-end tests failed ({status})").into());
     }
+    if options.filter.is_some() {
+        return Ok(());
+    }
+    packages::install(&[packages::MACHINES])?;
+    let mut words = checks::MACHINES.to_vec();
+    words.extend(CHAOS);
+    cargo::run(&words)
 }
 
 /// Bytes of memory that a reader of hostile images may take, in MiB: some copies of the largest.

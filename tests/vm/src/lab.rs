@@ -4,6 +4,7 @@ use crate::failure::{ensure, Doing, Outcome};
 use crate::initramfs::Archive;
 use crate::kernel::Kernel;
 use crate::machine::{tail_of_log, Machine, Setup};
+use crate::remains;
 use crate::tools;
 use crate::wire;
 use serde_json::{json, Value};
@@ -84,7 +85,7 @@ impl Lab {
     }
 
     /// Boots a guest.
-    pub fn boot(&self, arguments: &[String]) -> Outcome<Bench> {
+    pub fn boot(&self, arguments: &[String], soak: bool) -> Outcome<Bench> {
         let mut all = USB.map(str::to_owned).to_vec();
         all.extend_from_slice(arguments);
         let machine = Machine::boot(&Setup {
@@ -96,7 +97,7 @@ impl Lab {
             arguments: &all,
             append: WATCHFUL,
         })?;
-        Ok(Bench::new(machine, &self.folder))
+        Ok(Bench { soak, ..Bench::new(machine, &self.folder) })
     }
 }
 
@@ -138,6 +139,8 @@ impl Stick {
 pub struct Bench {
     /// The guest.
     pub machine: Machine,
+    /// Long counts are wanted.
+    pub soak: bool,
     folder: PathBuf,
     sticks: Vec<(String, Vec<String>)>,
 }
@@ -145,7 +148,7 @@ pub struct Bench {
 impl Bench {
     /// Takes over a machine that has just booted; sticks and captures lie in `folder`.
     pub fn new(machine: Machine, folder: &Path) -> Self {
-        Self { machine, folder: folder.to_owned(), sticks: Vec::new() }
+        Self { machine, soak: false, folder: folder.to_owned(), sticks: Vec::new() }
     }
 
     /// A file of this run.
@@ -274,13 +277,15 @@ impl Bench {
         )
     }
 
-    /// Unplugs all that is left, unloads the driver, checks the kernel's log.
+    /// Unplugs all that is left, unloads the driver, checks that nothing of it remains and that
+    /// the kernel's log is quiet.
     pub fn clean_up(&mut self) -> Outcome<()> {
         let left: Vec<_> = self.sticks.iter().map(|(id, _)| id.clone()).collect();
         for id in left {
             self.unplug(&id)?;
         }
         self.machine.wait_for("! ls /dev/pen* 2>/dev/null", Duration::from_secs(20))?;
+        remains::nothing(&mut self.machine)?;
         self.machine.wait_for(
             "! grep -q pen_driver /proc/modules || rmmod pen_driver",
             Duration::from_secs(20),

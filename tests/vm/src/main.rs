@@ -9,6 +9,7 @@ mod journey;
 mod kernel;
 mod lab;
 mod machine;
+mod remains;
 mod scenarios;
 mod style;
 mod tools;
@@ -41,6 +42,9 @@ struct Options {
     /// The first journeys and the driver's first scenarios on one kernel
     #[arg(long)]
     short: bool,
+    /// Long counts: hundreds of pulled sticks, a thousand plugged in
+    #[arg(long)]
+    soak: bool,
     /// Names the scenarios and the journeys, and ends
     #[arg(long)]
     list: bool,
@@ -244,7 +248,7 @@ fn run_all(lab: &Lab, options: &Options, count: &mut Count) -> Outcome<()> {
             continue;
         }
         let start = Instant::now();
-        let outcome = match bench.take().map_or_else(|| lab.boot(&[]), Ok) {
+        let outcome = match bench.take().map_or_else(|| lab.boot(&[], options.soak), Ok) {
             Ok(mut guest) => {
                 let outcome = (scenario.run)(&mut guest)
                     .and_then(|figures| guest.clean_up().map(|()| figures));

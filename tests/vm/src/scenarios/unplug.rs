@@ -18,30 +18,49 @@ pub fn scenarios() -> Vec<Scenario> {
 }
 
 fn during_copy(bench: &mut Bench) -> Outcome<String> {
-    const ROUNDS: u64 = 10;
+    let rounds = if bench.soak { 200 } else { 10 };
     bench.insmod("")?;
     bench.machine.sh("dd if=/dev/urandom of=/tmp/data bs=1M count=48 2>/dev/null")?;
     let mut random = Random::new(1);
     let mut slowest = Duration::ZERO;
-    for round in 0..ROUNDS {
+    let mut confirmed = 0;
+    for round in 0..rounds {
         let mut stick = Stick::new("pull", 64 * MIB);
-        stick.throttle = 24 * MIB;
-        stick.keep = round % 2 == 1;
+        stick.throttle = 8 * MIB;
+        stick.keep = round % 3 == 1;
         bench.plug_and_wait(&stick, "pen0")?;
-        let command =
-            if stick.keep { "cat /dev/pen0 > /dev/null" } else { "cp /tmp/data /dev/pen0" };
+        let (command, counter, begun) = match round % 3 {
+            0 => ("cp /tmp/data /dev/pen0".to_owned(), "bytes_out", 0),
+            1 => ("cat /dev/pen0 > /dev/null".to_owned(), "bytes_in", MIB),
+            _ => (format!("guest confirm /dev/pen0 {round} 64"), "bytes_out", 0),
+        };
         bench.call(&json!({"op": "start", "name": "copy", "cmd": command}))?;
-        std::thread::sleep(Duration::from_millis(50 + random.below(900)));
+        // Before that cp would create a file of that name.
+        bench.under_way("pen0", counter, begun)?;
+        std::thread::sleep(Duration::from_millis(random.below(900)));
         let pulled = Instant::now();
         bench.unplug("pull")?;
         bench.machine.wait_for("! test -e /dev/pen0", Duration::from_secs(10))?;
         slowest = slowest.max(pulled.elapsed());
         let end = bench.call(&json!({"op": "wait", "name": "copy"}))?;
-        ensure(end["rc"] != 0, || format!("`{command}` succeeded without its stick: {end}"))?;
+        let said = end["err"].as_str().unwrap_or_default();
+        ensure(end["rc"] != 0 && said.contains("No such device"), || {
+            format!("`{command}` without its stick: {end}")
+        })?;
+        if round % 3 == 2 {
+            // What fsync confirmed is on the stick.
+            let count: u64 = end["out"].as_str().unwrap_or_default().trim().parse().unwrap_or(0);
+            let contents = bench.contents("pull")?;
+            let wrong = vm::pattern::mismatch(round, 0, &contents[..(count * MIB) as usize]);
+            ensure(wrong.is_none(), || format!("byte {wrong:?} of {count} MiB confirmed is lost"))?;
+            confirmed += count;
+        }
         bench.healthy()?;
     }
     bench.machine.sh("rm /tmp/data")?;
-    Ok(format!("{ROUNDS} pulls, node gone within {slowest:.1?}"))
+    Ok(format!(
+        "{rounds} pulls, node gone within {slowest:.1?}, {confirmed} MiB confirmed, all there"
+    ))
 }
 
 fn while_open(bench: &mut Bench) -> Outcome<String> {
@@ -72,10 +91,11 @@ fn while_open(bench: &mut Bench) -> Outcome<String> {
 }
 
 fn rounds(bench: &mut Bench) -> Outcome<String> {
-    const ROUNDS: u64 = 20;
+    let rounds = if bench.soak { 1000 } else { 10 };
     bench.insmod("")?;
     let mut random = Random::new(3);
-    for _ in 0..ROUNDS {
+    let mut before = None;
+    for round in 0..rounds {
         bench.call(&json!({"op": "start", "name": "opener",
             "cmd": "rm -f /tmp/stop; while ! test -e /tmp/stop; do head -c 1 /dev/pen0 >/dev/null 2>&1; done"}))?;
         bench.plug(&Stick::new("round", 4 * MIB))?;
@@ -84,9 +104,37 @@ fn rounds(bench: &mut Bench) -> Outcome<String> {
         bench.unplug("round")?;
         bench.machine.sh("touch /tmp/stop")?;
         bench.call(&json!({"op": "wait", "name": "opener"}))?;
+        if round == 1 {
+            before = Some(held(bench)?);
+        }
     }
-    bench.machine.sh("rmmod pen_driver")?;
-    Ok(format!("{ROUNDS} rounds"))
+    let (pages, urbs) = before.unwrap_or_default();
+    let (pages_now, urbs_now) = held(bench)?;
+    // The buffers of one open file are 1024 pages, and not in any slab.
+    ensure(urbs_now <= urbs && pages_now < pages + 512, || {
+        format!(
+            "before: {pages} pages, {urbs} URBs; after {rounds} rounds: {pages_now}, {urbs_now}"
+        )
+    })?;
+    bench.plug_and_wait(&Stick::new("round", 4 * MIB), "pen0")?;
+    bench.unplug("round")?;
+    Ok(format!(
+        "{rounds} rounds; kernel pages {pages} then {pages_now}, URBs {urbs} then {urbs_now}"
+    ))
+}
+
+/// Pages of the kernel's allocator and URBs, once what is on its way out is out.
+fn held(bench: &mut Bench) -> Outcome<(u64, u64)> {
+    bench.machine.wait_for("! ls /dev/pen* 2>/dev/null", Duration::from_secs(20))?;
+    bench
+        .machine
+        .sh("test -e /sys/kernel/debug/slab || mount -t debugfs none /sys/kernel/debug")?;
+    let text = bench.machine.sh(
+        "awk '/^nr_slab_unreclaimable/ { print $2 }' /proc/vmstat; \
+         cat /sys/kernel/debug/slab/kmalloc-*/alloc_traces | awk '/^ *[0-9].*usb_alloc_urb/ { n += $1 } END { print n + 0 }'",
+    )?;
+    let mut numbers = text.split_whitespace().filter_map(|word| word.parse().ok());
+    Ok((numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)))
 }
 
 fn rmmod(bench: &mut Bench) -> Outcome<String> {

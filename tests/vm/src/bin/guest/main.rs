@@ -1,6 +1,7 @@
 //! The first process of a test guest: mounts, loads modules, and does what
 //! the harness asks for, one JSON line at a time on the second serial port.
 
+mod confirm;
 mod evil;
 mod files;
 mod gadget;
@@ -19,6 +20,7 @@ fn main() {
     match arguments.next().as_deref() {
         Some("evil") => std::process::exit(evil::main(arguments)),
         Some("stress") => std::process::exit(stress::main(arguments)),
+        Some("confirm") => std::process::exit(confirm::main(arguments)),
         _ if std::process::id() == 1 => {}
         _ => {
             eprintln!("guest: runs as the first process of a test machine");
