@@ -308,7 +308,7 @@ pub mod op {
 }
 
 /// Number of barriers; the last is that of FINISH and EXIT.
-pub const BARRIERS: usize = 5;
+pub const BARRIERS: usize = 6;
 
 /// In which circumstances a step runs ([`Step::when`]): all given bits must hold; 0 is always.
 pub mod when {

@@ -3,7 +3,8 @@
 //! A session is inherited at fork and left by setsid alone, so that children of the session that a
 //! process was born into are started before its setsid, and the others after it. A process group
 //! must have its leader's process when others join it: a leader that has ended is stood in for by
-//! a helper, which ends when all have joined. So is the leader of a session, who must start its
+//! a helper, which ends when all have joined. A leader who has gone to another group makes its own
+//! first, and goes when the others have joined. So is the leader of a session, who must start its
 //! members: when it ends they come to their parent, which is a subreaper meanwhile
 //! (find_new_reaper in kernel/exit.c). Orphans in the session of a leader who is still there, be it
 //! as a zombie, are started by a helper that the leader starts: its end brings them past the leader.
@@ -110,6 +111,14 @@ fn ids(tree: &Tree) -> BTreeSet<u32> {
     processes.chain(zombies).collect()
 }
 
+/// An id that nobody has, near to `pid`; it is used then.
+fn free_id(pid: u32, used: &mut BTreeSet<u32>) -> u32 {
+    // 1 is the init of a namespace.
+    let free = (2..pid).rev().chain(pid..u32::MAX).find(|id| !used.contains(id)).unwrap_or(pid);
+    used.insert(free);
+    free
+}
+
 /// All processes, in the order of the plan: those of the tree first, with their own indices.
 pub struct Family(pub Vec<Member>);
 
@@ -139,6 +148,7 @@ impl Family {
             return Err(bad(obstacle.pid, obstacle.what));
         }
         family.stand_in_for_groups()?;
+        family.hold_groups(&mut used);
         Ok(family)
     }
 
@@ -187,8 +197,33 @@ impl Family {
         obstacles
     }
 
+    /// Adds helpers that stay in a group until everyone is in theirs, where all its members go to it
+    /// from groups of their own ids, and its leader from it.
+    fn hold_groups(&mut self, used: &mut BTreeSet<u32>) {
+        for leader in 1..self.0.len() {
+            let Member { pid, sid, .. } = self.0[leader];
+            let all_come_late =
+                (0..self.0.len()).all(|i| self.0[i].pgid != pid || self.has_left_its_group(i));
+            if self.has_left_its_group(leader) && all_come_late {
+                let free = free_id(pid, used);
+                self.0.push(Member::new(free, Some(leader), pid, sid, Role::Helper));
+            }
+        }
+    }
+
+    /// Whether others are in the group with the id of member `i`, who is in another one itself.
+    pub fn has_left_its_group(&self, i: usize) -> bool {
+        let m = self.0[i];
+        i != 0 && m.pgid != m.pid && self.0.iter().any(|other| other.pgid == m.pid)
+    }
+
+    /// Whether that is so of anyone.
+    pub fn some_left_their_groups(&self) -> bool {
+        (0..self.0.len()).any(|i| self.has_left_its_group(i))
+    }
+
     /// The helper below the leader of a session that starts those of its members who lost their
-    /// parents. Its id is one that nobody has, near to that of the orphan `pid`, whose parent had such.
+    /// parents. Its id is near to that of the orphan `pid`, whose parent had such.
     fn lost_parent(&mut self, leader: usize, pid: u32, used: &mut BTreeSet<u32>) -> usize {
         let sid = self.0[leader].pid;
         let is_it = |m: &Member| {
@@ -197,9 +232,7 @@ impl Family {
         if let Some(known) = self.0.iter().position(is_it) {
             return known;
         }
-        // 1 is the init of a namespace.
-        let free = (2..pid).rev().chain(pid..u32::MAX).find(|id| !used.contains(id)).unwrap_or(pid);
-        used.insert(free);
+        let free = free_id(pid, used);
         self.0.push(Member::new(free, Some(leader), sid, sid, Role::Helper));
         self.0.len() - 1
     }
@@ -391,6 +424,25 @@ mod tests {
         assert_eq!(moving, [0, 2, 3, 4].into(), "with the leader, who waits for the helper");
         assert!(!family.is_early(6));
         assert_eq!([3, 6].map(|i| family.born_into_group(i)), [30, 30]);
+    }
+
+    #[test]
+    fn groups_that_only_others_leaders_go_to_are_held() {
+        let mut family =
+            family(&[ROOT, (20, Some(0), 1), (30, Some(0), 1), (40, Some(0), 1), (50, Some(0), 1)]);
+        // 20 and 30 have changed places; 40 has gone to the group of 50, who stays.
+        for (i, pgid) in [(1, 30), (2, 20), (3, 50)] {
+            family.0[i].pgid = pgid;
+        }
+        assert_eq!(
+            [0, 1, 2, 3, 4].map(|i| family.has_left_its_group(i)),
+            [false, true, true, false, false]
+        );
+        let mut used: BTreeSet<u32> = family.0.iter().map(|m| m.pid).collect();
+        family.hold_groups(&mut used);
+        let held: Vec<_> = family.0[5..].iter().map(|m| (m.pid, m.pgid, m.starter)).collect();
+        assert_eq!(held, [(19, 20, Some(1)), (29, 30, Some(2))]);
+        assert!(family.some_left_their_groups());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::arch::nr;
 use super::builder::Arg;
-use super::family::{Family, Role, WEXITED, WNOWAIT};
+use super::family::{Family, Member, Role, WEXITED, WNOWAIT};
 use super::process::PR_SET_CHILD_SUBREAPER;
 use super::threads::PR_SET_PDEATHSIG;
 use super::ProcessCompiler;
@@ -14,6 +14,8 @@ const WALL: u64 = 0x4000_0000;
 const TIOCSPGRP: u64 = 0x5410;
 /// The barrier at which helpers have ended that others come from.
 const HELPERS_GONE: u64 = 3;
+/// The barrier at which groups have all members but those who give other groups their ids.
+const GROUPS_MADE: u64 = 4;
 
 impl ProcessCompiler<'_> {
     /// Starts the children of member `me`, and makes its session and group.
@@ -39,20 +41,18 @@ impl ProcessCompiler<'_> {
             self.must("child subreaper", nr::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0]);
         }
         self.start_children(family, me, false);
-        if m.pgid == m.pid && m.sid != m.pid && me != 0 {
+        let left = family.has_left_its_group(me);
+        if (m.pgid == m.pid || left) && m.sid != m.pid && me != 0 {
             self.must("process group", nr::SETPGID, [0; 6]);
         }
         self.barrier(0, family.all());
-        if m.pgid != m.pid && m.pgid != family.born_into_group(me) {
-            if m.pgid == root.pgid && root.pgid != root.pid {
-                // The root's group is the one that the resume gave it.
-                let args = [Arg::value(u64::from(root.pid))];
-                let group = self.make("process group", nr::GETPGID, &args);
-                let args = [Arg::value(0), Arg::load(group)];
-                self.b.call("process group", nr::SETPGID, &args, Expect::Success);
-            } else {
-                let args = [0, u64::from(m.pgid), 0, 0, 0, 0];
-                self.must("process group", nr::SETPGID, args);
+        if m.pgid != m.pid && m.pgid != family.born_into_group(me) && !left {
+            self.join_group(m.pgid, &root);
+        }
+        if family.some_left_their_groups() {
+            self.barrier(GROUPS_MADE, family.all());
+            if left {
+                self.join_group(m.pgid, &root);
             }
         }
         if m.is_reparented() {
@@ -79,6 +79,19 @@ impl ProcessCompiler<'_> {
         }
         if me == 0 {
             self.foreground(family);
+        }
+    }
+
+    /// Enters a group in which somebody is.
+    fn join_group(&mut self, group: u32, root: &Member) {
+        if group == root.pgid && root.pgid != root.pid {
+            // The root's group is the one that the resume gave it.
+            let args = [Arg::value(u64::from(root.pid))];
+            let group = self.make("process group", nr::GETPGID, &args);
+            let args = [Arg::value(0), Arg::load(group)];
+            self.b.call("process group", nr::SETPGID, &args, Expect::Success);
+        } else {
+            self.must("process group", nr::SETPGID, [0, u64::from(group), 0, 0, 0, 0]);
         }
     }
 
