@@ -55,7 +55,6 @@ impl ProcessCompiler<'_> {
             self.redirections();
             self.interests(&uses)?;
         }
-        self.process_locks();
         self.queue_notices();
         Ok(())
     }

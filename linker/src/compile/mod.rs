@@ -240,6 +240,8 @@ impl ProcessCompiler<'_> {
         self.mm_fields()?;
         self.descriptors()?;
         self.release_held();
+        // A process loses its locks on a file with the first descriptor of it that it closes.
+        self.process_locks();
         self.directories();
         self.actions();
         self.attributes();
