@@ -1,5 +1,5 @@
 //#Modes: none
-//#Flags: -lutil
+//#Flags: -lutil -lrt
 // A random tree of processes with random shared objects, which verify each other. All of it follows
 // from a seed: chaos SEED [single | left]. The parts are in chaos/, one subject each.
 #include "chaos/plan.h"
@@ -12,22 +12,39 @@
 #include "chaos/memory.h"
 #include "chaos/counters.h"
 #include "chaos/sets.h"
+#include "chaos/locks.h"
+#include "chaos/watches.h"
+#include "chaos/sysv.h"
+#include "chaos/posts.h"
 
 static const struct { const struct kind *kind; int variant; } kinds[] = {
 	{ &pipes, PIPE }, { &pipes, PIPE }, { &fifos, FIFO }, { &streams, STREAM }, { &seqpackets, SEQPACKET },
 	{ &datagrams, DGRAM }, { &udps, UDP }, { &tcps, TCP }, { &ttys, TTY }, { &files, 0 }, { &files, 0 },
 	{ &anonymous_memory, ANONYMOUS }, { &memfds, MEMFD }, { &shm_memory, SHM }, { &mapped_files, MAPPED },
 	{ &own_memory, OWN }, { &eventfds, 0 }, { &timerfds, 0 }, { &sets, 0 }, { &sets, 0 },
+	{ &segments, SEGMENT }, { &file_locks, 0 }, { &record_locks, 0 }, { &watches, 0 }, { &signalfds, 0 },
+	{ &semaphores, 0 }, { &letters, 0 }, { &posts, 0 },
 };
 
 static void clean_up(void)
 {
-	for (int o = 0; o < object_count; o++)
-		if (objects[o].kind == &shm_memory) {
-			char name[80];
+	for (int o = 0; o < object_count; o++) {
+		const struct kind *kind = objects[o].kind;
+		char name[80];
+		int id = control->values[o] ? control->values[o] : -1;
+		if (kind == &shm_memory) {
 			snprintf(name, sizeof name, "/dev/shm/chaos-%d-%d", control->tids[0][0], o);
 			unlink(name);
-		}
+		} else if (kind == &posts) {
+			post_name(o, name, sizeof name);
+			mq_unlink(name);
+		} else if (kind == &segments)
+			shmctl(id, IPC_RMID, NULL);
+		else if (kind == &semaphores)
+			semctl(id, 0, IPC_RMID);
+		else if (kind == &letters)
+			msgctl(id, IPC_RMID, NULL);
+	}
 }
 
 static const char *refusal;

@@ -47,7 +47,7 @@ static void descriptors_act(void)
 		break;
 	case 1:
 	case 2:
-		if (procs[p].pinned[d] || (references(d) == 1 && (objects[descs[d].object].kind->stays || !chance(40))))
+		if (procs[p].pinned[d] || descs[d].no_close || (references(d) == 1 && (objects[descs[d].object].kind->stays || !chance(40))))
 			break;
 		before_close(p, t, d);
 		s = by(p, t, d, run_close, "close");

@@ -1,10 +1,11 @@
 /* Memory that several processes map, at addresses of their own: anonymous, of a memfd, of a file on
- * disk or in /dev/shm; and private memory, which is each one's own from the fork on. */
+ * disk or in /dev/shm, a System V segment; and private memory, which is each one's own from the fork on. */
 #ifndef CHAOS_MEMORY_H
 #define CHAOS_MEMORY_H
 #include "turn.h"
+#include <sys/shm.h>
 
-enum { ANONYMOUS, MEMFD, SHM, MAPPED, OWN, SORTS };
+enum { ANONYMOUS, MEMFD, SHM, MAPPED, OWN, SEGMENT };
 #define CELLS 8
 #define CELL 64
 #define PAGES 40
@@ -30,9 +31,9 @@ static void memory_name(const struct step *s, char *text, size_t size)
 static void map(const struct step *s, int fd)
 {
 	int flags = s->c == OWN ? MAP_PRIVATE | MAP_ANONYMOUS : s->c == ANONYMOUS ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED;
-	void *at = mmap(NULL, EXTENT, PROT_READ | PROT_WRITE, flags, fd, 0);
+	void *at = s->c == SEGMENT ? shmat(control->values[s->object], NULL, 0) : mmap(NULL, EXTENT, PROT_READ | PROT_WRITE, flags, fd, 0);
 	if (at == MAP_FAILED)
-		WRONG(s, "mmap: %s", strerror(errno));
+		WRONG(s, "mapping: %s", strerror(errno));
 	mapped_at[s->object] = at;
 }
 
@@ -41,7 +42,9 @@ static void run_make_memory(const struct step *s)
 	char name[80];
 	int fd = -1;
 	memory_name(s, name, sizeof name);
-	if (s->c == MEMFD)
+	if (s->c == SEGMENT)
+		control->values[s->object] = DO(s, shmget(IPC_PRIVATE, EXTENT, 0600));
+	else if (s->c == MEMFD)
 		fd = DO(s, memfd_create("chaos", MFD_ALLOW_SEALING));
 	else if (s->c == SHM || s->c == MAPPED)
 		fd = DO(s, open(name, O_RDWR | O_CREAT | O_EXCL, 0600));
@@ -54,12 +57,15 @@ static void run_make_memory(const struct step *s)
 
 static void run_map(const struct step *s)
 {
-	map(s, fd_of(s));
+	map(s, s->c == SEGMENT ? -1 : fd_of(s));
 }
 
 static void run_unmap(const struct step *s)
 {
-	DO(s, munmap(mapped_at[s->object], EXTENT));
+	if (s->c == SEGMENT)
+		DO(s, shmdt(mapped_at[s->object]));
+	else
+		DO(s, munmap(mapped_at[s->object], EXTENT));
 }
 
 static void run_move(const struct step *s)
@@ -107,7 +113,10 @@ static void run_remove_memory(const struct step *s)
 {
 	char name[80];
 	memory_name(s, name, sizeof name);
-	DO(s, unlink(name));
+	if (s->c == SEGMENT)
+		DO(s, shmctl(control->values[s->object], IPC_RMID, NULL));
+	else
+		DO(s, unlink(name));
 }
 
 static struct step *at_cell(struct step *s, const struct object *o, int cell)
@@ -121,7 +130,7 @@ static struct step *at_cell(struct step *s, const struct object *o, int cell)
 
 static int memory_make(struct object *o, int p, int t)
 {
-	int with_file = o->variant != ANONYMOUS && o->variant != OWN;
+	int with_file = o->variant >= MEMFD && o->variant <= MAPPED;
 	if (with_file && !descs_left())
 		return 0;
 	struct memory *m = o->state = calloc(1, sizeof *m);
@@ -169,7 +178,7 @@ static void memory_act(struct object *o)
 	struct step *s;
 	if (p < 0)
 		return;
-	int t = some_thread(p), holder = m->desc < 0 ? -1 : some_holder(m->desc);
+	int t = some_thread(p), holder = m->desc < 0 ? -1 : some_holder(m->desc), other = some_process();
 	switch (rnd(11)) {
 	case 0:
 	case 1:
@@ -192,12 +201,16 @@ static void memory_act(struct object *o)
 		s->a = m->readonly[p] = !m->readonly[p];
 		break;
 	case 7:
-		if (holder < 0 || chance(50))
+		if ((holder < 0 && o->variant != SEGMENT) || chance(50))
 			break;
-		emit(p, t, run_unmap, "munmap", number_of(o));
+		emit(p, t, run_unmap, "munmap", number_of(o))->c = o->variant;
 		m->mapped[p] = m->readonly[p] = 0;
 		break;
 	case 8:
+		if (o->variant == SEGMENT && !m->mapped[other]) {
+			emit(other, some_thread(other), run_map, "shmat", number_of(o))->c = SEGMENT;
+			m->mapped[other] = 1;
+		}
 		if (holder < 0 || m->mapped[holder])
 			break;
 		s = by(holder, some_thread(holder), m->desc, run_map, "mmap");
@@ -232,7 +245,7 @@ static void memory_finish(struct object *o)
 	for (int p = 0; p < proc_count; p++)
 		for (int cell = 0; cell < CELLS && procs[p].state == ALIVE && m->mapped[p]; cell++)
 			memory_look(o, p, cell);
-	if (o->variant == SHM)
+	if (o->variant == SHM || o->variant == SEGMENT)
 		emit(0, some_thread(0), run_remove_memory, "remove", number_of(o))->c = o->variant;
 }
 
@@ -256,4 +269,5 @@ MEMORY(memfds, "memfd");
 MEMORY(shm_memory, "memory of /dev/shm");
 MEMORY(mapped_files, "mapped file");
 MEMORY(own_memory, "private memory");
+MEMORY(segments, "System V memory");
 #endif

@@ -70,8 +70,9 @@ struct object {
 	void *state;
 };
 
+/* An open file description. Some go into no message, some are closed by an end alone. */
 struct desc {
-	int object, end, flying, nonblock, no_dup;
+	int object, end, flying, nonblock, no_dup, no_close;
 };
 
 static uint64_t seed;

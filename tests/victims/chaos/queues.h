@@ -467,7 +467,7 @@ static const char *tty_settle(struct object *o, int may_be_refused UNUSED)
 		if (waits(o, end) && p >= 0)
 			queue_drain(o, q->desc[end], p, some_thread(p));
 		else if (waits(o, end))
-			return "terminal";
+			return "a terminal's program that nobody has read yet";
 	}
 	return NULL;
 }

@@ -48,9 +48,9 @@ static void run_take_signal(const struct step *s)
 		EXPECT(s, "its sender", info.si_pid, control->tids[s->b][0]);
 }
 
-static void take_signal(int p, int t, int number)
+/* The signal of this number that thread t of p gets next: its own before the process's. */
+static void next_signal(struct step *s, int p, int t, int number)
 {
-	struct step *s = emit(p, t, run_take_signal, "take a signal", -1);
 	struct waiting *from = &signals[p][t][number];
 	if (!from->count)
 		from = &signals[p][THREADS][number];
@@ -61,6 +61,11 @@ static void take_signal(int p, int t, int number)
 	s->b = from->all[0].from;
 	s->c = from->all[0].value;
 	memmove(from->all, from->all + 1, --from->count * sizeof from->all[0]);
+}
+
+static void take_signal(int p, int t, int number)
+{
+	next_signal(emit(p, t, run_take_signal, "take a signal", -1), p, t, number);
 }
 
 static void signals_act(void)

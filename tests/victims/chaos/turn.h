@@ -200,8 +200,9 @@ static void pass(int done)
 		break;
 	case SIGWAIT:
 	case SIGSUSPEND:
-		/* By the id that the library keeps, which has to be right with a new pid as well. */
-		if (p == me)
+		/* With a new pid the library's id has to be the new one as well. Not otherwise: pthread_kill
+		 * holds a lock of the woken thread, which a fork by that thread would copy for good. */
+		if (single)
 			pthread_kill(handles[t], WAKE);
 		else if (syscall(SYS_tgkill, control->pids[p], control->tids[p][t], WAKE))
 			WRONG(next, "waking process %d: %s", control->pids[p], strerror(errno));
