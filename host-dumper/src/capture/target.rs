@@ -7,6 +7,7 @@ use super::resuming::Resuming;
 use super::supervisor::{is_supervisor, stage, supervisor_above, Stage, SUPERVISORS};
 use nix::errno::Errno;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 /// Kernel threads carry this in their stat flags (PF_KTHREAD).
 const PF_KTHREAD: u32 = 0x0020_0000;
@@ -207,18 +208,27 @@ fn not_ourselves(pid: u32) -> Result<()> {
     if pid == own {
         return refuse(pid, "is the dumper itself", "give the pid of another process");
     }
-    let mut ancestor = own;
-    while let Some(parent) = parent_of(ancestor).filter(|&p| p != 0) {
-        if parent == pid {
-            return refuse(
-                pid,
-                format!("is an ancestor of the dumper itself ({})", name_of(pid)),
-                "run the dumper from elsewhere: stopping this one would stop the dump",
-            );
-        }
-        ancestor = parent;
+    if ancestors(own).contains(&pid) {
+        return refuse(
+            pid,
+            format!("is an ancestor of the dumper itself ({})", name_of(pid)),
+            "run the dumper from elsewhere: stopping this one would stop the dump",
+        );
     }
     Ok(())
+}
+
+/// The ancestors of this program: looked up once, as who loses its parent comes to one that is an
+/// ancestor already.
+fn ancestors(own: u32) -> Vec<u32> {
+    static KNOWN: Mutex<(u32, Vec<u32>)> = Mutex::new((0, Vec::new()));
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    // After a fork they are those of another process.
+    if known.0 != own {
+        let parent = |&pid: &u32| parent_of(pid).filter(|&p| p != 0);
+        *known = (own, std::iter::successors(parent(&own), parent).collect());
+    }
+    known.1.clone()
 }
 
 /// What the kernel says to an access that ptrace would need.

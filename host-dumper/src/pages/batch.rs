@@ -59,6 +59,8 @@ pub struct Batches<'a> {
     at: u64,
     /// None for files, all of whose pages are wanted: by then the process runs, or has ended.
     scanner: Option<Scanner>,
+    /// What was found by looking ahead.
+    ahead: Option<Batch>,
 }
 
 impl<'a> Batches<'a> {
@@ -86,11 +88,26 @@ impl<'a> Batches<'a> {
             },
             index: 0,
             at: 0,
+            ahead: None,
         })
+    }
+
+    /// Whether there are no more pages.
+    pub fn is_over(&mut self) -> io::Result<bool> {
+        if self.ahead.is_none() {
+            let mut batch = Batch::default();
+            self.next(&mut batch)?;
+            self.ahead = Some(batch);
+        }
+        Ok(self.ahead.as_ref().is_none_or(|batch| batch.runs.is_empty()))
     }
 
     /// Puts the next pages into `batch`; false when there are no more.
     pub fn next(&mut self, batch: &mut Batch) -> io::Result<bool> {
+        if let Some(ahead) = self.ahead.take() {
+            *batch = ahead;
+            return Ok(!batch.runs.is_empty());
+        }
         batch.runs.clear();
         batch.bytes = 0;
         loop {

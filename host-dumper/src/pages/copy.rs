@@ -150,7 +150,12 @@ pub fn copy_pages(
     if own.fetch()? {
         own.work()?;
     }
-    if own.fetch()? {
+    let more = own.fetch()? && workers > 1 && {
+        // A thread, and memory for its chunk, cost more than one chunk is worth.
+        let over = lock(&shared.batches).is_over();
+        !over.map_err(|source| PageError::Scan { pid, source })?
+    };
+    if more {
         std::thread::scope(|scope| {
             let mut handles = Vec::new();
             for _ in 1..workers {
@@ -176,6 +181,8 @@ pub fn copy_pages(
             }
             result
         })?;
+    } else {
+        own.run()?;
     }
     own.end_search();
     *buffer = own.buffer;
