@@ -40,7 +40,7 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Feeds hostile bytes to the readers of an image (installs a nightly toolchain and cargo-fuzz where missing)
+    /// Feeds hostile bytes to the readers of images and control blocks (installs a nightly toolchain and cargo-fuzz where missing)
     Fuzz(soak::FuzzOptions),
 }
 

@@ -13,7 +13,7 @@ pub struct Options {
 /// Arguments of `fuzz`.
 #[derive(Args)]
 pub struct FuzzOptions {
-    /// The target, a file of fuzz/fuzz_targets
+    /// The target: inspect, model or control (fuzz/fuzz_targets)
     #[arg(default_value = "inspect")]
     target: String,
     /// How long
