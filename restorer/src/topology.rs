@@ -114,10 +114,10 @@ pub fn resume(mut setup: Setup<'_>) -> Outcome<()> {
             verbose!(setup.options, "mode: original pid, in place");
             stand_for(&setup, supervised)
         }
-        Err(errno @ (Errno::EEXIST | Errno::EPERM)) if setup.options.same_pid => {
+        // EINVAL: the pid lies above this kernel's pid_max, which a namespace may not mind.
+        Err(errno @ (Errno::EEXIST | Errno::EPERM | Errno::EINVAL)) if setup.options.same_pid => {
             Err(not_the_same_pid(taken.unwrap_or(pid), errno))
         }
-        // EINVAL: the pid lies above this kernel's pid_max, which a namespace may not mind.
         Err(Errno::EEXIST | Errno::EPERM | Errno::EINVAL) => in_namespace(&mut setup),
         Err(e) => Err(failed("cannot start a process", e)),
     }

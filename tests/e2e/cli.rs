@@ -262,6 +262,7 @@ fn content_is(image: &Path, dir: &Path, options: &[&str], content: &str) -> Outc
 
 fn refused_for_file(image: &Path, dir: &Path) -> Outcome {
     let done = image_command(image, dir, &[])?.expect(125, "resume with another file")?;
+    crate::refusals::nobody_left(dir)?;
     need(&done.stderr, &["data.txt"])
 }
 

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::command;
 use crate::process::{self, Kind, Outcome};
+use crate::refusals::nobody_left;
 use crate::scratch::{self, NOBODY};
 use crate::victims::{Mode, Victim};
 use crate::Case;
@@ -47,6 +48,7 @@ fn original_pid() -> Outcome {
     for (options, advice) in [(&[][..], "--new-pid"), (&["--same-pid"], "leave --same-pid out")] {
         let done = command::run(&mut confined(&root, options), &dir)?;
         let done = done.expect(125, "resume in a chroot without privilege")?;
+        nobody_left(&dir)?;
         if !done.stdout.is_empty() || !done.stderr.contains(advice) {
             return Err(done.tell());
         }

@@ -12,7 +12,7 @@ use crate::mounts::Mount;
 use crate::process::{self, Kind, Outcome};
 use crate::random::Random;
 use crate::reaper::{self, Exit};
-use crate::refusals::nothing_left;
+use crate::refusals::{nobody_left, nothing_left};
 use crate::scratch;
 use crate::victims::{resume_with, Mode, Victim};
 use crate::{soak, Case};
@@ -20,37 +20,46 @@ use crate::{soak, Case};
 /// Exit status where the output is at fault.
 const OUTPUT: i32 = 5;
 
+type Body = fn(Mode) -> Outcome;
+
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    vec![
-        Case::new("luck::truncated", false, truncated),
-        Case::new("luck::flipped_bits", false, flipped),
-        Case::new("luck::existing_output", false, existing),
+    let mut all = Vec::new();
+    let both: [(&str, Body); 7] = [
+        ("truncated", truncated),
+        ("flipped_bits", flipped),
+        ("existing_output", existing),
+        ("file_size_limit", size_limit),
+        ("missing_calls", missing_calls),
+        ("little_memory", little_memory),
+        ("little_address_space", little_address_space),
+    ];
+    for (name, body) in both {
+        // Root's resume takes other ways, with a pid in place and more of the kernel at hand.
+        for (user, mode) in [("user", Mode::User), ("root", Mode::Root)] {
+            let title = format!("luck::{name}::{user}");
+            all.push(Case::new(title, mode == Mode::Root, move || body(mode)));
+        }
+    }
+    all.extend([
         Case::new("luck::unwritable_directory", true, unwritable),
         Case::new("luck::no_such_directory", false, no_directory),
         Case::new("luck::full_disk", true, full_disk),
-        Case::new("luck::file_size_limit", false, size_limit),
-        Case::new("luck::missing_calls", false, missing_calls),
-        Case::new("luck::little_memory", false, little_memory),
-        Case::new("luck::little_address_space", false, little_address_space),
         Case::new("luck::mode_of_image", false, mode_of_image),
         Case::new("luck::wrong_arguments", false, wrong_arguments),
-    ]
+    ]);
+    all
 }
 
-fn uid() -> Option<u32> {
-    Mode::User.uid()
-}
-
-fn directory(name: &str) -> Outcome<PathBuf> {
-    scratch::directory(name, uid()).map_err(|e| e.to_string())
+fn directory(name: &str, mode: Mode) -> Outcome<PathBuf> {
+    scratch::directory(name, mode.uid()).map_err(|e| e.to_string())
 }
 
 /// An image of the victim that only waits for a line.
-fn plain_image(dir: &Path) -> Outcome<PathBuf> {
-    let mut process = Victim::named("plain")?.start(Mode::User, dir)?;
+fn plain_image(dir: &Path, mode: Mode) -> Outcome<PathBuf> {
+    let mut process = Victim::named("plain")?.start(mode, dir)?;
     let image = dir.join("resume.elf");
-    command::dump(process.pid, &image, uid(), &[])?;
+    command::dump(process.pid, &image, mode.uid(), &[])?;
     command::gone(&mut process)?;
     Ok(image)
 }
@@ -75,13 +84,15 @@ struct Answers {
 }
 
 /// The library hands what the kernel does not know to a shell; here only the kernel counts.
-fn execute_nothing_else(command: &mut Command, image: &Path) -> Outcome {
+/// An ordinary user takes a pid that is there, root the original one, in place.
+fn execute_nothing_else(command: &mut Command, image: &Path, mode: Mode) -> Outcome {
     let path = std::ffi::CString::new(image.as_os_str().as_encoded_bytes());
     let path = path.map_err(|e| e.to_string())?;
     // SAFETY: execve is async-signal-safe; all strings live until then and the lists end in null.
     unsafe {
         command.pre_exec(move || {
-            let arguments = [path.as_ptr(), c"--new-pid".as_ptr(), std::ptr::null()];
+            let option = if mode == Mode::Root { c"--same-pid" } else { c"--new-pid" };
+            let arguments = [path.as_ptr(), option.as_ptr(), std::ptr::null()];
             let environment = [std::ptr::null()];
             libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr());
             Err(std::io::Error::last_os_error())
@@ -91,7 +102,7 @@ fn execute_nothing_else(command: &mut Command, image: &Path) -> Outcome {
 }
 
 /// Runs a damaged image; anything but a refusal or the right run is a failure.
-fn run_damaged(image: &Path, dir: &Path, mute: bool, answers: &mut Answers) -> Outcome {
+fn run_damaged(image: &Path, dir: &Path, mode: Mode, mute: bool, answers: &mut Answers) -> Outcome {
     let input = dir.join("input.txt");
     if !input.exists() {
         fs::write(&input, "ping\nverify\n").map_err(|e| e.to_string())?;
@@ -104,10 +115,10 @@ fn run_damaged(image: &Path, dir: &Path, mute: bool, answers: &mut Answers) -> O
     let deadline = Instant::now() + Duration::from_secs(10);
     let pid = loop {
         let mut command = Command::new(image);
-        command::as_user(&mut command, uid());
+        command::as_user(&mut command, mode.uid());
         command.current_dir(dir).stdin(fs::File::open(&input).map_err(|e| e.to_string())?);
         command.stdout(create(&out)?).stderr(create(&err)?);
-        execute_nothing_else(&mut command, image)?;
+        execute_nothing_else(&mut command, image, mode)?;
         match reaper::spawn(&mut command) {
             Ok(pid) => break pid,
             Err(e) if e.raw_os_error() == Some(libc::ETXTBSY) && Instant::now() < deadline => {
@@ -122,6 +133,7 @@ fn run_damaged(image: &Path, dir: &Path, mute: bool, answers: &mut Answers) -> O
     let limit = if mute { Duration::from_secs(5) } else { process::LIMIT };
     let exit = reaper::wait(pid, limit);
     reaper::end(pid);
+    nobody_left(dir)?;
     let stdout = fs::read_to_string(&out).unwrap_or_default();
     let stderr = fs::read_to_string(&err).unwrap_or_default();
     match exit {
@@ -134,9 +146,9 @@ fn run_damaged(image: &Path, dir: &Path, mute: bool, answers: &mut Answers) -> O
     Ok(())
 }
 
-fn truncated() -> Outcome {
-    let dir = directory("truncated")?;
-    let image = plain_image(&dir)?;
+fn truncated(mode: Mode) -> Outcome {
+    let dir = directory("truncated", mode)?;
+    let image = plain_image(&dir, mode)?;
     let whole = fs::read(&image).map_err(|e| e.to_string())?;
     let size = whole.len();
     let steps = if soak() { 4000 } else { 80 };
@@ -149,7 +161,7 @@ fn truncated() -> Outcome {
         fs::write(&cut, &whole[..length]).map_err(|e| e.to_string())?;
         fs::set_permissions(&cut, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
         let before = answers.unharmed;
-        run_damaged(&cut, &dir, false, &mut answers)
+        run_damaged(&cut, &dir, mode, false, &mut answers)
             .map_err(|e| format!("{length} of {size} bytes: {e}"))?;
         if answers.unharmed != before {
             return Err(format!("an image of {length} of {size} bytes ran"));
@@ -159,9 +171,9 @@ fn truncated() -> Outcome {
     Ok(())
 }
 
-fn flipped() -> Outcome {
-    let dir = directory("flipped")?;
-    let image = plain_image(&dir)?;
+fn flipped(mode: Mode) -> Outcome {
+    let dir = directory("flipped", mode)?;
+    let image = plain_image(&dir, mode)?;
     fs::set_permissions(&image, fs::Permissions::from_mode(0o755)).map_err(|e| e.to_string())?;
     let size = fs::metadata(&image).map_err(|e| e.to_string())?.size();
     let restorer = end_of_restorer(&image)?;
@@ -176,7 +188,7 @@ fn flipped() -> Outcome {
     for at in places {
         let bit = 1u8 << random.below(8);
         flip(&image, at, bit)?;
-        run_damaged(&image, &dir, at < restorer, &mut answers)
+        run_damaged(&image, &dir, mode, at < restorer, &mut answers)
             .map_err(|e| format!("bit {bit:#x} at {at}: {e}"))?;
         flip(&image, at, bit)?;
     }
@@ -199,15 +211,15 @@ fn flip(image: &Path, at: u64, bit: u8) -> Outcome {
     file.write_all_at(&byte, at).map_err(|e| e.to_string())
 }
 
-fn existing() -> Outcome {
-    let dir = directory("existing")?;
-    let mut process = Victim::named("counter")?.start(Mode::User, &dir)?;
+fn existing(mode: Mode) -> Outcome {
+    let dir = directory("existing", mode)?;
+    let mut process = Victim::named("counter")?.start(mode, &dir)?;
     let image = dir.join("resume.elf");
     fs::write(&image, "precious").map_err(|e| e.to_string())?;
-    if let Some(uid) = uid() {
+    if let Some(uid) = mode.uid() {
         std::os::unix::fs::chown(&image, Some(uid), Some(uid)).map_err(|e| e.to_string())?;
     }
-    let mut command = command::dumper(uid());
+    let mut command = command::dumper(mode.uid());
     command.arg(process.pid.to_string()).arg("-o").arg(&image);
     let done = command::run(&mut command, &dir)?.expect(OUTPUT, "dump onto an existing file")?;
     done.says("--force")?;
@@ -215,21 +227,26 @@ fn existing() -> Outcome {
     if fs::read(&image).map_err(|e| e.to_string())? != b"precious" {
         return Err("the existing file was changed".into());
     }
-    command::dump(process.pid, &image, uid(), &["--force"])?;
+    command::dump(process.pid, &image, mode.uid(), &["--force"])?;
     command::gone(&mut process)?;
-    let mut process = resume_with(Mode::User, &image, &dir, Kind::Pipes, &[])?;
+    let mut process = resume_with(mode, &image, &dir, Kind::Pipes, &[])?;
     process.ping()?;
     process.verify()
 }
 
 /// A dump whose output fails: the status, a word of the message, and the process unharmed.
-fn output_fails(image: &Path, words: &str, prepare: impl FnOnce(&mut Command)) -> Outcome {
-    let dir = directory("output-fails")?;
+fn output_fails(
+    mode: Mode,
+    image: &Path,
+    words: &str,
+    prepare: impl FnOnce(&mut Command),
+) -> Outcome {
+    let dir = directory("output-fails", mode)?;
     let mut command = Command::new(Victim::named("big")?.program());
-    command::as_user(&mut command, uid());
+    command::as_user(&mut command, mode.uid());
     let mut process = process::start(command, Kind::Pipes, &dir)?;
     process.expect("READY")?;
-    let mut command = command::dumper(uid());
+    let mut command = command::dumper(mode.uid());
     command.arg(process.pid.to_string()).arg("-o").arg(image);
     prepare(&mut command);
     let done = command::run(&mut command, &dir)?.expect(OUTPUT, "dump")?;
@@ -241,28 +258,31 @@ fn output_fails(image: &Path, words: &str, prepare: impl FnOnce(&mut Command)) -
 }
 
 fn unwritable() -> Outcome {
+    let mode = Mode::User;
     let dir = scratch::directory("unwritable", None).map_err(|e| e.to_string())?;
-    output_fails(&dir.join("resume.elf"), "permission denied", |_| ())?;
+    output_fails(mode, &dir.join("resume.elf"), "permission denied", |_| ())?;
     nothing_left(&dir, &[])
 }
 
 fn no_directory() -> Outcome {
-    let dir = directory("missing")?;
-    output_fails(&dir.join("not there/resume.elf"), "no such", |_| ())
+    let mode = Mode::User;
+    let dir = directory("missing", mode)?;
+    output_fails(mode, &dir.join("not there/resume.elf"), "no such", |_| ())
 }
 
 fn full_disk() -> Outcome {
-    let dir = directory("full")?;
+    let mode = Mode::User;
+    let dir = directory("full", mode)?;
     let small = Mount::tmpfs(&dir, 0, c"size=8m,mode=777")?;
-    output_fails(&dir.join("resume.elf"), "space", |_| ())?;
+    output_fails(mode, &dir.join("resume.elf"), "space", |_| ())?;
     nothing_left(&dir, &[])?;
     drop(small);
     Ok(())
 }
 
-fn size_limit() -> Outcome {
-    let dir = directory("limit")?;
-    output_fails(&dir.join("resume.elf"), "too large", |command| {
+fn size_limit(mode: Mode) -> Outcome {
+    let dir = directory("limit", mode)?;
+    output_fails(mode, &dir.join("resume.elf"), "too large", |command| {
         let limit = libc::rlimit { rlim_cur: 5 << 20, rlim_max: 5 << 20 };
         // SAFETY: setrlimit is async-signal-safe and reads only the value moved in.
         unsafe {
@@ -302,9 +322,9 @@ const CALLS: [(&str, libc::c_long); 20] = [
 ];
 
 /// The image runs rightly without a call that it can do without, or says what is missing.
-fn missing_calls() -> Outcome {
-    let dir = directory("calls")?;
-    let image = plain_image(&dir)?;
+fn missing_calls(mode: Mode) -> Outcome {
+    let dir = directory("calls", mode)?;
+    let image = plain_image(&dir, mode)?;
     let input = dir.join("input.txt");
     fs::write(&input, "ping\nverify\n").map_err(|e| e.to_string())?;
     let line = format!("exec {} $0 < {}", image.display(), input.display());
@@ -312,10 +332,11 @@ fn missing_calls() -> Outcome {
     for (name, number) in CALLS {
         for option in ["--new-pid", "-v"] {
             let mut command = Command::new("/bin/sh");
-            command::as_user(&mut command, uid());
+            command::as_user(&mut command, mode.uid());
             command.args(["-c", &line, option]).current_dir(&dir);
             forbid(&mut command, number);
             let done = command::run(&mut command, &dir)?;
+            nobody_left(&dir)?;
             match done.exit {
                 Exit::Code(0) if done.stdout == "PONG\nOK\n" => without += 1,
                 Exit::Code(125) if done.stdout.is_empty() && !done.stderr.is_empty() => {
@@ -358,17 +379,17 @@ fn forbid(command: &mut Command, number: libc::c_long) {
 }
 
 /// Resumes the image of a process with much memory under a limit; it must say so and end.
-fn limited(kind: libc::__rlimit_resource_t, limit: u64) -> Outcome {
-    let dir = directory("limited")?;
+fn limited(mode: Mode, kind: libc::__rlimit_resource_t, limit: u64) -> Outcome {
+    let dir = directory("limited", mode)?;
     let mut command = Command::new(Victim::named("big")?.program());
-    command::as_user(&mut command, uid());
+    command::as_user(&mut command, mode.uid());
     let mut process = process::start(command, Kind::Pipes, &dir)?;
     process.expect("READY")?;
     let image = dir.join("resume.elf");
-    command::dump(process.pid, &image, uid(), &[])?;
+    command::dump(process.pid, &image, mode.uid(), &[])?;
     command::gone(&mut process)?;
     let mut command = Command::new(&image);
-    command::as_user(&mut command, uid());
+    command::as_user(&mut command, mode.uid());
     let limit = libc::rlimit { rlim_cur: limit, rlim_max: limit };
     // SAFETY: setrlimit is async-signal-safe and reads only the value moved in.
     unsafe {
@@ -380,23 +401,25 @@ fn limited(kind: libc::__rlimit_resource_t, limit: u64) -> Outcome {
         });
     }
     let done = command::run(&mut command, &dir)?.expect(125, "resume with little memory")?;
+    nobody_left(&dir)?;
     if done.stdout.is_empty() && !done.stderr.is_empty() {
         return Ok(());
     }
     Err(done.tell())
 }
 
-fn little_memory() -> Outcome {
-    limited(libc::RLIMIT_DATA, 20 << 20)
+fn little_memory(mode: Mode) -> Outcome {
+    limited(mode, libc::RLIMIT_DATA, 20 << 20)
 }
 
-fn little_address_space() -> Outcome {
-    limited(libc::RLIMIT_AS, 40 << 20)
+fn little_address_space(mode: Mode) -> Outcome {
+    limited(mode, libc::RLIMIT_AS, 40 << 20)
 }
 
 fn mode_of_image() -> Outcome {
-    let dir = directory("mode")?;
-    let image = plain_image(&dir)?;
+    let mode = Mode::User;
+    let dir = directory("mode", mode)?;
+    let image = plain_image(&dir, mode)?;
     let mode = fs::metadata(&image).map_err(|e| e.to_string())?.mode() & 0o7777;
     if mode == 0o700 {
         return Ok(());
@@ -405,10 +428,11 @@ fn mode_of_image() -> Outcome {
 }
 
 fn wrong_arguments() -> Outcome {
-    let dir = directory("arguments")?;
+    let mode = Mode::User;
+    let dir = directory("arguments", mode)?;
     let tries: [&[&str]; 6] = [&[], &["abc"], &["-5"], &["1"], &["--no-such-option"], &["inspect"]];
     for arguments in tries {
-        let mut command = command::dumper(uid());
+        let mut command = command::dumper(mode.uid());
         command.args(arguments);
         let done = command::run(&mut command, &dir)?.expect(2, &format!("dumper {arguments:?}"))?;
         if done.stderr.is_empty() {

@@ -20,6 +20,7 @@ mod medium;
 mod messages;
 mod mounts;
 mod multiplexers;
+mod narrower;
 mod options;
 mod pauses;
 mod policies;
@@ -120,6 +121,7 @@ fn main() -> ExitCode {
         policies::cases(),
         medium::cases(),
         messages::cases(),
+        narrower::cases(),
         sockets::cases(),
         connections::cases(),
         options::cases(),

@@ -25,6 +25,10 @@ pub fn cases() -> Vec<Case> {
         Case::new("messages::needs_are_told_once", false, needs_are_told_once),
         Case::new("messages::limit_not_brought_back", false, limit_not_brought_back),
         Case::new("messages::clock_that_jumps", false, clock_that_jumps),
+        Case::new("messages::steps_of_a_dump", false, steps_of_a_dump),
+        Case::new("messages::bar_on_a_terminal", false, bar_on_a_terminal),
+        Case::new("messages::size_to_expect", false, size_to_expect),
+        Case::new("messages::damage_passed_over", false, damage_passed_over),
     ]
 }
 
@@ -213,4 +217,140 @@ fn clock_that_jumps() -> Outcome {
         command,
         &["note: CLOCK_MONOTONIC jumps", "root gets one", "without --new-pid"],
     )
+}
+
+/// `-v` tells what is done, in its order, and nothing of it goes to standard output.
+fn steps_of_a_dump() -> Outcome {
+    let dir = directory("steps")?;
+    let mut process = Victim::named("plain")?.start(MODE, &dir)?;
+    let pid = process.pid.to_string();
+    let done =
+        dumper(&dir, &[&pid, "-o", "x.elf", "-v", "--leave-running"])?.expect(0, "dump -v")?;
+    let stopping = format!("dumper: stopping process {pid}\n");
+    let steps = [
+        &stopping,
+        "dumper: reading its state\n",
+        "dumper: copying about ",
+        "dumper: the process runs on\n",
+        "dumper: writing model and plan\n",
+        "dumper: committing the image\n",
+        "dumper: note: descriptor 0 (pipe:",
+    ];
+    let mut rest = done.stderr.as_str();
+    for step in steps {
+        let at =
+            rest.find(step).ok_or_else(|| format!("no {step:?} in its place: {}", done.tell()))?;
+        rest = &rest[at + step.len()..];
+    }
+    if done.stdout.lines().count() != 1 {
+        return Err(done.tell());
+    }
+    process.verify()
+}
+
+/// A dump that takes its time shows on a terminal how far it is, and takes that away again.
+fn bar_on_a_terminal() -> Outcome {
+    let dir = directory("bar")?;
+    let mut command = Command::new(Victim::named("big")?.program());
+    command::as_user(&mut command, MODE.uid());
+    let mut victim = process::start(command, Kind::Pipes, &dir)?;
+    victim.expect("READY")?;
+    // Whoever reads the image is slow until the bar was seen.
+    let mut command = Command::new("/bin/bash");
+    command::as_user(&mut command, MODE.uid());
+    let line = format!(
+        "{} {} -o - | {{ while test ! -e seen; do head -c 65536; sleep 0.02; done; cat; }} > x.elf",
+        crate::scratch::dumper().display(),
+        victim.pid
+    );
+    command.args(["-o", "pipefail", "-c", &line]).current_dir(&dir);
+    let mut dump = process::start(command, Kind::Pty, &dir)?;
+    dump.expect("% of 6")?;
+    let bar = dump.seen();
+    if !bar.contains("\r[#") && !bar.contains("\r[ ") {
+        return Err(format!("no bar: {bar:?}"));
+    }
+    fs::write(dir.join("seen"), "").map_err(|e| e.to_string())?;
+    dump.expect("\r\u{1b}[K")?;
+    dump.expect("the process runs on")?;
+    dump.exit_code(0)?;
+    // Where standard error is no terminal there is none, however long it takes.
+    let done = dumper(&dir, &["inspect", "x.elf"])?.expect(0, "inspect")?;
+    need(&done.stdout, &["Process"])?;
+    victim.verify()
+}
+
+/// What `check` estimates is near what a dump makes.
+fn size_to_expect() -> Outcome {
+    let victims = [("plain", 80, 120), ("threads8", 80, 120), ("tree", 60, 150), ("big", 95, 105)];
+    for (victim, low, high) in victims {
+        let dir = directory("size")?;
+        let mut command = Command::new(Victim::named(victim)?.program());
+        command::as_user(&mut command, MODE.uid());
+        command.current_dir(&dir).arg("32");
+        let mut process = process::start(command, Kind::Pipes, &dir)?;
+        process.expect("READY")?;
+        let pid = process.pid.to_string();
+        let check = dumper(&dir, &["check", &pid, "--json"])?.expect(0, "check")?;
+        let dump = dumper(&dir, &[&pid, "-o", "x.elf", "--json", "--leave-running"])?;
+        let dump = dump.expect(0, "dump")?;
+        let bytes = |text: &str| json(text).map(|value| value["bytes"].as_u64().unwrap_or(0));
+        let (guess, real) = (bytes(&check.stdout)?, bytes(&dump.stdout)?);
+        let percent = guess * 100 / real.max(1);
+        println!("{victim}: {guess} bytes estimated, {real} made");
+        if !(low..=high).contains(&percent) {
+            return Err(format!("{victim}: {guess} bytes estimated, {real} made"));
+        }
+        process.end()?;
+    }
+    Ok(())
+}
+
+/// `--no-verify` passes over damage in memory, of inspect and of the image; without it that is found.
+fn damage_passed_over() -> Outcome {
+    let dir = directory("damage")?;
+    let image = dir.join("resume.elf");
+    let mut command = Command::new(Victim::named("big")?.program());
+    command::as_user(&mut command, MODE.uid());
+    command.arg("8").current_dir(&dir);
+    let mut process = process::start(command, Kind::Pipes, &dir)?;
+    process.expect("READY")?;
+    command::dump(process.pid, &image, MODE.uid(), &[])?;
+    command::gone(&mut process)?;
+    let mut bytes = fs::read(&image).map_err(|e| e.to_string())?;
+    // The ninth word of the victim's memory, which is a known function of its place.
+    let page: Vec<u8> = (0..512).flat_map(|i| mix(i).to_le_bytes()).collect();
+    let at = process::find(&bytes, &page).ok_or("the victim's memory is not in the image")?;
+    bytes[at + 64] ^= 1;
+    fs::write(&image, bytes).map_err(|e| e.to_string())?;
+
+    let inspect = |options: &[&str]| dumper(&dir, &[&["inspect", "resume.elf"], options].concat());
+    need(&inspect(&[])?.expect(1, "inspect")?.stderr, &["checksum"])?;
+    need(&inspect(&["--no-verify"])?.expect(0, "inspect --no-verify")?.stdout, &["Process"])?;
+    let run = |options: &[&str]| {
+        let mut command = Command::new(&image);
+        command::as_user(&mut command, MODE.uid());
+        command.args(options).current_dir(&dir);
+        process::start(command, Kind::Pipes, &dir)
+    };
+    let mut refused = run(&["--new-pid"])?;
+    refused.expect("damaged")?;
+    refused.exit_code(125)?;
+    refusals::nobody_left(&dir)?;
+    let mut resumed = run(&["--new-pid", "--no-verify"])?;
+    resumed.ping()?;
+    // It runs, and finds the damage itself.
+    resumed.send("verify")?;
+    match resumed.expect("OK") {
+        Err(told) if told.contains("the victim says") => Ok(()),
+        other => Err(format!("the damage was not there: {other:?}")),
+    }
+}
+
+/// What victims fill memory with: `mix` in victim.h.
+fn mix(word: u64) -> u64 {
+    let x = word.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
 }

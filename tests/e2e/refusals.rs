@@ -55,19 +55,22 @@ const OF_ROOT: &[(&str, &str)] = &[
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    let mut all: Vec<Case> = STATES
-        .iter()
-        .map(|(state, words)| {
-            Case::new(format!("refused::{state}"), false, move || {
-                refused(own_user(), &[state], &[words])
+    let mut all = Vec::new();
+    // Root may look at more, and has other ways to ask.
+    for (user, uid) in [("user", own_user()), ("root", None)] {
+        let case = |state, words: Vec<&'static [&'static str]>| {
+            Case::new(format!("refused::{state}::{user}"), user == "root", move || {
+                refused(uid, &[state], &words)
             })
-        })
-        .collect();
-    all.extend(TWOFOLD.iter().map(|(state, words)| {
-        Case::new(format!("refused::{state}"), false, move || {
-            refused(own_user(), &[state], &[&words[..1], &words[1..]])
-        })
-    }));
+        };
+        // Root may read filters, so that they travel.
+        let stands = |state: &str| user == "user" || state != "seccomp";
+        let states = STATES.iter().filter(|(state, _)| stands(state));
+        all.extend(states.map(|(state, words)| case(state, vec![words])));
+        all.extend(
+            TWOFOLD.iter().map(|(state, words)| case(state, vec![&words[..1], &words[1..]])),
+        );
+    }
     for (state, words) in OF_ROOT {
         all.push(Case::new(format!("refused::{state}"), true, move || {
             refused(None, &[state], &[&[words]])
@@ -131,6 +134,26 @@ pub fn nothing_left(dir: &Path, allowed: &[&str]) -> Outcome {
         return Ok(());
     }
     Err(format!("left behind in {}: {names:?}", dir.display()))
+}
+
+/// Of an image that could not be resumed no process is left, and nothing is mounted below its
+/// directory.
+pub fn nobody_left(dir: &Path) -> Outcome {
+    let below = |path: &Path| path.starts_with(dir);
+    let left = || {
+        let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+        all.filter(|entry| fs::read_link(entry.path().join("exe")).is_ok_and(|exe| below(&exe)))
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect::<Vec<_>>()
+    };
+    until("the processes of a resume to end", || left().is_empty())
+        .map_err(|e| format!("{e}: {:?} are left", left()))?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(|e| e.to_string())?;
+    let place = |line: &&str| line.split(' ').nth(4).is_some_and(|at| below(Path::new(at)));
+    match mounts.lines().find(place) {
+        None => Ok(()),
+        Some(line) => Err(format!("left mounted: {line}")),
+    }
 }
 
 fn contains_one(text: &str, words: &[&str]) -> Outcome {
@@ -267,7 +290,7 @@ fn leader_gone() -> Outcome {
 fn undumpable() -> Outcome {
     let dir = scratch::directory("undumpable", own_user()).map_err(|e| e.to_string())?;
     let mut process = start(&["undumpable"], own_user(), &dir)?;
-    fails(process.pid, own_user(), &[REFUSED, NO_PROCESS], &["dumpable"])?;
+    fails(process.pid, own_user(), &[REFUSED, NO_PROCESS], &["pr_set_dumpable", "as root"])?;
     process.verify()
 }
 

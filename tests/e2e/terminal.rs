@@ -1,6 +1,7 @@
 //! Terminals: programs started by a real shell in one terminal, resumed by another shell in
 //! another terminal.
 
+use std::cell::Cell;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -117,16 +118,19 @@ impl Shell {
 struct Travel {
     dir: PathBuf,
     uid: Option<u32>,
+    /// Dumps so far; each makes an image of its own.
+    dumps: Cell<u32>,
 }
 
 impl Travel {
     fn new(name: &str, uid: Option<u32>) -> Outcome<Travel> {
         let dir = scratch::directory(name, uid).map_err(|e| e.to_string())?;
-        Ok(Travel { dir, uid })
+        Ok(Travel { dir, uid, dumps: Cell::new(0) })
     }
 
+    /// The last image that was made.
     fn image(&self) -> PathBuf {
-        self.dir.join("resume.elf")
+        self.dir.join(format!("resume{}.elf", self.dumps.get()))
     }
 
     /// Starts the victim from a shell in a terminal of 24 x 80.
@@ -141,6 +145,7 @@ impl Travel {
     /// Dumps the shell's job; the shell notices its end.
     fn dump(&self, shell: &mut Shell) -> Outcome {
         let pid = shell.job()?;
+        self.dumps.set(self.dumps.get() + 1);
         command::dump(pid, &self.image(), self.uid, &[])?;
         shell.process.expect("Killed")?;
         shell.process.expect(PROMPT)?;
@@ -149,9 +154,21 @@ impl Travel {
 
     /// Resumes in a terminal of its own and another size.
     fn resume(&self) -> Outcome<Shell> {
-        let mut shell = Shell::start(&self.dir, self.uid, 50, 132)?;
-        shell.process.send("./resume.elf")?;
+        self.resume_at(50, 132)
+    }
+
+    fn resume_at(&self, rows: u16, columns: u16) -> Outcome<Shell> {
+        let mut shell = Shell::start(&self.dir, self.uid, rows, columns)?;
+        shell.process.send(&format!("./resume{}.elf", self.dumps.get()))?;
         Ok(shell)
+    }
+
+    /// Dumps what was resumed in a second terminal, which ends, and resumes it in a third one.
+    fn onward(&self, mut shell: Shell) -> Outcome<Shell> {
+        self.dump(&mut shell)?;
+        shell.modes_are_back()?;
+        shell.finish()?;
+        self.resume_at(40, 100)
     }
 }
 
@@ -180,6 +197,18 @@ fn without_dump(uid: Option<u32>) -> Outcome {
     shell.finish()
 }
 
+/// Waits until the shell's job is a supervisor with the program below it, which reads its terminal.
+fn resumed(shell: &Shell) -> Outcome {
+    let job = shell.job()?;
+    until("the program to read its terminal", || {
+        process::children(job).iter().any(|pid| {
+            // The call's number comes first; that of read is 0.
+            let call = std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+            call.starts_with("0 0x0 ")
+        })
+    })
+}
+
 fn two_inputs(uid: Option<u32>) -> Outcome {
     let travel = Travel::new("two-inputs", uid)?;
     let mut first = travel.begin("two_inputs", "First number: ")?;
@@ -188,7 +217,10 @@ fn two_inputs(uid: Option<u32>) -> Outcome {
     travel.dump(&mut first)?;
     first.modes_are_back()?;
     first.finish()?;
-    let mut second = travel.resume()?;
+    let second = travel.resume()?;
+    // Nothing is on the new terminal that would tell of the resume.
+    resumed(&second)?;
+    let mut second = travel.onward(second)?;
     second.process.send("34")?;
     second.process.expect("1200 + 34 = 1234")?;
     second.process.expect(PROMPT)?;
@@ -204,6 +236,8 @@ fn interrupt_key(uid: Option<u32>) -> Outcome {
     travel.dump(&mut first)?;
     let mut second = travel.resume()?;
     second.process.ping()?;
+    let mut second = travel.onward(second)?;
+    second.process.ping()?;
     second.process.send("group")?;
     second.process.expect("GROUP foreground")?;
     second.process.send_raw(b"\x03")?;
@@ -218,6 +252,8 @@ fn stop_key(uid: Option<u32>) -> Outcome {
     let mut first = travel.begin("terminal", "READY")?;
     travel.dump(&mut first)?;
     let mut second = travel.resume()?;
+    second.process.ping()?;
+    let mut second = travel.onward(second)?;
     for _ in 0..3 {
         second.process.ping()?;
         second.process.send_raw(b"\x1a")?;
@@ -225,7 +261,7 @@ fn stop_key(uid: Option<u32>) -> Outcome {
         second.process.expect(PROMPT)?;
         second.modes_are_back()?;
         second.process.send("fg")?;
-        second.process.expect("resume.elf")?;
+        second.process.expect("./resume")?;
     }
     second.process.ping()?;
     second.process.send("quit 5")?;
@@ -241,6 +277,8 @@ fn background(uid: Option<u32>) -> Outcome {
     travel.dump(&mut first)?;
     let mut second = travel.resume()?;
     second.process.ping()?;
+    let mut second = travel.onward(second)?;
+    second.process.ping()?;
     second.process.send_raw(b"\x1a")?;
     second.process.expect("Stopped")?;
     second.process.expect(PROMPT)?;
@@ -249,7 +287,7 @@ fn background(uid: Option<u32>) -> Outcome {
     let job = second.job()?;
     until("the job to stop on reading in the background", || is_stopped(job))?;
     second.process.send("fg")?;
-    second.process.expect("resume.elf")?;
+    second.process.expect("./resume")?;
     second.process.ping()?;
     second.process.send("quit 0")?;
     second.process.expect(PROMPT)?;
@@ -275,6 +313,14 @@ fn window_size(uid: Option<u32>) -> Outcome {
     second.finish()
 }
 
+/// Waits until the terminal is in the program's raw mode.
+fn is_raw(shell: &Shell) -> Outcome {
+    until("the raw mode to be there", || {
+        nix::sys::termios::tcgetattr(shell.process.terminal())
+            .is_ok_and(|t| !t.local_flags.contains(nix::sys::termios::LocalFlags::ICANON))
+    })
+}
+
 fn raw_modes(uid: Option<u32>) -> Outcome {
     let travel = Travel::new("raw", uid)?;
     let mut first = travel.begin("terminal", "READY")?;
@@ -284,16 +330,15 @@ fn raw_modes(uid: Option<u32>) -> Outcome {
     first.process.expect("<97>")?;
     travel.dump(&mut first)?;
     let mut second = travel.resume()?;
-    until("the raw mode to be there", || {
-        nix::sys::termios::tcgetattr(second.process.terminal())
-            .is_ok_and(|t| !t.local_flags.contains(nix::sys::termios::LocalFlags::ICANON))
-    })?;
+    is_raw(&second)?;
     // No key means anything, nothing is echoed, nothing waits for the end of the line.
     second.process.send_raw(b"\x03")?;
     let before = second.process.expect("<3>")?;
     if before.contains("^C") {
         return Err(format!("the terminal echoes in raw mode: {before:?}"));
     }
+    let mut second = travel.onward(second)?;
+    is_raw(&second)?;
     second.process.send_raw(b"\x1a")?;
     second.process.expect("<26>")?;
     second.process.send_raw(b"q")?;
@@ -309,11 +354,14 @@ fn exit_status(uid: Option<u32>) -> Outcome {
     let mut first = travel.begin("terminal", "READY")?;
     travel.dump(&mut first)?;
     let mut second = travel.resume()?;
+    second.process.ping()?;
+    let mut second = travel.onward(second)?;
+    second.process.ping()?;
     second.process.send("quit 42")?;
     second.process.expect(PROMPT)?;
     second.expect_status(42)?;
     // The same image once more, with a pid of its own choice.
-    second.process.send("./resume.elf --new-pid")?;
+    second.process.send("./resume2.elf --new-pid")?;
     second.process.ping()?;
     second.process.send("quit 43")?;
     second.process.expect(PROMPT)?;
@@ -327,6 +375,8 @@ fn killed_by_signal(uid: Option<u32>) -> Outcome {
     let mut first = travel.begin("terminal", "READY")?;
     travel.dump(&mut first)?;
     let mut second = travel.resume()?;
+    second.process.ping()?;
+    let mut second = travel.onward(second)?;
     second.process.ping()?;
     // What asks the resumed job to end reaches the program.
     kill(Pid::from_raw(second.job()?), Signal::SIGTERM).map_err(|e| e.to_string())?;
@@ -344,13 +394,22 @@ fn stopped_job(uid: Option<u32>) -> Outcome {
     first.process.expect("Stopped")?;
     first.process.expect(PROMPT)?;
     let pid = first.job()?;
+    travel.dumps.set(1);
     command::dump(pid, &travel.image(), uid, &[])?;
     let mut second = travel.resume()?;
     second.process.expect("Stopped")?;
     second.process.expect(PROMPT)?;
     second.modes_are_back()?;
+    // Dumped as a stopped job once more.
+    let pid = second.job()?;
+    travel.dumps.set(2);
+    command::dump(pid, &travel.image(), uid, &[])?;
+    let mut second = travel.resume_at(40, 100)?;
+    second.process.expect("Stopped")?;
+    second.process.expect(PROMPT)?;
+    second.modes_are_back()?;
     second.process.send("fg")?;
-    second.process.expect("resume.elf")?;
+    second.process.expect("./resume")?;
     second.process.ping()?;
     second.process.send("quit 3")?;
     second.process.expect(PROMPT)?;

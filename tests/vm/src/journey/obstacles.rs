@@ -1,16 +1,19 @@
 //! Machines on which a resume must refuse, and say why, before anything of the program runs.
 
-use super::guest::{Guest, Mode, Traveller};
+use super::guest::{Guest, Mode, Traveller, NOBODY};
 use super::world::{Hardware, World};
 use super::Journey;
 use crate::failure::{ensure, Failure, Outcome};
 
+/// Exit status of `dumper` where it may not stop a process.
+const NO_ACCESS: i64 = 4;
 /// Exit status of an image that could not bring its program back.
 const REFUSED: i64 = 125;
 
 pub fn journeys() -> Vec<Journey> {
     vec![
-        Journey { name: "journey-lesser-processor", short: false, run: lesser_processor },
+        Journey { name: "journey-lesser-processor", short: true, run: lesser_processor },
+        Journey { name: "journey-tracing-forbidden", short: true, run: tracing_forbidden },
         Journey { name: "journey-little-memory", short: false, run: little_memory },
     ]
 }
@@ -43,11 +46,12 @@ fn nothing_happened(guest: &mut Guest, tried: &(i64, String, String)) -> Outcome
     ensure(left.trim() == "0", || format!("{} processes are left", left.trim()))
 }
 
-fn lesser_processor(world: &World, _short: bool) -> Outcome<String> {
+fn lesser_processor(world: &World, short: bool) -> Outcome<String> {
     let mut travellers = ["registers", "plain"].map(|victim| Traveller::new(victim, Mode::InPlace));
     dump_at_home(world, &mut travellers)?;
     let mut said = Vec::new();
-    for cpu in ["Nehalem", "qemu64", "max,-avx2,-fma"] {
+    let all = ["max,-avx2,-fma", "Nehalem", "qemu64"];
+    for cpu in all.into_iter().take(if short { 1 } else { all.len() }) {
         let mut guest = world.boot(Hardware { cpu, ..Hardware::with("6.1") })?;
         guest.open_bag()?;
         for traveller in &travellers {
@@ -88,6 +92,43 @@ fn is_refused(guest: &mut Guest, image: &str) -> Outcome<()> {
         })?;
     }
     Ok(())
+}
+
+/// Yama's ptrace_scope: who may trace whom. What is refused is let run, with the way out named.
+fn tracing_forbidden(world: &World, _short: bool) -> Outcome<String> {
+    let mut guest = world.boot(Hardware::with("6.12"))?;
+    guest.open_bag()?;
+    guest.install_tools()?;
+    let mut traveller = Traveller::new("plain", Mode::User);
+    guest.start(&mut traveller, 3000)?;
+    let mut image = 0;
+    for scope in 0..=3 {
+        guest.sh(&format!("echo {scope} > /proc/sys/kernel/yama/ptrace_scope"))?;
+        for uid in [Some(NOBODY), None] {
+            let permitted = match uid {
+                Some(_) => scope == 0,
+                None => scope < 3,
+            };
+            let check = guest.run(&format!("dumper check {}", traveller.pid), uid)?;
+            image += 1;
+            let dump = format!("dumper {} -o /tmp/{image}.elf --leave-running", traveller.pid);
+            let dump = guest.run(&dump, uid)?;
+            for (what, (rc, out, err)) in [("check", check), ("dump", dump)] {
+                let advice = if scope == 3 { "until the next boot" } else { "run dumper as root" };
+                let named =
+                    err.contains(&format!("ptrace_scope is {scope}")) && err.contains(advice);
+                let good = if permitted { rc == 0 } else { rc == NO_ACCESS && named };
+                ensure(good, || {
+                    format!("{what} with ptrace_scope {scope} by {uid:?}: {rc}\n{out}{err}")
+                })?;
+            }
+            guest.ping(&traveller)?;
+        }
+    }
+    guest.verify(&traveller)?;
+    guest.close_bag()?;
+    guest.shut_down()?;
+    Ok("ptrace_scope 0 to 3, as root and as a user".to_owned())
 }
 
 fn little_memory(world: &World, _short: bool) -> Outcome<String> {
