@@ -141,7 +141,7 @@ pub(super) fn process(
     let Examined { threads, mut answers, pending, stopped, lock_future } = examined;
     let (status, stat) = (&survey.status, &survey.stat);
     let inner = |ids: &[u32]| ids.last().copied().unwrap_or(0);
-    let limits = limits::parse(&proc.read("limits")?)
+    let limits = limits::parse(&proc.read_record("limits")?)
         .ok_or_else(|| proc.format("limits", "a limit is missing"))?;
     let oom = proc.read("oom_score_adj")?;
     for timer in &mut answers.timers {

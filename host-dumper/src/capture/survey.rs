@@ -42,7 +42,7 @@ pub(super) fn threads(target: &Target, survey: &Survey, tids: &[u32]) -> Result<
             continue;
         }
         let name = format!("task/{tid}/status");
-        match target.proc.read(&name) {
+        match target.proc.read_record(&name) {
             Ok(text) => {
                 let status = status::parse(&text)
                     .ok_or_else(|| target.proc.format(&name, "a field is missing"))?;

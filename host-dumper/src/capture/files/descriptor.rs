@@ -11,7 +11,7 @@ use crate::capture::proc::fdinfo::{self, FdInfo};
 use crate::capture::proc::{number, Proc};
 use crate::capture::target::{name_among, name_of};
 use image_format::PAGE_SIZE;
-use nix::sys::stat::{stat, FileStat};
+use nix::sys::stat::FileStat;
 use nix::sys::statfs::statfs;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -246,16 +246,14 @@ pub(super) fn read(proc: &Proc, fd: u32) -> Result<Descriptor> {
     let name = format!("fd/{fd}");
     let link = proc.link(&name)?;
     let info = info(proc, fd)?;
-    let path = proc.path(&name);
-    let stat = stat(&path)
-        .map_err(|e| CaptureError::Proc { path: path.display().to_string(), source: e.into() })?;
+    let stat = proc.stat_of(&name)?;
     Ok(Descriptor { pid: proc.pid(), fd, link, info, stat, kind: Kind::Regular, socket: None })
 }
 
 /// The fdinfo of a descriptor.
 pub(super) fn info(proc: &Proc, fd: u32) -> Result<FdInfo> {
     let name = format!("fdinfo/{fd}");
-    fdinfo::parse(&proc.read(&name)?).ok_or_else(|| proc.format(&name, "a field is missing"))
+    fdinfo::parse(&proc.read_record(&name)?).ok_or_else(|| proc.format(&name, "a field is missing"))
 }
 
 pub(super) fn refused(reason: impl Into<String>, remedy: &'static str) -> Kind {

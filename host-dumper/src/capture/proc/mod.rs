@@ -11,8 +11,8 @@ pub mod timers;
 
 use super::error::{CaptureError, Result};
 use nix::dir::Dir;
-use nix::fcntl::{openat, readlinkat, OFlag};
-use nix::sys::stat::Mode;
+use nix::fcntl::{openat, readlinkat, AtFlags, OFlag};
+use nix::sys::stat::{fstatat, FileStat, Mode};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -71,13 +71,34 @@ impl Proc {
 
     /// Reads an entry; the error is the system's own.
     pub fn try_read(&self, name: &str) -> io::Result<Vec<u8>> {
+        self.read_until(name, |read, _| read == 0)
+    }
+
+    /// Reads an entry that is one record, which the kernel writes as a whole before it hands any of
+    /// it out: what is shorter than was asked for is all (`single_open`, `seq_read_iter` in
+    /// fs/seq_file.c), and a second read, of nothing, is spared.
+    pub fn read_record(&self, name: &str) -> Result<Vec<u8>> {
+        self.read_until(name, |read, room| read < room).map_err(|e| self.failed(name, e))
+    }
+
+    /// Reads until `is_over`, given the bytes that were read and those that were asked for.
+    fn read_until(
+        &self,
+        name: &str,
+        is_over: impl Fn(usize, usize) -> bool,
+    ) -> io::Result<Vec<u8>> {
         let mut file = self.file(name)?;
         let mut bytes = vec![0; 8 << 10];
         let mut len = 0;
         loop {
+            let room = bytes.len() - len;
             match file.read(&mut bytes[len..]) {
-                Ok(0) => break,
-                Ok(n) => len += n,
+                Ok(n) => {
+                    len += n;
+                    if n == 0 || is_over(n, room) {
+                        break;
+                    }
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
@@ -139,6 +160,14 @@ impl Proc {
         self.try_link(name).map_err(|e| self.failed(name, e))
     }
 
+    /// The stat of what an entry leads to.
+    pub fn stat_of(&self, name: &str) -> Result<FileStat> {
+        fstatat(&self.dir, name, AtFlags::empty()).map_err(|errno| CaptureError::Proc {
+            path: self.path(name).display().to_string(),
+            source: errno.into(),
+        })
+    }
+
     /// The numbers that a directory lists, ascending.
     pub fn numbers(&self, name: &str) -> Result<Vec<u32>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
@@ -157,13 +186,13 @@ impl Proc {
 
     /// The status file, of the process.
     pub fn status(&self) -> Result<status::Status> {
-        let bytes = self.read("status")?;
+        let bytes = self.read_record("status")?;
         status::parse(&bytes).ok_or_else(|| self.format("status", "a field is missing"))
     }
 
     /// The stat file, of the process.
     pub fn stat(&self) -> Result<stat::Stat> {
-        let bytes = self.read("stat")?;
+        let bytes = self.read_record("stat")?;
         stat::parse(&bytes).ok_or_else(|| self.format("stat", "a field is missing"))
     }
 }
