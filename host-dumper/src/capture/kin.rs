@@ -3,7 +3,9 @@
 use super::error::Refusal;
 use super::files::Kind;
 use super::member::Member;
+use super::model::ThreadParts;
 use super::proc::{number, Proc};
+use super::survey::Survey;
 use super::target;
 use image_format::model::{Process, Terminal, Zombie};
 use linker::{session_obstacles, Kin, SessionObstacle};
@@ -150,6 +152,15 @@ fn terminals(members: &[Member]) -> Vec<Refusal> {
         }
     }
     all
+}
+
+/// Ids of a process, its threads and its group: as this program sees them, and as they do.
+pub(super) fn inner_ids(member: &Member, threads: &[ThreadParts]) -> Vec<(u32, u32)> {
+    let Survey { status, stat, .. } = &member.survey;
+    let last = |ids: &[u32], outer: u32| ids.last().copied().unwrap_or(outer);
+    let group = (stat.pgrp, last(&status.ns_pgid, stat.pgrp));
+    let each = threads.iter().map(|t| (t.outer_tid, t.tid));
+    each.chain([group]).collect()
 }
 
 /// The children that have ended and were not collected.

@@ -15,6 +15,7 @@ use super::survey::{self, Survey};
 use super::target;
 use super::undo::Semaphore;
 use super::{kin, memory, namespaces, source, sysv, Captured, Options};
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -229,7 +230,9 @@ impl Session {
         let mut processes = Vec::with_capacity(self.members.len());
         let mut filters = Vec::new();
         let each = self.members.iter().zip(examined).zip(descriptors);
+        let mut inner = BTreeMap::new();
         for (i, ((member, examined), descriptors)) in each.enumerate() {
+            inner.extend(kin::inner_ids(member, &examined.threads));
             warnings.extend(survey::notes(&member.survey, self.members.len()));
             losses.extend(survey::losses(&member.survey, self.members.len()));
             let keyrings = &examined.answers.keyrings;
@@ -257,6 +260,9 @@ impl Session {
                 sysv_ipc: self.options.sysv_ipc,
             };
             processes.push(model::process(parts, &mut files, &mut filters)?);
+        }
+        for owner in files.open.iter_mut().map(|file| &mut file.owner[1]) {
+            *owner = inner.get(&owner.unsigned_abs()).map_or(*owner, |&id| id as i32);
         }
         let zombies = kin::zombies(&self.members);
         kin::foreground(&self.members, &processes, &mut files.terminals);

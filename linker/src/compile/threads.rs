@@ -91,6 +91,7 @@ impl ProcessCompiler<'_> {
             self.must("restartable sequences", nr::RSEQ, args);
         }
         self.groups_of_thread(thread);
+        self.owned_by_thread(thread.tid);
         self.scheduling(&thread.sched);
         if thread.ioprio != 0 {
             let args = [IOPRIO_WHO_PROCESS, 0, u64::from(thread.ioprio), 0, 0, 0];
