@@ -104,7 +104,8 @@ int main(int argc, char **argv)
 		lags |= !strcmp(argv[i], "lags") ? 1000 : 0;
 		forks |= !strcmp(argv[i], "fork") ? 1 : !strcmp(argv[i], "return") ? 2 : 0;
 		execs |= !strcmp(argv[i], "execs");
-		abroad |= !strcmp(argv[i], "abroad");
+		/* As the journeys between machines name it. */
+		abroad |= !strncmp(argv[i], "consent-", 8);
 		tree |= !strcmp(argv[i], "tree");
 		first |= !strcmp(argv[i], "some");
 		if (!strcmp(argv[i], "subreaper"))

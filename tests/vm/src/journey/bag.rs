@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The victims that travel.
-pub const VICTIMS: [&str; 9] = [
+pub const VICTIMS: [&str; 10] = [
     "journey",
     "registers",
     "threads8",
@@ -20,6 +20,7 @@ pub const VICTIMS: [&str; 9] = [
     "plain",
     "big",
     "two_inputs",
+    "consent",
 ];
 
 /// Where a Python is, for a script that needs nothing but its own library.
@@ -67,13 +68,24 @@ fn build_victim(source: &Path, name: &str, bin: &Path) -> Outcome<PathBuf> {
     let text = String::from_utf8_lossy(&tools::read(&file)?).into_owned();
     let flags = text.lines().find_map(|line| line.strip_prefix("//#Flags:")).unwrap_or_default();
     let program = bin.join(name);
-    tools::run(
-        Command::new(compiler)
-            .args(["-O2", "-pthread", "-o"])
-            .arg(&program)
-            .arg(&file)
-            .args(flags.split_ascii_whitespace()),
-    )?;
+    let mut command = Command::new(compiler);
+    command.args(["-O2", "-pthread", "-o"]).arg(&program).arg(&file);
+    command.args(flags.split_ascii_whitespace());
+    if text.contains("\n//#Library: suspend\n") {
+        let library = bin.with_file_name("suspend");
+        tools::run(
+            Command::new(tools::cargo())
+                .args(["run", "-q", "--locked", "-p", "xtask", "--", "library", "--prefix"])
+                .arg(&library)
+                .current_dir(source),
+        )?;
+        command.arg("-I").arg(library.join("include")).arg(library.join("lib/libsuspend.a"));
+        tools::run(&mut command)?;
+        // No part of what the machines get.
+        std::fs::remove_dir_all(&library).doing(|| format!("removing {}", library.display()))?;
+    } else {
+        tools::run(&mut command)?;
+    }
     Ok(program)
 }
 

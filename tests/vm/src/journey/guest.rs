@@ -183,7 +183,8 @@ impl Guest {
         self.ask(&json!({"op": "tell", "name": traveller.name(), "line": line})).map(|_| ())
     }
 
-    fn expect(&mut self, traveller: &Traveller, line: &str) -> Outcome<()> {
+    /// One line of it that must be this one.
+    pub fn expect(&mut self, traveller: &Traveller, line: &str) -> Outcome<()> {
         let answer = self.ask(&json!({"op": "hear", "name": traveller.name(), "patience": 240}))?;
         if answer["line"] == line {
             return Ok(());

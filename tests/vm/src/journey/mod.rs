@@ -1,6 +1,7 @@
 //! Journeys between kernels and machines: dumped on one, resumed on another.
 
 mod bag;
+mod copies;
 mod guest;
 mod hops;
 mod obstacles;
@@ -26,6 +27,7 @@ pub struct Journey {
 pub fn all() -> Vec<Journey> {
     let mut all = hops::journeys();
     all.extend(obstacles::journeys());
+    all.extend(copies::journeys());
     all.extend(stick::journeys());
     all.extend(pulled::journeys());
     all

@@ -40,12 +40,14 @@ pub struct Hardware {
     pub memory: u32,
     /// Has a port for sticks, and the driver loaded.
     pub sticks: bool,
+    /// What its firmware says who it is; empty for nothing.
+    pub uuid: &'static str,
 }
 
 impl Hardware {
     /// An ordinary machine with this kernel.
     pub fn with(series: &'static str) -> Self {
-        Self { series, cpu: "max", memory: 512, sticks: false }
+        Self { series, cpu: "max", memory: 512, sticks: false, uuid: "" }
     }
 
     /// One that sticks can be plugged into.
@@ -89,6 +91,9 @@ impl World {
         let mut arguments = vec!["-virtfs".to_owned(), share.to_owned()];
         if hardware.sticks {
             arguments.extend(USB.map(str::to_owned));
+        }
+        if !hardware.uuid.is_empty() {
+            arguments.extend(["-uuid", hardware.uuid].map(str::to_owned));
         }
         let machine = Machine::boot(&Setup {
             vmlinux: &home.kernel.vmlinux(),
