@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Modules a guest may need; a kernel that has one built in has no file.
-const MODULES: [&str; 12] = [
+const MODULES: [&str; 14] = [
     "xhci_pci",
     "ehci_pci",
     "uhci_hcd",
@@ -25,6 +25,8 @@ const MODULES: [&str; 12] = [
     "usb_f_mass_storage",
     "usb_f_fs",
     "libcomposite",
+    "crc32c_generic",
+    "ext4",
 ];
 
 /// Modules loaded by a scenario rather than at boot.

@@ -3,6 +3,7 @@
 
 mod basics;
 mod evil;
+mod handover;
 mod media;
 mod unplug;
 
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(basics::scenarios());
     all.extend(unplug::scenarios());
     all.extend(media::scenarios());
+    all.extend(handover::scenarios());
     all.extend(evil::scenarios());
     all
 }

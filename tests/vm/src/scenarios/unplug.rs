@@ -14,6 +14,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario { number: 3, name: "plug-rounds", run: rounds },
         Scenario { number: 4, name: "rmmod-and-back", run: rmmod },
         Scenario { number: 23, name: "eight-sticks", run: eight },
+        Scenario { number: 23, name: "behind-a-hub", run: hub },
     ]
 }
 
@@ -143,6 +144,14 @@ fn rmmod(bench: &mut Bench) -> Outcome<String> {
     bench.open("a", "/dev/pen0", libc::O_RDWR)?;
     let (rc, _) = bench.machine.try_sh("rmmod pen_driver")?;
     ensure(rc != 0, || "rmmod took an open driver away".to_owned())?;
+    bench.machine.sh("dd if=/dev/urandom of=/tmp/data bs=1M count=8 2>/dev/null")?;
+    bench.call(&json!({"op": "start", "name": "copy", "cmd": "cp /tmp/data /dev/pen0"}))?;
+    bench.under_way("pen0", "bytes_out", 0)?;
+    let (rc, _) = bench.machine.try_sh("rmmod pen_driver")?;
+    ensure(rc != 0, || "rmmod took the driver away in the middle of a copy".to_owned())?;
+    let end = bench.call(&json!({"op": "wait", "name": "copy"}))?;
+    ensure(end["rc"] == 0, || format!("cp while rmmod was tried: {end}"))?;
+    bench.machine.sh("head -c 8388608 /dev/pen0 | cmp - /tmp/data; rm /tmp/data")?;
     bench.write("a", 0, 100_000, 9)?;
     // Taken away by unbind while dirty and open: written back first.
     bench.machine.sh(
@@ -196,4 +205,43 @@ fn eight(bench: &mut Bench) -> Outcome<String> {
     bench.fails(&json!({"op": "close", "name": "f3"}), "ENODEV")?;
     bench.plug_and_wait(&Stick::new("s3", 8 * MIB), "pen3")?;
     Ok("one pulled, seven unharmed, lowest number used again".to_owned())
+}
+
+fn hub(bench: &mut Bench) -> Outcome<String> {
+    bench.insmod("")?;
+    bench.machine.qmp(
+        "device_add",
+        &json!({"driver": "usb-hub", "id": "hub", "bus": "xhci.0", "port": "13"}),
+    )?;
+    for (at, id) in ["h1", "h2"].into_iter().enumerate() {
+        let node = bench.backing(&Stick::new(id, 4 * MIB))?;
+        bench.machine.qmp(
+            "device_add",
+            &json!({"driver": "usb-storage", "id": id, "drive": node, "bus": "xhci.0",
+                "port": format!("13.{}", at + 1), "serial": id}),
+        )?;
+        bench.wait_node(&format!("pen{at}"))?;
+    }
+    ensure(bench.attribute("pen0", "speed")? == "full-speed", || "not behind the hub".to_owned())?;
+    for (node, seed) in [("pen0", 1), ("pen1", 2)] {
+        bench.open(node, &format!("/dev/{node}"), libc::O_RDWR)?;
+        bench.write(node, 777, 2 * MIB, seed)?;
+        bench.succeeds(&json!({"op": "fsync", "name": node}))?;
+    }
+    // The hub goes with both; a file in the middle of it all.
+    bench.write("pen0", 0, 1000, 3)?;
+    bench.pull("hub")?;
+    bench.machine.event("DEVICE_DELETED", "h1")?;
+    bench.machine.event("DEVICE_DELETED", "h2")?;
+    bench.machine.wait_for("! ls /dev/pen* 2>/dev/null", Duration::from_secs(20))?;
+    bench.fails(&json!({"op": "close", "name": "pen0"}), "ENODEV")?;
+    bench.succeeds(&json!({"op": "close", "name": "pen1"}))?;
+    for (id, seed) in [("h1", 1), ("h2", 2)] {
+        bench.drop_backing(id)?;
+        let contents = bench.contents(id)?;
+        let wrong = vm::pattern::mismatch(seed, 777, &contents[777..777 + 2 * MIB as usize]);
+        ensure(wrong.is_none(), || format!("{id}: byte {wrong:?} that fsync confirmed is lost"))?;
+    }
+    Ok("two sticks at full speed, confirmed bytes there when the hub is pulled with both"
+        .to_owned())
 }
