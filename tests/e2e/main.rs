@@ -155,6 +155,7 @@ fn main() -> ExitCode {
         for (pid, name) in left {
             eprintln!("e2e: process {pid} ({name}) was left behind");
         }
+        end_the_rest();
         return ExitCode::FAILURE;
     }
     scratch::clean();
@@ -175,6 +176,18 @@ fn left_behind() -> Vec<(i32, String)> {
     };
     let _ = victims::until("the last processes to end", || children().is_empty());
     children().into_iter().map(|(pid, name)| (pid, name + &whereabouts(pid))).collect()
+}
+
+/// Ends what a failed test left, however fast it breeds: orphans come to us.
+fn end_the_rest() {
+    let _ = victims::until("what was left behind to end", || {
+        let all = process::children(std::process::id() as i32);
+        for pid in &all {
+            let pid = nix::unistd::Pid::from_raw(*pid);
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
+        }
+        all.is_empty()
+    });
 }
 
 /// What tells the test that a process is of: its program, directory and descendants.
