@@ -4,6 +4,8 @@ use super::error::Refusal;
 use super::files::Kind;
 use super::member::Member;
 use super::model::ThreadParts;
+use super::proc::stat::Stat;
+use super::proc::status::Status;
 use super::proc::{number, Proc};
 use super::survey::Survey;
 use super::target;
@@ -97,18 +99,29 @@ pub(super) fn refusals(members: &[Member]) -> Vec<Refusal> {
     all
 }
 
+/// The session of a process; 0 for one that has no id in its namespace, as in the model.
+fn session_of(status: &Status, stat: &Stat) -> u32 {
+    if status.ns_sid.last() == Some(&0) {
+        0
+    } else {
+        stat.session
+    }
+}
+
 /// Sessions in which processes cannot be put again.
 fn sessions(members: &[Member]) -> impl Iterator<Item = Refusal> {
     let mut kin: Vec<Kin> = Vec::with_capacity(members.len());
     for (i, member) in members.iter().enumerate() {
         let parent = parent_of(&members[..i], member).map(|parent| parent as usize);
-        let sid = member.survey.stat.session;
+        let sid = session_of(&member.survey.status, &member.survey.stat);
         kin.push(Kin { pid: member.pid(), parent, sid, ended: false });
     }
     for (parent, member) in members.iter().enumerate() {
         for &pid in member.children.iter().filter(|&&c| members.iter().all(|m| m.pid() != c)) {
-            if let Some(stat) = Proc::open(pid).ok().and_then(|proc| proc.stat().ok()) {
-                kin.push(Kin { pid, parent: Some(parent), sid: stat.session, ended: true });
+            let Ok(proc) = Proc::open(pid) else { continue };
+            if let (Ok(status), Ok(stat)) = (proc.status(), proc.stat()) {
+                let sid = session_of(&status, &stat);
+                kin.push(Kin { pid, parent: Some(parent), sid, ended: true });
             }
         }
     }
