@@ -1,5 +1,5 @@
 //#Modes: none
-//#Flags: -lutil -lrt
+//#Flags: -O1 -lutil -lrt
 // A random tree of processes with random shared objects, which verify each other. All of it follows
 // from a seed: chaos SEED [single | left]. The parts are in chaos/, one subject each.
 #include "chaos/plan.h"
@@ -7,7 +7,9 @@
 #include "chaos/family.h"
 #include "chaos/signals.h"
 #include "chaos/descriptors.h"
+#include "chaos/channels.h"
 #include "chaos/queues.h"
+#include "chaos/visits.h"
 #include "chaos/files.h"
 #include "chaos/memory.h"
 #include "chaos/counters.h"
@@ -24,6 +26,7 @@ static const struct { const struct kind *kind; int variant; } kinds[] = {
 	{ &own_memory, OWN }, { &eventfds, 0 }, { &timerfds, 0 }, { &sets, 0 }, { &sets, 0 },
 	{ &segments, SEGMENT }, { &file_locks, 0 }, { &record_locks, 0 }, { &watches, 0 }, { &signalfds, 0 },
 	{ &semaphores, 0 }, { &letters, 0 }, { &posts, 0 },
+	{ &listeners, AT_PATH }, { &listeners, ABSTRACT }, { &listeners, AT_PORT },
 };
 
 static void clean_up(void)
@@ -72,7 +75,7 @@ static void make_one(void)
 	if (object_count == OBJECTS)
 		return;
 	int p = some_process(), which = rnd(sizeof kinds / sizeof *kinds);
-	if (left && kinds[which].kind == &tcps)
+	if (left && (kinds[which].kind == &tcps || (kinds[which].kind == &listeners && kinds[which].variant == AT_PORT)))
 		return;
 	struct object *o = &objects[object_count];
 	o->kind = kinds[which].kind;

@@ -169,13 +169,6 @@ static int heir(int p)
 	return q;
 }
 
-static int is_above(int p, int q)
-{
-	while (q && q != p)
-		q = procs[q].parent;
-	return q == p;
-}
-
 /* Sessions whose leaders live elsewhere, or have ended, are refused in some forms; none is made. */
 static int may_end(int p)
 {
@@ -185,8 +178,12 @@ static int may_end(int p)
 			continue;
 		if (procs[q].session == p)
 			return 0;
-		if (procs[q].parent == p && procs[q].session != q && procs[q].session >= 0 && !is_above(procs[q].session, to))
+		if (procs[q].parent == p && procs[q].session != q && procs[q].session != procs[to].session)
 			return 0;
+		/* Nor may a leader go elsewhere whose children are still in the session that it left. */
+		for (int r = 0; r < proc_count; r++)
+			if (procs[q].parent == p && procs[r].parent == q && procs[r].state != UNBORN && procs[r].session != r && procs[r].session != procs[q].session)
+				return 0;
 	}
 	for (int d = 0; d < desc_count; d++)
 		if (procs[p].pinned[d] || (holds(p, d) == references(d) && must_stay(p, d)))
@@ -263,6 +260,13 @@ static void new_session(int p)
 	for (int q = 0; q < proc_count; q++)
 		if (q != p && procs[q].state != UNBORN && procs[q].state != COLLECTED && procs[q].group == p)
 			return;
+	/* Who stays behind in a session that a parent and its parent have both left is refused. */
+	for (int r = 0; r < proc_count; r++) {
+		int q = procs[r].parent;
+		if (r && procs[r].state != UNBORN && procs[r].state != COLLECTED && procs[r].session == procs[p].session &&
+		    ((q == p && procs[procs[p].parent].session != procs[p].session) || (q != p && procs[q].parent == p && procs[q].session == q)))
+			return;
+	}
 	emit(p, some_thread(p), run_session, "setsid", -1);
 	procs[p].session = procs[p].group = p;
 }
