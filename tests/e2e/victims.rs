@@ -210,7 +210,6 @@ impl Victim {
             return self.leave_running(process, dir);
         }
         let dumps = self.directive("Dumps").and_then(|d| d.parse().ok()).unwrap_or(2);
-        let dumps = if mode == Mode::Empty { 1 } else { dumps };
         for round in 1..=dumps {
             let tag = |e: String| format!("round {round}: {e}");
             self.before_dump(&process).map_err(tag)?;
@@ -224,7 +223,10 @@ impl Victim {
                 process.end().map_err(tag)?;
             }
             command::gone(&mut process).map_err(tag)?;
-            process = self.resume(mode, &image, dir).map_err(tag)?;
+            // What was dumped in a root directory of its own goes back there, and is started where
+            // that has its path.
+            let place = if mode == Mode::Empty && round > 1 { Mode::Root } else { mode };
+            process = self.resume(place, &image, dir).map_err(tag)?;
             self.after_resume(&process).map_err(tag)?;
             process.ping().map_err(tag)?;
         }
