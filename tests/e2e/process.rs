@@ -55,6 +55,12 @@ impl Drop for Process {
 /// Starts `command` with standard input and output of the given kind.
 pub fn start(mut command: Command, kind: Kind, dir: &Path) -> Outcome<Process> {
     let (input, output, file);
+    if kind != Kind::Pty {
+        // As a shell's job. In our own group it could be the one with a parent outside that keeps
+        // the group from being an orphaned one: when that ends, and another one of the group is
+        // stopped, the kernel sends SIGHUP to all of it (kill_orphaned_pgrp in kernel/exit.c).
+        command.process_group(0);
+    }
     match kind {
         Kind::Pipes => {
             let (stdin, to) = pipe()?;

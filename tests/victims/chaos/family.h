@@ -67,6 +67,9 @@ static void run_group(const struct step *s)
 
 static void run_session(const struct step *s)
 {
+	/* The first process is started as a shell's job; who leads a group gets no session. */
+	if (s->process == 0 && getpgrp() == getpid())
+		DO(s, setpgid(0, getpgid(getppid())));
 	DO(s, setsid());
 }
 

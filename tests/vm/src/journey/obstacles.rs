@@ -101,29 +101,32 @@ fn tracing_forbidden(world: &World, _short: bool) -> Outcome<String> {
     guest.install_tools()?;
     let mut traveller = Traveller::new("plain", Mode::User);
     guest.start(&mut traveller, 3000)?;
+    // One that does not say who may trace it, as victims do (PR_SET_PTRACER), which counts with 1.
+    let sleep = guest.run("sleep 1000 < /dev/null > /dev/null 2>&1 & echo $!", Some(NOBODY))?;
+    let sleep: u32 = sleep.1.trim().parse().map_err(|_| Failure(format!("no pid: {sleep:?}")))?;
     let mut image = 0;
     for scope in 0..=3 {
         guest.sh(&format!("echo {scope} > /proc/sys/kernel/yama/ptrace_scope"))?;
-        for uid in [Some(NOBODY), None] {
-            let permitted = match uid {
-                Some(_) => scope == 0,
-                None => scope < 3,
-            };
-            let check = guest.run(&format!("dumper check {}", traveller.pid), uid)?;
-            image += 1;
-            let dump = format!("dumper {} -o /tmp/{image}.elf --leave-running", traveller.pid);
-            let dump = guest.run(&dump, uid)?;
-            for (what, (rc, out, err)) in [("check", check), ("dump", dump)] {
-                let advice = if scope == 3 { "until the next boot" } else { "run dumper as root" };
-                let named =
-                    err.contains(&format!("ptrace_scope is {scope}")) && err.contains(advice);
-                let good = if permitted { rc == 0 } else { rc == NO_ACCESS && named };
-                ensure(good, || {
-                    format!("{what} with ptrace_scope {scope} by {uid:?}: {rc}\n{out}{err}")
-                })?;
+        for (pid, most) in [(traveller.pid.to_string(), 1), (sleep.to_string(), 0)] {
+            for uid in [Some(NOBODY), None] {
+                let permitted = if uid.is_some() { scope <= most } else { scope < 3 };
+                let check = guest.run(&format!("dumper check {pid}"), uid)?;
+                image += 1;
+                let dump = format!("dumper {pid} -o /tmp/{image}.elf --leave-running");
+                let dump = guest.run(&dump, uid)?;
+                for (what, (rc, out, err)) in [("check", check), ("dump", dump)] {
+                    let advice =
+                        if scope == 3 { "until the next boot" } else { "run dumper as root" };
+                    let named =
+                        err.contains(&format!("ptrace_scope is {scope}")) && err.contains(advice);
+                    let good = if permitted { rc == 0 } else { rc == NO_ACCESS && named };
+                    ensure(good, || {
+                        format!("{what} of {pid} with ptrace_scope {scope} by {uid:?}: {rc}\n{out}{err}")
+                    })?;
+                }
             }
-            guest.ping(&traveller)?;
         }
+        guest.ping(&traveller)?;
     }
     guest.verify(&traveller)?;
     guest.close_bag()?;
