@@ -92,13 +92,18 @@ fn family(root: i32) -> Vec<i32> {
     all
 }
 
-/// The groups that each process is in.
+/// The groups that each process is in; of one that has ended meanwhile nothing is told.
 fn memberships(all: &[i32]) -> Outcome<BTreeMap<i32, String>> {
     let read = |&pid: &i32| {
         let path = format!("/proc/{pid}/cgroup");
-        Ok((pid, fs::read_to_string(&path).map_err(|e| format!("{path}: {e}"))?))
+        match fs::read_to_string(&path) {
+            Ok(text) => Some(Ok((pid, text))),
+            // ENOENT before its directory is opened, ESRCH afterwards.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => None,
+            Err(e) => Some(Err(format!("{path}: {e}"))),
+        }
     };
-    all.iter().map(read).collect()
+    all.iter().filter_map(read).collect()
 }
 
 /// A tree in a group, but for one child with its own, in the inner group, and one at the top.
