@@ -87,6 +87,8 @@ pub fn run(setup: &Setup<'_>, who: Supervised) -> Outcome<()> {
         crate::relay::start(pty);
     }
     let mut modes: Option<Modes> = None;
+    // Its first stop is the one that it was in.
+    let mut was_stopped = setup.plan.process(0)?.stopped != 0;
     let mut signal = SIGCHLD;
     loop {
         // First what became of the program: a signal may tell of its end.
@@ -98,7 +100,8 @@ pub fn run(setup: &Setup<'_>, who: Supervised) -> Outcome<()> {
                 if setup.terminal.is_none_or(|t| t.pty.is_none()) {
                     // The shell gives us the terminal at its leisure, also after the program got
                     // it from us, and the program is stopped when it uses it.
-                    if matches!(by, SIGTTIN | SIGTTOU)
+                    if !core::mem::take(&mut was_stopped)
+                        && matches!(by, SIGTTIN | SIGTTOU)
                         && setup.terminal.is_some_and(Terminal::is_ours)
                     {
                         signal = SIGCONT;

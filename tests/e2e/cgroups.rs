@@ -129,22 +129,40 @@ fn rejoined() -> Outcome {
     if groups.outer.is_empty() != (wanted == other) {
         return Err(format!("the groups were not entered: {wanted:?}"));
     }
-    for round in 1..=2 {
-        let image = dir.join(format!("resume{round}.elf"));
-        command::dump(root, &image, None, &[])?;
-        command::gone(&mut process)?;
-        process = victim.resume(Mode::Root, &image, &dir)?;
-        process.ping()?;
-        let got = memberships(&all)?;
-        if got != wanted {
-            return Err(format!("groups: {got:?}, should be {wanted:?}"));
-        }
+    let read = || memberships(&all);
+    twice(&victim, &mut process, &dir, &wanted, read, |process| {
         let supervisor = memberships(&[process.pid])?;
         if supervisor.values().any(|own| own.contains("dumper-e2e")) {
             return Err(format!("the supervisor went along: {supervisor:?}"));
         }
-    }
+        Ok(())
+    })?;
     process.verify()
+}
+
+/// Dumps and resumes it twice; whoever is in a group is in it again.
+fn twice(
+    victim: &Victim,
+    process: &mut Process,
+    dir: &Path,
+    wanted: &BTreeMap<i32, String>,
+    read: impl Fn() -> Outcome<BTreeMap<i32, String>>,
+    look: impl Fn(&Process) -> Outcome,
+) -> Outcome {
+    let root = process.pid;
+    for round in 1..=2 {
+        let image = dir.join(format!("resume{round}.elf"));
+        command::dump(root, &image, None, &[])?;
+        command::gone(process)?;
+        *process = victim.resume(Mode::Root, &image, dir)?;
+        process.ping()?;
+        let got = read()?;
+        if got != *wanted {
+            return Err(format!("groups: {got:?}, should be {wanted:?}"));
+        }
+        look(process)?;
+    }
+    Ok(())
 }
 
 /// Threads in the inner groups, one of them at the top of version 1, while the process is in the outer.
@@ -184,17 +202,7 @@ fn threads_rejoined() -> Outcome {
     if !groups.outer.is_empty() && wanted[&first] == wanted[&root] {
         return Err(format!("the thread is not by itself: {wanted:?}"));
     }
-    for round in 1..=2 {
-        let image = dir.join(format!("resume{round}.elf"));
-        command::dump(root, &image, None, &[])?;
-        command::gone(&mut process)?;
-        process = victim.resume(Mode::Root, &image, &dir)?;
-        process.ping()?;
-        let got = tasks()?;
-        if got != wanted {
-            return Err(format!("groups: {got:?}, should be {wanted:?}"));
-        }
-    }
+    twice(&victim, &mut process, &dir, &wanted, tasks, |_| Ok(()))?;
     process.verify()
 }
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::command;
+use crate::filters::{self, equal, give, load};
 use crate::mounts::Mount;
 use crate::process::{self, Kind, Outcome};
 use crate::random::Random;
@@ -354,28 +355,13 @@ fn missing_calls(mode: Mode) -> Outcome {
 
 /// Has the kernel answer ENOSYS to a call of the command, as if it did not know it.
 fn forbid(command: &mut Command, number: libc::c_long) {
-    let statement = |code: u32, k: u32, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
-    let mut filter = [
-        // The number is the first field of the data.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, number as u32, 0, 1),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32, 0, 0),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0),
+    let filter = vec![
+        load(0),
+        equal(number as u32, 0, 1),
+        give(libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32),
+        give(libc::SECCOMP_RET_ALLOW),
     ];
-    // SAFETY: prctl is async-signal-safe; the filter is owned by the closure.
-    unsafe {
-        command.pre_exec(move || {
-            let program =
-                libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-            let (mode, none) = (libc::SECCOMP_MODE_FILTER, 0);
-            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-                || libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program, none, none) != 0
-            {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
-        });
-    }
+    filters::install(command, filter);
 }
 
 /// Resumes the image of a process with much memory under a limit; it must say so and end.

@@ -11,6 +11,7 @@ mod confined;
 mod connections;
 mod consent;
 mod example;
+mod filters;
 mod hugetlb;
 mod ipc;
 mod keyrings;

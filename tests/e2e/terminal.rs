@@ -20,7 +20,7 @@ type Body = fn(Option<u32>) -> Outcome;
 /// All cases.
 pub fn cases() -> Vec<Case> {
     let both = [("root", None), ("user", Mode::User.uid())];
-    let list: [(&str, Body); 10] = [
+    let list: [(&str, Body); 11] = [
         ("without_dump", without_dump),
         ("two_inputs", two_inputs),
         ("interrupt_key", interrupt_key),
@@ -31,6 +31,7 @@ pub fn cases() -> Vec<Case> {
         ("exit_status", exit_status),
         ("killed_by_signal", killed_by_signal),
         ("stopped_job", stopped_job),
+        ("stopped_by_reading", stopped_by_reading),
     ];
     let mut all = Vec::new();
     for (name, body) in list {
@@ -388,11 +389,26 @@ fn killed_by_signal(uid: Option<u32>) -> Outcome {
 
 /// Dumped while it is a stopped job; after the resume it is a stopped job of the other shell.
 fn stopped_job(uid: Option<u32>) -> Outcome {
+    stays_stopped(uid, |_| Ok(()))
+}
+
+/// Stopped by SIGTTIN, it waits for `fg` as well, although it has the terminal at once.
+fn stopped_by_reading(uid: Option<u32>) -> Outcome {
+    stays_stopped(uid, |shell| {
+        shell.process.send("bg")?;
+        shell.process.expect(PROMPT)?;
+        let job = shell.job()?;
+        until("the job to stop on reading in the background", || is_stopped(job))
+    })
+}
+
+fn stays_stopped(uid: Option<u32>, then: fn(&mut Shell) -> Outcome) -> Outcome {
     let travel = Travel::new("stopped-job", uid)?;
     let mut first = travel.begin("terminal", "READY")?;
     first.process.send_raw(b"\x1a")?;
     first.process.expect("Stopped")?;
     first.process.expect(PROMPT)?;
+    then(&mut first)?;
     let pid = first.job()?;
     travel.dumps.set(1);
     command::dump(pid, &travel.image(), uid, &[])?;

@@ -184,7 +184,6 @@ pub fn copy_pages(
     } else {
         own.run()?;
     }
-    own.end_search();
     *buffer = own.buffer;
     let mut copied = shared.copied.into_inner().unwrap_or_else(PoisonError::into_inner);
     copied.mapped.sort_unstable_by_key(|run| run.address);

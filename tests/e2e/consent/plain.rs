@@ -1,7 +1,6 @@
 //! Programs without the library that have handlers of their own.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use nix::sys::signal::{kill, Signal};
@@ -9,6 +8,7 @@ use nix::unistd::Pid;
 
 use super::{signals_of, Row, Stage, NO_ANSWER};
 use crate::command;
+use crate::filters::{self, equal, give, load};
 use crate::process::{self, Outcome};
 use crate::reaper::Exit;
 use crate::victims::{until, Mode};
@@ -87,10 +87,6 @@ fn nginx() -> Outcome<Stage> {
 
 /// Has the kernel kill the command when it sends SIGUSR1 or SIGUSR2, by a call or by ptrace.
 fn without_signals(command: &mut Command) {
-    let statement = |code: u32, k: u32, jt, jf| libc::sock_filter { code: code as u16, jt, jf, k };
-    let load = |at: u32| statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, at, 0, 0);
-    let equal = |k: u32, jt, jf| statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, k, jt, jf);
-    let give = |k: u32| statement(libc::BPF_RET | libc::BPF_K, k, 0, 0);
     // Each with the number of the argument that has the signal.
     let calls = [
         (libc::SYS_kill, 1),
@@ -104,7 +100,6 @@ fn without_signals(command: &mut Command) {
     let mut filter = Vec::new();
     for (call, argument) in calls {
         filter.extend([
-            // struct seccomp_data: the number comes first, the arguments at 16.
             load(0),
             equal(call as u32, 0, 5),
             load(16 + 8 * argument),
@@ -115,20 +110,7 @@ fn without_signals(command: &mut Command) {
         ]);
     }
     filter.push(give(libc::SECCOMP_RET_ALLOW));
-    // SAFETY: prctl is async-signal-safe; the filter is owned by the closure.
-    unsafe {
-        command.pre_exec(move || {
-            let program =
-                libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-            let (mode, none) = (libc::SECCOMP_MODE_FILTER, 0);
-            if libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0
-                || libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program, none, none) != 0
-            {
-                return Err(std::io::Error::last_os_error());
-            }
-            Ok(())
-        });
-    }
+    filters::install(command, filter);
 }
 
 /// dd prints its counts where it is asked.

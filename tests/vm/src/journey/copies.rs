@@ -29,13 +29,7 @@ fn copies_of_a_disk(world: &World, _short: bool) -> Outcome<String> {
     let mut travellers = [Mode::InPlace, Mode::User].map(|mode| Traveller::new("consent", mode));
     let mut guest = world.boot(machine(OLD))?;
     install(&mut guest, "home")?;
-    guest.open_bag()?;
-    guest.install_tools()?;
-    for (traveller, first_pid) in travellers.iter_mut().zip((3000..).step_by(100)) {
-        guest.start(traveller, first_pid)?;
-        guest.dump(traveller)?;
-    }
-    guest.close_bag()?;
+    guest.dump_all(&mut travellers)?;
     guest.shut_down()?;
     // Root and user, other machine or not.
     for (uuid, name, wanted) in [

@@ -112,6 +112,17 @@ impl Guest {
         self.sh("umount /bag && rmdir /bag").map(|_| ())
     }
 
+    /// Starts and dumps them, with the images in the bag.
+    pub fn dump_all(&mut self, travellers: &mut [Traveller]) -> Outcome<()> {
+        self.open_bag()?;
+        self.install_tools()?;
+        for (traveller, first_pid) in travellers.iter_mut().zip((3000..).step_by(100)) {
+            self.start(traveller, first_pid)?;
+            self.dump(traveller)?;
+        }
+        self.close_bag()
+    }
+
     /// Puts an interpreter and its script there.
     pub fn install_python(&mut self) -> Outcome<()> {
         self.sh("cp -a /bag/python/. /").map(|_| ())

@@ -21,13 +21,7 @@ pub fn journeys() -> Vec<Journey> {
 /// Dumps victims on a machine that has everything.
 fn dump_at_home(world: &World, travellers: &mut [Traveller]) -> Outcome<()> {
     let mut guest = world.boot(Hardware { memory: 1024, ..Hardware::with("6.12") })?;
-    guest.open_bag()?;
-    guest.install_tools()?;
-    for (traveller, first_pid) in travellers.iter_mut().zip((3000..).step_by(100)) {
-        guest.start(traveller, first_pid)?;
-        guest.dump(traveller)?;
-    }
-    guest.close_bag()?;
+    guest.dump_all(travellers)?;
     guest.shut_down()
 }
 
