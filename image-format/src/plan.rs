@@ -96,8 +96,8 @@ pub struct PlanHeader {
 const _: () = assert!(core::mem::size_of::<PlanHeader>() == 152);
 
 /// Something with a path that a descriptor or shared memory needs on the target, for
-/// `./resume.elf --check`; 16 bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]
+/// `./resume.elf --check`; 20 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith)]
 #[repr(C)]
 pub struct NeedPlan {
     /// The descriptor of the root process which alone needs it, so that the command's options may
@@ -109,9 +109,12 @@ pub struct NeedPlan {
     pub path_off: u32,
     /// The right to it that is needed, as access(2) has it.
     pub mode: u32,
+    /// Which of the command's own descriptors 0, 1 and 2 is needed instead of a path, which then
+    /// tells what it was; `u32::MAX` for none.
+    pub stdio: u32,
 }
 
-const _: () = assert!(core::mem::size_of::<NeedPlan>() == 16);
+const _: () = assert!(core::mem::size_of::<NeedPlan>() == 20);
 
 /// What the processor must offer, and how the source's kept its state; 24 bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]

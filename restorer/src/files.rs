@@ -87,6 +87,13 @@ pub fn look(setup: &Setup<'_>, need: &NeedPlan) -> Outcome<()> {
         return Opening { setup, plan, path }.look().map(|_| ());
     }
     let path = setup.plan.path(need.path_off.into())?;
+    if need.stdio != u32::MAX {
+        let closed = setup.outside.closed.get(need.stdio as usize);
+        return match closed {
+            Some(true) => Err(Fault::sys("closed", path.to_bytes(), Errno::EBADF, Advice::OpenIt)),
+            _ => Ok(()),
+        };
+    }
     // SAFETY: the kernel reads the path.
     let may = unsafe { sys::call(nr::ACCESS, &[path.as_ptr() as usize, need.mode as usize]) };
     may.map(|_| ()).map_err(|e| Fault::sys("cannot open", path.to_bytes(), e, advice(e)))

@@ -77,6 +77,7 @@ pub fn open(name: Option<&CStr>, front: &[u8]) -> Outcome<i32> {
 /// medium busy, this process' /proc/PID/exe included. Comes back at once from such a copy: of all
 /// files only it can be sealed and is not (memfd_create(2)).
 pub fn start_over_in_memory(fd: i32, [argv, envp]: [usize; 2]) -> Outcome<()> {
+    const F_DUPFD: usize = 0;
     const F_GET_SEALS: usize = 1034;
     const MFD_ALLOW_SEALING: usize = 2;
     const MFD_EXEC: usize = 16;
@@ -90,7 +91,10 @@ pub fn start_over_in_memory(fd: i32, [argv, envp]: [usize; 2]) -> Outcome<()> {
     let make = |flags| unsafe { sys::call(nr::MEMFD_CREATE, &[name, flags]) };
     let moved = || {
         // Kernels before 6.3 do not know MFD_EXEC, and need it only where vm.memfd_noexec asks for it.
-        let memory = make(MFD_ALLOW_SEALING | MFD_EXEC).or_else(|_| make(MFD_ALLOW_SEALING))?;
+        let made = make(MFD_ALLOW_SEALING | MFD_EXEC).or_else(|_| make(MFD_ALLOW_SEALING))?;
+        // Not in the place of a closed one of the command's.
+        let memory = sys::plain(nr::FCNTL, &[made, F_DUPFD, 3])?;
+        sys::close(made as i32);
         let mut offset = 0u64;
         // SAFETY: the kernel reads and writes the offset.
         while unsafe {

@@ -64,6 +64,9 @@ pub struct Outside<'a> {
     pub redirected: Vec<(u32, &'a CStr)>,
     /// `--root-dir`.
     pub root: Option<&'a CStr>,
+    /// Which of 0, 1 and 2 were closed when the command was started: what is opened later takes
+    /// such a number, and is not the program's.
+    pub closed: [bool; 3],
 }
 
 /// All options, in the order of [`Options::parse`]. Looking one up takes fewer bytes than as many

@@ -30,7 +30,12 @@ pub fn move_descriptors(setup: &Setup<'_>) -> Outcome<Descriptors> {
         let _ = unsafe { sys::call(nr::PRLIMIT64, &write) };
     }
     let up = |fd: i32| sys::plain(nr::FCNTL, &[fd as usize, F_DUPFD_CLOEXEC, base as usize]);
-    let stdio = [0, 1, 2].map(|fd| up(fd).map_or(-1, |n| n as i32));
+    let mut stdio = [-1; 3];
+    for (fd, (moved, closed)) in (0..).zip(stdio.iter_mut().zip(setup.outside.closed)) {
+        if !closed {
+            *moved = up(fd).map_or(-1, |n| n as i32);
+        }
+    }
     if stdio[2] >= 0 {
         report::set_stderr(stdio[2]);
     }

@@ -58,6 +58,7 @@ advice! {
     NoNewPid "; leave --new-pid out",
     OldFile "; bring the old one back, or choose --on-changed accept or embed",
     OldFileAlone "; bring the old one back, or choose --on-changed accept",
+    OpenIt "; open it for this command, or give --stdin, --stdout or --stderr",
     OriginalPid "; resume with the original process id",
     OtherMedium "; copy it to another medium, or free memory",
     OtherProcessor "; resume on a processor that has them, or try --force",

@@ -83,7 +83,8 @@ pub unsafe extern "C" fn start(sp: *const usize) -> ! {
 fn run(entry: &Entry) -> Outcome<i32> {
     let began = sys::now();
     let arguments = entry.arguments.iter().skip(1).copied();
-    let mut outside = Outside::default();
+    let closed = [0, 1, 2].map(|fd| sys::fstat(fd).is_err());
+    let mut outside = Outside { closed, ..Outside::default() };
     let options = Options::parse(arguments, &mut outside)
         .map_err(|(what, argument)| Fault::new(what, argument.to_bytes(), Advice::Help))?;
     // The first bytes of the file lie in memory right before the blob, whose first byte is `_start`.

@@ -47,6 +47,7 @@ pub fn advice(errno: Errno) -> Advice {
     match errno.0 {
         1 | 13 => Advice::MoreRights,
         2 => Advice::BringIt,
+        9 => Advice::OpenIt,
         12 => Advice::FreeMemory,
         98 => Advice::FreeAddress,
         38 => Advice::NewerKernel,

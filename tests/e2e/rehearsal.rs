@@ -22,6 +22,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("rehearsal::redirected", false, redirected),
         Case::new("rehearsal::root_directory", true, root_directory),
         Case::new("rehearsal::wrong_options", false, wrong_options),
+        Case::new("rehearsal::closed_input", false, closed_input),
     ]
 }
 
@@ -169,4 +170,30 @@ fn wrong_options() -> Outcome {
         stage.run(MODE, options, 125, &[said])?;
     }
     Ok(())
+}
+
+/// What the resume opens for itself takes the number of a descriptor that is closed: the program must
+/// not have that for its input.
+fn closed_input() -> Outcome {
+    let stage = Stage::set("stdio_outside", "0")?;
+    let run = |redirection: &str, options: &[&str], code, words: &[&str]| {
+        let mut shell = Command::new("/bin/sh");
+        command::as_user(&mut shell, MODE.uid());
+        shell.args(["-c", &format!("exec ./resume.elf \"$@\" {redirection}"), "sh"]).args(options);
+        let done = command::run(shell.current_dir(&stage.dir), &stage.dir)?;
+        let done = done.expect(code, &options.join(" "))?;
+        let said = format!("{}{}", done.stdout, done.stderr);
+        match words.iter().find(|word| !said.contains(**word)) {
+            None => Ok(()),
+            Some(word) => Err(format!("{word:?} was not said: {}", done.tell())),
+        }
+    };
+    let refused = ["descriptor 0", "EBADF", "--stdin"];
+    for more in [&[][..], &["--copy-all"], &["--new-pid"]] {
+        run("<&-", more, 125, &refused)?;
+        run("<&-", &[&["--check"], more].concat(), 125, &refused)?;
+        run("<&-", &[&["--stdin", FILE], more].concat(), 0, &["OK"])?;
+    }
+    run(">&-", &[], 125, &["descriptor 1", "EBADF", "--stdout"])?;
+    run("<&- >&-", &["--check"], 125, &["descriptor 0", "descriptor 1"])
 }

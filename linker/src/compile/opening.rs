@@ -90,6 +90,8 @@ impl ProcessCompiler<'_> {
             }
             FileObject::TtyHungUp { .. } => self.open_hung_up(flags, temporary, what),
             FileObject::Inherited { stdio, .. } => {
+                let path_off = self.b.path(what.as_bytes());
+                self.b.need(NeedPlan { fd: alone, file_off: 0, path_off, mode: 0, stdio: *stdio });
                 self.borrow(Arg(u64::from(*stdio), arg::STDIO), 0, temporary, what);
             }
             _ => {
@@ -169,7 +171,13 @@ impl ProcessCompiler<'_> {
             self.b.embedded(embedded, at);
         }
         if file_flags & file_flag::UNLINKED == 0 {
-            self.b.need(NeedPlan { fd: alone, file_off: at, ..NeedPlan::default() });
+            self.b.need(NeedPlan {
+                fd: alone,
+                file_off: at,
+                path_off: 0,
+                mode: 0,
+                stdio: u32::MAX,
+            });
         }
         self.b.verb(op::OPEN_FILE, what, [u64::from(at), u64::from(temporary), 0, 0, 0, 0]);
     }
@@ -182,7 +190,7 @@ impl ProcessCompiler<'_> {
             O_RDWR => R_OK | W_OK,
             _ => 0,
         };
-        self.b.need(NeedPlan { fd: alone, file_off: 0, path_off: path, mode });
+        self.b.need(NeedPlan { fd: alone, file_off: 0, path_off: path, mode, stdio: u32::MAX });
         let made = self.make(
             what,
             nr::OPEN,
