@@ -1,7 +1,8 @@
 //! The progress bar.
 
+use crate::console::put;
 use crate::words::size;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 /// It appears for what takes longer.
@@ -30,14 +31,13 @@ impl Bar {
         let full = (done * WIDTH).checked_div(total).unwrap_or(0).min(WIDTH) as usize;
         let percent = (done * 100).checked_div(total).unwrap_or(0).min(99);
         let bar = format!("{}{}", "#".repeat(full), " ".repeat(WIDTH as usize - full));
-        eprint!("\r[{bar}] {percent:2} % of {} ", size(total));
-        let _ = std::io::stderr().flush();
+        put(&format!("\r[{bar}] {percent:2} % of {} ", size(total)));
     }
 
     /// Takes it from the terminal again.
     pub fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            eprint!("\r\x1b[K");
+            put("\r\x1b[K");
         }
     }
 }

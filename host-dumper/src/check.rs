@@ -4,11 +4,11 @@
 use crate::capture::{self, Fate, Options, ProcessFate, Verdict};
 use crate::cli::CheckArgs;
 use crate::consent::outlook;
+use crate::console;
 use crate::dump::{capture_failure, refusal};
 use crate::failure::{status, Failure};
 use crate::words::size;
 use std::fmt::Write as _;
-use std::io::Write;
 
 /// Objects longer than this push the words to the right.
 const COLUMN: usize = 34;
@@ -59,8 +59,7 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
     } else {
         describe(&verdict, obstacle.as_ref(), consent.as_ref())
     };
-    // Nobody may be listening; the exit status tells all the same.
-    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+    console::answer(&text)?;
     Ok(obstacle.map_or(status::OK, |failure| failure.status))
 }
 

@@ -8,7 +8,7 @@
 //! * [`medium`]: carries it by a stick;
 //! * [`dump`]: the two processes that do all that in order;
 //! * [`check`], [`inspect`], [`run`]: the other commands;
-//! * [`failure`], [`words`]: how errors, sizes and times are told;
+//! * [`failure`], [`words`], [`console`]: how errors, sizes and times are told, and where;
 //! * [`abort`]: the wish to stop; [`bar`]: the progress bar.
 
 pub mod abort;
@@ -17,6 +17,7 @@ pub mod capture;
 pub mod check;
 pub mod cli;
 pub mod consent;
+pub mod console;
 pub mod dump;
 pub mod failure;
 pub mod inspect;

@@ -1,6 +1,7 @@
 //! The `dumper` program.
 
-use clap::Parser;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 use host_dumper::cli::{Cli, Command};
 use host_dumper::failure::{status, Failure};
 use std::io::Write;
@@ -10,7 +11,7 @@ use std::time::Instant;
 
 fn main() -> ExitCode {
     let start = Instant::now();
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| unexpected(error).exit());
     let json = match &cli.command {
         Some(Command::Check(args)) => args.json,
         Some(Command::Inspect(args)) => args.json,
@@ -34,7 +35,18 @@ fn main() -> ExitCode {
             // Nobody may be listening; standard error and the exit status tell all the same.
             let _ = writeln!(std::io::stdout(), "{}", failure.json());
         }
-        eprintln!("{}", failure.text());
+        host_dumper::console::tell(&failure.text());
         failure.status
     }))
+}
+
+/// Clap takes whatever follows the process id for a command, and speaks of one that there is not.
+fn unexpected(error: clap::Error) -> clap::Error {
+    match (error.kind(), error.get(ContextKind::InvalidSubcommand)) {
+        (ErrorKind::ArgumentConflict, Some(ContextValue::String(word))) => Cli::command().error(
+            ErrorKind::UnknownArgument,
+            format!("unexpected argument '{word}': the image of one process is made at a time"),
+        ),
+        _ => error,
+    }
 }

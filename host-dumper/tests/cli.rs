@@ -305,6 +305,125 @@ fn an_image_through_a_pipe() {
     assert_eq!(victim.0.wait().unwrap().signal(), Some(9));
 }
 
+/// A device that takes nothing.
+fn full() -> Stdio {
+    Stdio::from(std::fs::File::options().write(true).open("/dev/full").unwrap())
+}
+
+/// A pipe that nobody reads.
+fn unheard() -> Stdio {
+    Stdio::from(std::io::pipe().unwrap().1)
+}
+
+#[test]
+fn standard_error_that_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, stderr) in [("full.elf", full as fn() -> Stdio), ("unheard.elf", unheard)] {
+        let path = dir.path().join(name);
+        let mut victim = Victim::start();
+        let mut dump = dumper();
+        dump.args([&victim.pid(), "-v", "-o", path.to_str().unwrap()]).stderr(stderr());
+        assert_eq!(dump.status().unwrap().code(), Some(0));
+        assert!(path.exists());
+        assert_eq!(victim.0.wait().unwrap().signal(), Some(9));
+        let mut none = dumper();
+        none.args(["4194303", "-o", dir.path().join("x").to_str().unwrap()]).stderr(stderr());
+        assert_eq!(none.status().unwrap().code(), Some(4));
+    }
+}
+
+#[test]
+fn an_answer_that_cannot_be_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.elf");
+    let path = path.to_str().unwrap();
+    let victim = Victim::start();
+    let mut dump = dumper();
+    let dump = dump.args([&victim.pid(), "-o", path, "--leave-running"]).stdout(full());
+    // The image is what was wanted.
+    assert_status(&dump.output().unwrap(), 0);
+    for args in [&["inspect", path][..], &["inspect", path, "--json"], &["check", &victim.pid()]] {
+        let output = dumper().args(args).stdout(full()).output().unwrap();
+        assert_status(&output, 5);
+        assert!(text(&output.stderr).contains("standard output: ENOSPC"), "{args:?}");
+        let output = dumper().args(args).stdout(unheard()).output().unwrap();
+        assert_status(&output, 0);
+        assert_eq!(text(&output.stderr), "");
+    }
+    victim.assert_unharmed();
+}
+
+#[test]
+fn outputs_that_are_not_to_be_replaced() {
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let fifo = fifo.to_str().unwrap();
+    let victim = Victim::start();
+    for output in [fifo, "/dev/stdout", "/dev/fd/1"] {
+        for force in [&[][..], &["--force"]] {
+            let done = run(&[&[&victim.pid(), "-o", output][..], force].concat());
+            assert_status(&done, 5);
+            let told = text(&done.stderr);
+            assert!(told.contains(output) && told.contains("-o - >"), "{told}");
+        }
+    }
+    assert_eq!(names(dir.path()), ["fifo"]);
+    victim.assert_unharmed();
+}
+
+/// The process is not ended for an image that nobody keeps.
+#[test]
+fn an_image_to_nowhere() {
+    let victim = Victim::start();
+    let arguments = [&victim.pid(), "-o", "-", "--kill"];
+    let mut nowhere = dumper();
+    let output = nowhere.args(arguments).stdout(Stdio::null()).output().unwrap();
+    assert_status(&output, 5);
+    assert!(text(&output.stderr).contains("keeps nothing"), "{}", text(&output.stderr));
+    let mut closed = dumper();
+    // SAFETY: close is async-signal-safe.
+    unsafe {
+        closed.pre_exec(|| {
+            libc::close(1);
+            Ok(())
+        });
+    }
+    assert_status(&closed.args(arguments).output().unwrap(), 5);
+    victim.assert_unharmed();
+    let output = dumper().args(&arguments[..3]).stdout(Stdio::null()).output().unwrap();
+    assert_status(&output, 0);
+    victim.assert_unharmed();
+}
+
+#[test]
+fn limits_on_descriptors() {
+    let dir = tempfile::tempdir().unwrap();
+    let victim = Victim::start();
+    for limit in 4..10 {
+        let script = format!("ulimit -n {limit}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_dumper"), &victim.pid()]);
+        let output =
+            command.args(["--leave-running", "-o"]).arg(dir.path().join("x")).output().unwrap();
+        victim.assert_unharmed();
+        if output.status.success() {
+            break;
+        }
+        assert!(matches!(output.status.code(), Some(1 | 5)), "{output:?}");
+        assert!(text(&output.stderr).contains("ulimit -n"), "{}", text(&output.stderr));
+        assert!(names(dir.path()).is_empty());
+    }
+}
+
+#[test]
+fn two_processes_at_once() {
+    let output = run(&["1", "2", "-o", "x"]);
+    assert_status(&output, 2);
+    let told = text(&output.stderr);
+    assert!(told.contains("unexpected argument '2'") && told.contains("--help"), "{told}");
+}
+
 #[test]
 fn a_file_that_is_no_image() {
     let dir = tempfile::tempdir().unwrap();

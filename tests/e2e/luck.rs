@@ -275,7 +275,7 @@ fn full_disk() -> Outcome {
     let mode = Mode::User;
     let dir = directory("full", mode)?;
     let small = Mount::tmpfs(&dir, 0, c"size=8m,mode=777")?;
-    output_fails(mode, &dir.join("resume.elf"), "space", |_| ())?;
+    output_fails(mode, &dir.join("resume.elf"), "the file system of ", |_| ())?;
     nothing_left(&dir, &[])?;
     drop(small);
     Ok(())

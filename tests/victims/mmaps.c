@@ -22,6 +22,29 @@ static char *put(const char *what, size_t size, int prot, int kind)
 	return p;
 }
 
+/*
+ * A mapping that grows down needs room to grow, and what lies in its way must not be accessible for
+ * stack_guard_gap (256 pages) further down (mm/mmap.c, expand_downwards). So the room is as large as
+ * that gap, into which the kernel places nothing by itself (vm_start_gap), and what is below cannot be
+ * accessed.
+ */
+static char *put_growing(size_t size)
+{
+	enum { GAP = 256 * 4096 };
+	char *below = mmap(NULL, 2 * GAP + size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (below == MAP_FAILED)
+		FAIL("mmap of room to grow: %s", strerror(errno));
+	char *p = below + 2 * GAP;
+	MUST(munmap(below + GAP, GAP + size));
+	int kind = MAP_PRIVATE | MAP_ANONYMOUS | MAP_GROWSDOWN | MAP_FIXED_NOREPLACE;
+	if (mmap(p, size, PROT_READ | PROT_WRITE, kind, -1, 0) != p)
+		FAIL("mmap of what grows down: %s", strerror(errno));
+	all[count].what = "growing down";
+	all[count].at = p;
+	all[count++].size = size;
+	return p;
+}
+
 /* Whether an address can be read, asked of the kernel. */
 static int readable(const void *p)
 {
@@ -36,7 +59,7 @@ static int readable(const void *p)
 int main(void)
 {
 	enum { SIZE = 1 << 20, PAGE = 4096 };
-	char *down = put("growing down", 16 * PAGE, PROT_READ | PROT_WRITE, MAP_GROWSDOWN);
+	char *down = put_growing(16 * PAGE);
 	memset(down, 7, 16 * PAGE);
 	put("no access", SIZE, PROT_NONE, 0);
 	char *guarded = put("guarded", 8 * PAGE, PROT_READ | PROT_WRITE, 0);

@@ -6,7 +6,8 @@ use crate::abort;
 use crate::bar::Bar;
 use crate::capture;
 use crate::cli::DumpArgs;
-use crate::failure::{status, Failure};
+use crate::console;
+use crate::failure::{errno_text, status, Failure};
 use crate::sink::{self, Sink};
 use crate::words::{size, time};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
@@ -37,7 +38,7 @@ pub fn dump(args: &DumpArgs, start: Instant) -> u8 {
             if args.json {
                 print_json(args, &failure.json());
             }
-            eprintln!("{}", failure.text());
+            console::tell(&failure.text());
             failure.status
         }
     }
@@ -45,15 +46,21 @@ pub fn dump(args: &DumpArgs, start: Instant) -> u8 {
 
 fn attempt(args: &DumpArgs, start: Instant) -> Result<Summary, Failure> {
     let internal = |what: &str, errno: nix::errno::Errno| {
+        let advice = match errno {
+            nix::errno::Errno::EMFILE => "; raise the limit of open files (ulimit -n)",
+            nix::errno::Errno::EAGAIN => "; raise the limit of processes (ulimit -u)",
+            _ => "",
+        };
         Failure::new(
             status::FAILED,
-            format!("cannot {what}: {errno}"),
-            "the process was not touched",
+            format!("cannot {what}: {}", errno_text(&errno.into())),
+            format!("the process was not touched{advice}"),
         )
     };
     let rescue = args.tcp_established.then(|| capture::Rescue::new(args.pid));
     let table = rescue.as_ref().map(capture::Rescue::table);
-    let output = sink::open(&args.output, args.force).map_err(|error| error.failure())?;
+    let output =
+        sink::open(&args.output, args.force, args.kill).map_err(|error| error.failure())?;
     let output = output.as_ref();
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
@@ -200,7 +207,7 @@ impl Front<'_> {
             }
             let message = hear(self.near.as_fd()).unwrap_or(None);
             match message {
-                Some(Message::Step(text)) => eprintln!("dumper: {text}"),
+                Some(Message::Step(text)) => console::tell(&format!("dumper: {text}")),
                 Some(Message::Progress { done, total }) => {
                     self.bar.show(self.start, done, total);
                 }
@@ -328,11 +335,11 @@ fn report(args: &DumpArgs, summary: &Summary) {
     }
     if args.verbose {
         for note in &summary.notes {
-            eprintln!("dumper: note: {note}");
+            console::tell(&format!("dumper: note: {note}"));
         }
     }
     for warning in &summary.warnings {
-        eprintln!("dumper: warning: {warning}");
+        console::tell(&format!("dumper: warning: {warning}"));
     }
     let processes = match summary.processes {
         0 | 1 => String::new(),
@@ -362,12 +369,12 @@ fn print_json(args: &DumpArgs, value: &serde_json::Value) {
 
 /// Standard output, unless the image goes there.
 fn print_line(args: &DumpArgs, line: &str) {
-    // Nobody may be listening; the dump is done all the same.
-    let _ = if args.output == Path::new("-") {
-        writeln!(std::io::stderr(), "{line}")
+    if args.output == Path::new("-") {
+        console::tell(line);
     } else {
-        writeln!(std::io::stdout(), "{line}")
-    };
+        // Nobody may be listening; the dump is done all the same.
+        let _ = writeln!(std::io::stdout(), "{line}");
+    }
 }
 
 #[cfg(test)]

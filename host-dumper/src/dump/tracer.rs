@@ -85,7 +85,20 @@ pub fn capture_failure(error: &CaptureError) -> Failure {
         CaptureError::Target { pid, reason, remedy } => {
             Failure::new(status::NO_ACCESS, format!("process {pid}: {reason}"), remedy.clone())
         }
-        other => Failure::new(status::FAILED, other.to_string(), ""),
+        // Both say all that there is to say.
+        CaptureError::Died { .. } | CaptureError::NotStopping { .. } => {
+            Failure::new(status::FAILED, error.to_string(), "")
+        }
+        CaptureError::Proc { source, .. } | CaptureError::File { source, .. }
+            if source.raw_os_error() == Some(libc::EMFILE) =>
+        {
+            let advice = "the process runs on; raise the limit of open files (ulimit -n)";
+            Failure::new(status::FAILED, error.to_string(), advice)
+        }
+        other => {
+            let advice = "the process runs on; try again, and report this if it comes again";
+            Failure::new(status::FAILED, other.to_string(), advice)
+        }
     }
 }
 

@@ -9,10 +9,11 @@ pub use read::{read, verify, Image, InspectError, StoredRun};
 pub use text::{printable, text};
 
 use crate::cli::InspectArgs;
+use crate::console;
 use crate::failure::{status, Failure};
 use crate::medium;
 use image_format::container::ContainerError;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
 /// Prints what was asked for.
@@ -31,9 +32,7 @@ pub fn inspect(args: &InspectArgs) -> Result<(), Failure> {
     } else {
         text(&name, &image)
     };
-    // A reader that closes early (head, less) has seen enough.
-    let _ = writeln!(io::stdout(), "{}", output.trim_end());
-    Ok(())
+    console::answer(&format!("{}\n", output.trim_end()))
 }
 
 fn failure(name: &str, error: &InspectError) -> Failure {

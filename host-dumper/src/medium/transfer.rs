@@ -5,6 +5,7 @@ use super::{length, open, unreadable};
 use crate::abort;
 use crate::bar::Bar;
 use crate::cli::{RecvArgs, SendArgs};
+use crate::console;
 use crate::failure::{status, Failure};
 use crate::inspect;
 use crate::sink::{self, DeviceSink, Sink, SinkError};
@@ -59,7 +60,7 @@ impl Copy<'_> {
         let start = Instant::now();
         let file = open(self.from)?;
         let bytes = length(&file).map_err(|error| unreadable(self.from, &file, &error))?;
-        let sink = sink::open(self.to, self.force).map_err(|error| error.failure())?;
+        let sink = sink::open(self.to, self.force, false).map_err(|error| error.failure())?;
         let interrupts = || Failure::new(status::FAILED, "cannot wait for signals", "");
         abort::install_alone().map_err(|_| interrupts())?;
         let mut bar = Bar::new(!quiet);
@@ -76,7 +77,7 @@ impl Copy<'_> {
             format!("{}: {bytes} in {total}, {rate}/s, read back and right", self.to.display())
         };
         if !quiet && self.to == Path::new("-") {
-            let _ = writeln!(io::stderr(), "{line}");
+            console::tell(&line);
         } else if !quiet {
             let _ = writeln!(io::stdout(), "{line}");
         }

@@ -89,6 +89,11 @@ impl PageError {
     /// What to do about it; empty where nothing can be advised.
     pub fn advice(&self) -> &'static str {
         match self {
+            Self::Scan { source, .. } | Self::Thread { source } | Self::File { source, .. }
+                if source.raw_os_error() == Some(libc::EMFILE) =>
+            {
+                "the process runs on; raise the limit of open files (ulimit -n)"
+            }
             Self::Read { .. } | Self::Scan { .. } => {
                 "the process runs on, unless something else ended it meanwhile"
             }

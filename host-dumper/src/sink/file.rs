@@ -47,6 +47,9 @@ impl FileSink {
                 if file_type.is_block_device() || file_type.is_char_device() {
                     return Err(kind("a device"));
                 }
+                if let Some(what) = stream(path) {
+                    return Err(SinkError::Stream { path: path.to_owned(), what });
+                }
                 if !force {
                     return Err(SinkError::Exists { path: path.to_owned() });
                 }
@@ -271,6 +274,22 @@ fn open_named(directory: &OwnedFd, hidden: &OsStr) -> nix::Result<(OwnedFd, bool
     .map(|fd| (fd, true))
 }
 
+/// What is at `path`, or what a link there leads to, if it is not for us to replace: pipes and
+/// sockets, and the names of open descriptors, such as /dev/stdout.
+fn stream(path: &Path) -> Option<&'static str> {
+    if let Ok(kind) = std::fs::metadata(path).map(|found| found.file_type()) {
+        if kind.is_fifo() {
+            return Some("a pipe");
+        }
+        if kind.is_socket() {
+            return Some("a socket");
+        }
+    }
+    let of_the_system = |place: PathBuf| place == Path::new("/dev") || place.starts_with("/proc");
+    let is_name = path.is_symlink() && parent(path).canonicalize().is_ok_and(of_the_system);
+    is_name.then_some("the name of an open file")
+}
+
 fn nodev() -> io::Error {
     io::Error::from_raw_os_error(libc::ENODEV)
 }
@@ -357,6 +376,17 @@ mod tests {
             FileSink::create(Path::new("/dev/null"), true),
             Err(SinkError::Kind { .. })
         ));
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        std::os::unix::fs::symlink("fifo", dir.path().join("link")).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(dir.path().join("socket")).unwrap();
+        let places = ["fifo", "link", "socket"].map(|name| dir.path().join(name));
+        for path in [&places[..], &["/dev/stdout", "/dev/fd/0"].map(PathBuf::from)].concat() {
+            let made = FileSink::create(&path, true);
+            assert!(matches!(made, Err(SinkError::Stream { .. })), "{made:?}");
+        }
+        assert!(std::fs::symlink_metadata(&fifo).unwrap().file_type().is_fifo());
+        drop(socket);
         let sink = FileSink::create(&dir.path().join("x"), false).unwrap();
         assert!(matches!(sink.expect(1 << 62), Err(SinkError::Space { .. })));
     }

@@ -11,14 +11,15 @@ pub use stream::StreamSink;
 
 use crate::failure::{errno_text, status, Failure};
 use crate::medium::Holding;
+use crate::words;
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Opens the output that a path names: "-" is standard output. `force` allows to replace what is
-/// there.
-pub fn open(path: &Path, force: bool) -> Result<Box<dyn Sink>, SinkError> {
+/// there; `only` says that the image will be all that is left of the process.
+pub fn open(path: &Path, force: bool, only: bool) -> Result<Box<dyn Sink>, SinkError> {
     if path == Path::new("-") {
-        return Ok(Box::new(StreamSink::stdout()?));
+        return Ok(Box::new(StreamSink::stdout(only)?));
     }
     if DeviceSink::takes(path) {
         return Ok(Box::new(DeviceSink::open(path, force)?));
@@ -75,6 +76,14 @@ pub enum SinkError {
         /// What it is.
         what: &'static str,
     },
+    /// Something that is written to, not replaced.
+    #[error("{} is {what}", path.display())]
+    Stream {
+        /// The output.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
     /// The directory does not exist or may not be written.
     #[error("cannot create a file in {}: {}", path.display(), errno_text(source))]
     Create {
@@ -100,7 +109,7 @@ pub enum SinkError {
         holding: Holding,
     },
     /// The medium is too small.
-    #[error("{} has room for {size} bytes, the image needs about {needed}", path.display())]
+    #[error("{} has room for {}, the image needs about {}", path.display(), words::size(*size), words::size(*needed))]
     Size {
         /// The output.
         path: PathBuf,
@@ -118,7 +127,7 @@ pub enum SinkError {
         what: String,
     },
     /// The file system is known to be too full beforehand.
-    #[error("{} has {free} bytes free, the image needs about {needed}", path.display())]
+    #[error("the file system of {} has {} of free space, the image needs about {}", path.display(), words::size(*free), words::size(*needed))]
     Space {
         /// The output.
         path: PathBuf,
@@ -151,6 +160,10 @@ impl SinkError {
         let advice = match self {
             Self::Exists { .. } => "it was kept; choose another name, or replace it with --force",
             Self::Kind { .. } => "choose the name of a file that does not exist, or a stick",
+            Self::Stream { .. } => "let the shell open it: `dumper <pid> -o - > FILE`",
+            Self::Create { source, .. } if source.raw_os_error() == Some(libc::EMFILE) => {
+                "raise the limit of open files (ulimit -n)"
+            }
             Self::Create { .. } => "choose a directory that exists and that you may write",
             Self::Space { .. } => "free some space or choose another file system",
             Self::Open { source, .. } => match source.raw_os_error() {

@@ -15,11 +15,17 @@ pub struct StreamSink {
 }
 
 impl StreamSink {
-    /// Takes standard output; a terminal is not accepted.
-    pub fn stdout() -> Result<Self, SinkError> {
+    /// Takes standard output; a terminal is not accepted, nor, where the image will be the `only` one
+    /// of the process, what keeps nothing. That is also what a closed one became when we started.
+    pub fn stdout(only: bool) -> Result<Self, SinkError> {
         let stdout = io::stdout();
+        let refuse = |what| SinkError::Stream { path: name(), what };
         if io::IsTerminal::is_terminal(&stdout) {
-            return Err(SinkError::Kind { path: name(), what: "a terminal; an image is not text" });
+            return Err(refuse("a terminal; an image is not text"));
+        }
+        let mode = nix::sys::stat::fstat(&stdout).map_or(0, |found| found.st_mode);
+        if only && mode & libc::S_IFMT == libc::S_IFCHR {
+            return Err(refuse("a device that keeps nothing, and the process would be lost"));
         }
         let fd = stdout
             .as_fd()
