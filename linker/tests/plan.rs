@@ -391,11 +391,16 @@ fn with_sockets(sockets: Vec<Socket>) -> Tree {
     tree
 }
 
+/// The other end was closed; it had no name, and had read all.
+fn closed() -> SocketLink {
+    SocketLink::Gone { name: "".into(), file: None, unread: false }
+}
+
 #[test]
 fn what_waits_is_sent_before_the_other_end_is_closed() {
     const SOCKETPAIR: u32 = 53;
     let message = Message { data: "last words".into(), files: vec![], from: "".into() };
-    let gone = Socket { queue: vec![message], ..socket(SocketLink::Gone) };
+    let gone = Socket { queue: vec![message], ..socket(closed()) };
     let steps = steps_of(&plan(&with_sockets(vec![gone]), &ImageMap::default()));
     let made = position(&steps, |s| s.nr == SOCKETPAIR);
     let sent = position(&steps, |s| s.op == op::WRITE_ALL);
@@ -412,7 +417,7 @@ fn sockets_that_point_nowhere_are_an_error() {
         SocketLink::Listening { backlog: 1, pending: vec![7] },
     ];
     let message = Message { data: "x".into(), files: vec![99], from: "".into() };
-    let with_file = Socket { queue: vec![message], ..socket(SocketLink::Gone) };
+    let with_file = Socket { queue: vec![message], ..socket(closed()) };
     for socket in links.map(socket).into_iter().chain([with_file]) {
         let tree = with_sockets(vec![socket]);
         let layout = layout(&tree).expect("a layout");

@@ -15,7 +15,8 @@ pub fn line(tree: &Tree, index: u32) -> String {
     text.push(match &socket.link {
         SocketLink::None => String::new(),
         SocketLink::Peer { socket } => format!("connected with socket {socket}"),
-        SocketLink::Gone => String::from("its other end is closed"),
+        SocketLink::Gone { name, .. } if name.0.is_empty() => "its other end is closed".into(),
+        SocketLink::Gone { name, .. } => format!("its other end, {}, is closed", address(&name.0)),
         SocketLink::Listening { backlog, pending } if pending.is_empty() => {
             format!("listens (backlog {backlog})")
         }
@@ -41,7 +42,7 @@ pub fn line(tree: &Tree, index: u32) -> String {
     text.push(String::from(match socket.shutdown & 3 {
         1 => "receives no more",
         2 => "sends no more",
-        3 if !matches!(socket.link, SocketLink::Gone) => "shut down",
+        3 if !matches!(socket.link, SocketLink::Gone { .. }) => "shut down",
         _ => "",
     }));
     text.retain(|part| !part.is_empty());

@@ -4,6 +4,9 @@ use crate::codec::Bytes;
 use crate::{record, variant};
 use alloc::vec::Vec;
 
+/// In place of the index of a socket that waited to be accepted when it was closed.
+pub const CLOSED_CLIENT: u32 = u32::MAX;
+
 record! {
     /// A socket of any family that can be carried.
     pub struct Socket {
@@ -83,12 +86,20 @@ variant! {
             socket: u32,
         },
         /// A socket that was closed since: what it had sent can still be received.
-        3 => Gone,
+        3 => Gone {
+            /// The address that it had; empty where it had none.
+            name: Bytes,
+            /// For an address that is a path: its file.
+            file: Option<SocketFile>,
+            /// Whether it had not read all: reading on ends with an error before the end.
+            unread: bool,
+        },
         /// Nothing: it waits for connections.
         4 => Listening {
             /// Backlog as given to listen(2).
             backlog: u32,
-            /// The other ends of connections not yet accepted, the oldest first.
+            /// The other ends of connections not yet accepted, the oldest first; [`CLOSED_CLIENT`] for
+            /// one that was closed and had sent nothing.
             pending: Vec<u32>,
         },
         /// An address that it sends to, or connects to anew at the resume.

@@ -89,6 +89,7 @@ calls! {
     INOTIFY_ADD_WATCH 254 "inotify_add_watch";
     INOTIFY_RM_WATCH 255 "inotify_rm_watch";
     UNLINKAT 263 "unlinkat";
+    FACCESSAT 269 "faccessat";
     SET_ROBUST_LIST 273 "set_robust_list";
     TIMERFD_CREATE 283 "timerfd_create";
     TIMERFD_SETTIME 286 "timerfd_settime";

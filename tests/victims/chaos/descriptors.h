@@ -8,6 +8,12 @@ static void run_double(const struct step *s)
 	fds[s->desc][s->a] = DO(s, fcntl(fd_of(s), F_DUPFD, (int)s->b));
 }
 
+static int may_leave(int p, int d)
+{
+	const struct object *o = &objects[descs[d].object];
+	return !o->kind->stays || (o->kind->leaves && o->kind->leaves(o, d, p));
+}
+
 static void run_close(const struct step *s)
 {
 	DO(s, close(fd_of(s)));
@@ -47,7 +53,7 @@ static void descriptors_act(void)
 		break;
 	case 1:
 	case 2:
-		if (procs[p].pinned[d] || descs[d].no_close || (references(d) == 1 && (objects[descs[d].object].kind->stays || !chance(40))))
+		if (procs[p].pinned[d] || descs[d].no_close || (references(d) == 1 && (!may_leave(p, d) || !chance(40))))
 			break;
 		before_close(p, t, d);
 		s = by(p, t, d, run_close, "close");

@@ -56,6 +56,8 @@ struct kind {
 	void (*drain)(struct object *, int desc, int p, int t);
 	/* Whether p may not give away the last reference. */
 	int (*stays)(const struct object *, int desc, int p);
+	/* Where there is `stays`: whether the last descriptor may be closed by itself. */
+	int (*leaves)(const struct object *, int desc, int p);
 	/* Nobody holds the description any more. */
 	void (*released)(struct object *, int desc);
 	void (*forked)(struct object *, int parent, int child);

@@ -1,8 +1,11 @@
 /* Listening sockets, at a path, under an abstract name or at a port, and who comes to them. Unix
- * connections may wait unaccepted; TCP's, which a dump would reset, are accepted at once. */
+ * connections may wait unaccepted, and one end may be closed while the other goes on; TCP's, which a
+ * dump would reset, are accepted at once. */
 #ifndef CHAOS_VISITS_H
 #define CHAOS_VISITS_H
 #include "channels.h"
+#include "descriptors.h"
+#include "queues.h"
 #include <stddef.h>
 
 enum { AT_PATH, ABSTRACT, AT_PORT };
@@ -12,6 +15,8 @@ struct visits {
 	int desc, count;
 	/* Descriptions of the two ends; the second is -1 while the visitor waits. */
 	int client[VISITORS], server[VISITORS];
+	/* What was said to the client, and to the server, before the other end was closed. */
+	struct note last[VISITORS][2];
 };
 
 static socklen_t door(const struct step *s, struct sockaddr_storage *address)
@@ -127,11 +132,60 @@ static void talk(struct object *o, int i, int back)
 	r->data = s->data;
 }
 
+/* One end says something and is closed. */
+static void part(struct object *o, int i, int back)
+{
+	struct visits *v = o->state;
+	int from = back ? v->server[i] : v->client[i], to = back ? v->client[i] : v->server[i];
+	if (o->variant == AT_PORT || from < 0 || to < 0 || references(from) != 1 || !references(to))
+		return;
+	int p = some_holder(from);
+	if (p < 0 || procs[p].pinned[from] || descs[from].no_close)
+		return;
+	int t = some_thread(p);
+	struct note *last = &v->last[i][!back];
+	struct step *s = by(p, t, from, run_write, "part");
+	s->length = last->length = rnd(300) + 1;
+	s->data = last->data = fresh(s->length);
+	s = by(p, t, from, run_close, "leave");
+	procs[p].held[from][s->copy] = 0;
+	release(from);
+}
+
+/* Whoever looks at one end finds that the other is closed, or that nothing is there. */
+static void look(struct object *o, int i, int back)
+{
+	struct visits *v = o->state;
+	int here = back ? v->server[i] : v->client[i], there = back ? v->client[i] : v->server[i];
+	if (here < 0 || there < 0)
+		return;
+	struct note *last = &v->last[i][back];
+	if (references(there))
+		on_desc(here, run_nothing, "nothing to hear");
+	else if (last->length) {
+		struct step *s = on_desc(here, run_read, "last words");
+		if (s) {
+			s->length = last->length;
+			s->data = last->data;
+			last->length = 0;
+		}
+	} else
+		on_desc(here, run_end_of_file, "the other has left");
+}
+
 static void visits_act(struct object *o)
 {
 	struct visits *v = o->state;
 	int p = some_holder(v->desc);
-	switch (rnd(4)) {
+	switch (rnd(6)) {
+	case 3:
+		if (v->count)
+			part(o, rnd(v->count), rnd(2));
+		break;
+	case 2:
+		if (v->count)
+			look(o, rnd(v->count), rnd(2));
+		break;
 	case 0:
 		visit(o);
 		break;
@@ -151,22 +205,30 @@ static void visits_finish(struct object *o)
 	while (let_in(o))
 		;
 	for (int i = 0; i < v->count; i++)
-		for (int back = 0; back < 2; back++)
+		for (int back = 0; back < 2; back++) {
+			look(o, i, back);
 			talk(o, i, back);
+		}
 }
 
-/* Who waits must find somebody, and must be there. A connection stays whole: TCP's would come back as
- * reset, and of a path the end that was accepted would not come back beside its listener. */
+/* Who waits must find somebody. TCP connections stay whole: one end alone would come back as reset. */
 static int visits_stay(const struct object *o, int d, int p)
 {
 	const struct visits *v = o->state;
-	int end = descs[d].end, i = (end - 1) / 2;
-	/* Several sockets of one path whose listener is gone do not come back. */
+	int end = descs[d].end, i = (end - 1) / 2, waiting = 0;
+	for (int k = 0; k < v->count; k++)
+		waiting |= v->server[k] < 0 && references(v->client[k]);
 	if (!end)
-		return v->count > 0;
+		return o->variant == AT_PORT ? v->count > 0 : waiting;
 	int other = end % 2 ? v->server[i] : v->client[i];
-	return other < 0 || references(other) > holds(p, other);
+	return o->variant == AT_PORT && (other < 0 || references(other) > holds(p, other));
 }
 
-static const struct kind listeners = { .name = "listening socket", .make = visits_make, .act = visits_act, .finish = visits_finish, .stays = visits_stay };
+/* One end, or the listening socket, may be closed while the rest goes on. */
+static int visits_leave(const struct object *o, int d, int p)
+{
+	return o->variant != AT_PORT && !visits_stay(o, d, p);
+}
+
+static const struct kind listeners = { .name = "listening socket", .make = visits_make, .act = visits_act, .finish = visits_finish, .stays = visits_stay, .leaves = visits_leave };
 #endif

@@ -99,9 +99,7 @@ pub(in crate::capture) fn capture(
         tid: settings.pid,
         errno,
     })?;
-    let (Some(root), Some(survey)) = (procs.first(), surveys.first()) else {
-        return Ok(Files::default());
-    };
+    let Some(survey) = surveys.first() else { return Ok(Files::default()) };
     let pids: Vec<u32> = procs.iter().map(|proc| proc.pid()).collect();
     let mut out = Files { terminals: terminal::pairs(surveys)?, ..Files::default() };
     let mut sockets = Gatherer::default();
@@ -145,7 +143,7 @@ pub(in crate::capture) fn capture(
         out.descriptors.push(descriptors);
     }
     let all: Vec<&Descriptor> = all().collect();
-    inflight::gather(root, &all, sockets, heads, &survey.stat, settings, &mut out)?;
+    inflight::gather(procs, &all, sockets, heads, &survey.stat, settings, &mut out)?;
     anonymous::resolve(&all, &index, &groups, &mut out.open)?;
     Ok(out)
 }

@@ -6,7 +6,7 @@ use super::descriptor::{classify, read, Descriptor, Kind};
 use super::lines::Lines;
 use super::pipe::{is_abandoned, Ends};
 use super::sharing::same;
-use super::sockets::{Gathered, Gatherer};
+use super::sockets::{Gathered, Gatherer, Places};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
 use crate::capture::proc::Proc;
@@ -29,7 +29,7 @@ pub(super) struct Head {
 
 /// Reads the queues of all sockets and describes what is in flight in them.
 pub(super) fn gather(
-    proc: &Proc,
+    procs: &[&Proc],
     all: &[&Descriptor],
     mut sockets: Gatherer,
     mut heads: Vec<Head>,
@@ -75,7 +75,9 @@ pub(super) fn gather(
         Ok(file)
     })?;
     whole_pipes(all, out)?;
-    let Gathered { sockets, warnings, quiet, live } = sockets.finish(proc, settings.external)?;
+    let holders = heads.iter().map(|head| (head.pid, head.place.1));
+    let places = Places::of(procs, holders);
+    let Gathered { sockets, warnings, quiet, live } = sockets.finish(&places, settings.external)?;
     out.sockets = sockets;
     out.notes.extend(warnings);
     (out.quiet, out.live) = (quiet, live);

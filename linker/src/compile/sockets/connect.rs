@@ -8,13 +8,13 @@ use super::{
     address, is_tcp, name, AF_NETLINK, AF_UNIX, O_NONBLOCK, ROOMY, SOCK_DGRAM, SOCK_STREAM,
 };
 use crate::LinkError;
-use image_format::model::{Socket, SocketLink};
+use image_format::model::{Socket, SocketFile, SocketLink, CLOSED_CLIENT};
 use image_format::plan::{op, Expect};
 
-const AT_FDCWD: u64 = -100i64 as u64;
+pub(super) const AT_FDCWD: u64 = -100i64 as u64;
 const SHUT_RDWR: u64 = 2;
 /// A value that unlinkat(2) does not take for flags; a bind(2) that succeeds makes it zero.
-const NOT_BOUND: u64 = 0xffff_ffff;
+pub(super) const NOT_BOUND: u64 = 0xffff_ffff;
 
 impl ProcessCompiler<'_> {
     /// Step 1: the socket alone, or with its other end.
@@ -23,30 +23,33 @@ impl ProcessCompiler<'_> {
         let (home, other) = (self.places.home(i), self.places.other(i));
         match socket.link {
             SocketLink::Peer { socket: j } => {
-                let through = self.through(i, j)?;
+                self.socket_at(j)?;
                 if self.is_accepted(i)? {
                     return Ok(());
                 }
-                if through.is_some() || is_tcp(socket) {
+                if self.is_accepted(j)? {
                     self.single(socket, home);
                 } else if i < j {
                     self.pair(socket, home, self.places.home(j));
                 }
             }
-            SocketLink::Gone if !is_tcp(socket) => self.pair(socket, home, other),
+            SocketLink::Gone { .. } if self.is_accepted(i)? => self.single(socket, other),
+            SocketLink::Gone { .. } if !is_tcp(socket) && self.visited(i)?.is_none() => {
+                self.pair(socket, home, other);
+            }
             _ => self.single(socket, home),
         }
         Ok(())
     }
 
-    fn single(&mut self, socket: &Socket, home: u32) {
+    pub(super) fn single(&mut self, socket: &Socket, home: u32) {
         let what = name(socket);
         let args = [socket.family, socket.kind, socket.protocol].map(|n| Arg::value(u64::from(n)));
         let made = self.make(&what, nr::SOCKET, &args);
         self.move_to(Arg::load(made), home, &what);
     }
 
-    fn pair(&mut self, socket: &Socket, one: u32, two: u32) {
+    pub(super) fn pair(&mut self, socket: &Socket, one: u32, two: u32) {
         let what = name(socket);
         let both = self.b.words(&[0]);
         let mut args = [socket.family, socket.kind, socket.protocol]
@@ -80,7 +83,7 @@ impl ProcessCompiler<'_> {
     fn bind_unix(&mut self, i: u32, socket: &Socket, home: u32) {
         let what = name(socket);
         let connected = socket.kind != SOCK_DGRAM
-            && matches!(socket.link, SocketLink::Peer { .. } | SocketLink::Gone);
+            && matches!(socket.link, SocketLink::Peer { .. } | SocketLink::Gone { .. });
         let at = self.b.data(&socket.name.0);
         let args = [Arg::fd(home), Arg::data(at), Arg::value(socket.name.0.len() as u64)];
         let Some(file) = &socket.file else {
@@ -89,10 +92,7 @@ impl ProcessCompiler<'_> {
             self.b.call(&what, nr::BIND, &args, expect);
             return;
         };
-        if !file.directory.0.is_empty() {
-            let directory = self.b.path(&file.directory.0);
-            self.b.call(&what, nr::CHDIR, &[Arg::data(directory)], Expect::Note);
-        }
+        self.enter_directory(Some(file), &what);
         if file.unlinked {
             let expect = if connected { Expect::Note } else { Expect::Success };
             let bound = self.b.words(&[NOT_BOUND]);
@@ -101,15 +101,34 @@ impl ProcessCompiler<'_> {
             self.unlink.insert(i, bound);
             return;
         }
-        let length = socket.name.0.len() as u64;
-        let other = if socket.kind == SOCK_DGRAM { SOCK_STREAM } else { SOCK_DGRAM };
-        let kind = [AF_UNIX, other | O_NONBLOCK, 0].map(|n| Arg::value(u64::from(n)));
-        let probe = Arg::load(self.make(&what, nr::SOCKET, &kind));
-        let path = self.b.path(address::path(&socket.name.0).unwrap_or_default());
-        let place = [Arg::data(at), Arg::value(length), probe, Arg::value(u64::from(path))];
-        self.b.step(op::SOCKET_PATH, &what, 0, &place, Expect::Success);
-        self.b.call(&what, nr::CLOSE, &[probe], Expect::Success);
+        let path = self.make_room(socket.kind, &socket.name.0, &what, Expect::Success);
         self.b.call(&what, nr::BIND, &args, Expect::Success);
+        self.mode_and_owner(path, file, &what);
+    }
+
+    /// What a relative name of a Unix socket is looked up from.
+    pub(super) fn enter_directory(&mut self, file: Option<&SocketFile>, what: &str) {
+        if let Some(file) = file.filter(|file| !file.directory.0.is_empty()) {
+            let directory = self.b.path(&file.directory.0);
+            self.b.call(what, nr::CHDIR, &[Arg::data(directory)], Expect::Note);
+        }
+    }
+
+    /// Removes a socket file of which nobody has the socket; gives the path.
+    pub(super) fn make_room(&mut self, kind: u32, name: &[u8], what: &str, expect: Expect) -> u32 {
+        let at = self.b.data(name);
+        let other = if kind == SOCK_DGRAM { SOCK_STREAM } else { SOCK_DGRAM };
+        let kind = [AF_UNIX, other | O_NONBLOCK, 0].map(|n| Arg::value(u64::from(n)));
+        let probe = Arg::load(self.make(what, nr::SOCKET, &kind));
+        let path = self.b.path(address::path(name).unwrap_or_default());
+        let length = Arg::value(name.len() as u64);
+        let place = [Arg::data(at), length, probe, Arg::value(u64::from(path))];
+        self.b.step(op::SOCKET_PATH, what, 0, &place, expect);
+        self.b.call(what, nr::CLOSE, &[probe], Expect::Success);
+        path
+    }
+
+    pub(super) fn mode_and_owner(&mut self, path: u32, file: &SocketFile, what: &str) {
         let args = [Arg::data(path), Arg::value(u64::from(file.mode))];
         self.b.call(&format!("mode of {what}"), nr::CHMOD, &args, Expect::Note);
         let ids = &self.process.credentials;
@@ -150,59 +169,28 @@ impl ProcessCompiler<'_> {
         for i in 0..self.tree.sockets.len() as u32 {
             let socket = self.socket_at(i)?;
             match socket.link {
-                SocketLink::Peer { socket: j } if self.is_accepted(i)? => self.accepted(i, j)?,
+                _ if self.is_accepted(i)? => self.accepted(i)?,
                 SocketLink::Reset => self.over_loopback(i, true)?,
-                SocketLink::Gone if is_tcp(socket) => self.over_loopback(i, false)?,
+                SocketLink::Gone { .. } if is_tcp(socket) => self.over_loopback(i, false)?,
                 SocketLink::Live { .. } => self.repair(i)?,
+                SocketLink::Gone { .. } => {
+                    if let Some(listener) = self.visited(i)? {
+                        self.visit(i, listener)?;
+                    }
+                }
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// Connects `client` and accepts `server`.
-    fn accepted(&mut self, server: u32, client: u32) -> Result<(), LinkError> {
-        let socket = self.socket_at(server)?;
-        let what = name(socket);
-        let through = self.through(server, client)?.map(|(listener, _)| listener);
-        let listening = if let Some(listener) = through {
-            self.places.home(listener)
-        } else {
-            self.helping_listener(socket, &what)
-        };
-        let address = address::for_family(&socket.name.0, self.socket_at(client)?.family);
-        self.connect(self.places.home(client), &address, &what, Expect::Success);
-        self.accept(Arg::fd(listening), self.places.home(server), &what);
-        if let Some(listener) = through {
-            self.options_not_inherited(server, listener)?;
-        } else {
-            self.reused.insert(self.places.home(server));
-            self.must(&what, nr::CLOSE, [u64::from(listening), 0, 0, 0, 0, 0]);
-        }
-        self.early_options(server)
-    }
-
-    /// A listening socket at the address of an accepted one whose own is closed.
-    fn helping_listener(&mut self, socket: &Socket, what: &str) -> u32 {
-        let temporary = self.helper();
-        self.single(socket, temporary);
-        self.reuse_address(socket, temporary);
-        self.reused.remove(&temporary);
-        let at = self.b.data(&socket.name.0);
-        let length = Arg::value(socket.name.0.len() as u64);
-        let args = [Arg::fd(temporary), Arg::data(at), length];
-        self.b.call(what, nr::BIND, &args, Expect::Success);
-        self.must(what, nr::LISTEN, [u64::from(temporary), 1, 0, 0, 0, 0]);
-        temporary
-    }
-
-    fn connect(&mut self, fd: u32, address: &[u8], what: &str, expect: Expect) {
+    pub(super) fn connect(&mut self, fd: u32, address: &[u8], what: &str, expect: Expect) {
         let at = self.b.data(address);
         let args = [Arg::fd(fd), Arg::data(at), Arg::value(address.len() as u64)];
         self.b.call(what, nr::CONNECT, &args, expect);
     }
 
-    fn accept(&mut self, listening: Arg, to: u32, what: &str) {
+    pub(super) fn accept(&mut self, listening: Arg, to: u32, what: &str) {
         let args = [listening, Arg::value(0), Arg::value(0), Arg::value(0)];
         let made = self.make(what, nr::ACCEPT4, &args);
         self.move_to(Arg::load(made), to, what);
@@ -251,9 +239,17 @@ impl ProcessCompiler<'_> {
             let what = name(socket);
             match &socket.link {
                 SocketLink::Listening { backlog, pending } if !pending.is_empty() => {
-                    for client in pending {
-                        self.socket_at(*client)?;
-                        let from = self.places.home(*client);
+                    self.enter_directory(socket.file.as_ref(), &what);
+                    for &client in pending {
+                        if client == CLOSED_CLIENT {
+                            let passing = self.helper();
+                            self.single(socket, passing);
+                            self.connect(passing, &socket.name.0, &what, Expect::Success);
+                            self.must(&what, nr::CLOSE, [u64::from(passing), 0, 0, 0, 0, 0]);
+                            continue;
+                        }
+                        self.socket_at(client)?;
+                        let from = self.places.home(client);
                         self.connect(from, &socket.name.0, &what, Expect::Success);
                     }
                     let args = [u64::from(home), u64::from(*backlog), 0, 0, 0, 0];
@@ -262,6 +258,7 @@ impl ProcessCompiler<'_> {
                 SocketLink::OneWay { socket: to } => {
                     let to = self.socket_at(*to)?;
                     let expect = if to.name.0.is_empty() { Expect::Note } else { Expect::Success };
+                    self.enter_directory(to.file.as_ref(), &what);
                     self.connect(home, &to.name.0, &what, expect);
                 }
                 SocketLink::Address { address } => {
@@ -280,8 +277,9 @@ impl ProcessCompiler<'_> {
     pub(super) fn end_of_other(&mut self, i: u32) -> Result<(), LinkError> {
         let socket = self.socket_at(i)?;
         let what = name(socket);
-        let gone = matches!(socket.link, SocketLink::Gone);
+        let gone = matches!(socket.link, SocketLink::Gone { .. });
         if gone {
+            self.leave_unread(i)?;
             let other = u64::from(self.places.other(i));
             self.patient.remove(&self.places.other(i));
             self.must(&what, nr::CLOSE, [other, 0, 0, 0, 0, 0]);

@@ -10,7 +10,7 @@ use image_format::model::{FileObject, Message, Socket, SocketLink};
 use image_format::plan::{op, Expect};
 
 /// Neither waiting nor a signal.
-const QUIETLY: u64 = 0x40 | 0x4000;
+pub(super) const QUIETLY: u64 = 0x40 | 0x4000;
 const NOSIGNAL: u64 = 0x4000;
 /// MSG_OOB, which no datagram socket takes; not flags of unlinkat(2) either.
 const NOT_BOUND: u64 = 1;
@@ -31,7 +31,10 @@ impl ProcessCompiler<'_> {
             let socket = self.socket_at(i)?;
             let other = match socket.link {
                 SocketLink::Peer { socket: j } => Some((self.places.home(j), self.socket_at(j)?)),
-                SocketLink::Gone => Some((self.places.other(i), socket)),
+                SocketLink::Gone { .. } => {
+                    self.make_room_to_send(i)?;
+                    Some((self.places.other(i), socket))
+                }
                 // What came from outside: lost with the connection, or put back already.
                 SocketLink::Reset | SocketLink::Live { .. } => continue,
                 _ => None,
@@ -42,7 +45,7 @@ impl ProcessCompiler<'_> {
                         if message.from.0.is_empty()
                             || is_stream(socket)
                             || peer.name == message.from
-                            || matches!(socket.link, SocketLink::Gone) =>
+                            || matches!(socket.link, SocketLink::Gone { .. }) =>
                     {
                         self.send(socket, fd, message, &[], None)?;
                     }

@@ -7,7 +7,9 @@
 //!    are shut down, names that were removed are removed; 7. options that would have been in the
 //!    way; 8. all go to their descriptors.
 
+mod accepted;
 mod address;
+mod closed;
 mod connect;
 mod live;
 mod messages;
@@ -129,12 +131,14 @@ impl ProcessCompiler<'_> {
         for i in all.clone() {
             self.create(i)?;
         }
+        self.name_others(true)?;
         for i in all.clone() {
             if !self.is_accepted(i)? {
                 self.early_options(i)?;
                 self.bind(i)?;
             }
         }
+        self.name_others(false)?;
         self.connections()?;
         self.fill()?;
         self.late_connections()?;
@@ -187,35 +191,5 @@ impl<'a> ProcessCompiler<'a> {
     /// lowest that is free where the program's own have no gap: moving to itself is an error.
     fn helper(&self) -> u32 {
         self.first_temporary + super::TEMPORARIES - 1
-    }
-
-    /// The listening socket through which the pair `i` and `j` was connected, and which of the two
-    /// it accepted.
-    fn through(&self, i: u32, j: u32) -> Result<Option<(u32, u32)>, LinkError> {
-        for server in [i.max(j), i.min(j)] {
-            let accepted = self.socket_at(server)?;
-            if accepted.name.0.is_empty() {
-                continue;
-            }
-            let listener = self.tree.sockets.iter().position(|l| {
-                matches!(l.link, SocketLink::Listening { .. })
-                    && (l.kind, l.protocol) == (accepted.kind, accepted.protocol)
-                    && address::leads_to(&l.name.0, &accepted.name.0)
-            });
-            if let Some(listener) = listener {
-                return Ok(Some((listener as u32, server)));
-            }
-        }
-        Ok(None)
-    }
-
-    /// A socket that comes out of accept(2).
-    fn is_accepted(&self, i: u32) -> Result<bool, LinkError> {
-        let socket = self.socket_at(i)?;
-        let SocketLink::Peer { socket: j } = socket.link else { return Ok(false) };
-        Ok(match self.through(i, j)? {
-            Some((_, server)) => server == i,
-            None => is_tcp(socket) && i > j,
-        })
     }
 }

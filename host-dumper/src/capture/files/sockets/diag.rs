@@ -8,12 +8,17 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const NETLINK_SOCK_DIAG: u32 = 4;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const NLM_F_REQUEST: u16 = 1;
+const NLM_F_DUMP: u16 = 0x300;
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+/// TCP_ESTABLISHED.
+const ESTABLISHED: u8 = 1;
 /// Length of struct nlmsghdr, and of struct unix_diag_msg.
 const HEADER: usize = 16;
 /// Name, file, peer, waiting connections, queue lengths.
 const SHOW: u32 = 1 | 2 | 4 | 8 | 16;
 /// Attributes of the answer.
+const NAME: u16 = 0;
 const VFS: u16 = 1;
 const PEER: u16 = 2;
 const ICONS: u16 = 3;
@@ -31,6 +36,10 @@ pub struct UnixSocket {
     pub peer: Option<u64>,
     /// Inodes of those that wait to be accepted.
     pub waiting: Vec<u64>,
+    /// Own address without the family.
+    pub name: Vec<u8>,
+    /// Bytes that wait to be received.
+    pub received: u32,
     /// Backlog of a listening socket.
     pub backlog: u32,
     /// 1 receives no more, 2 sends no more.
@@ -57,19 +66,48 @@ impl Diag {
 
     /// Asks about the Unix socket with this inode.
     pub fn unix(&mut self, inode: u64) -> io::Result<UnixSocket> {
+        self.ask(NLM_F_REQUEST, inode as u32)?;
+        let len = recv(self.channel.as_raw_fd(), &mut self.answer, MsgFlags::empty())?;
+        parse(&self.answer[..len])
+    }
+
+    /// Whether nothing waits in the sockets of this name that were not accepted before their client
+    /// was closed. They have no inode yet, so that only a look at all sockets shows them.
+    pub fn is_silent(&mut self, name: &[u8]) -> io::Result<bool> {
+        self.ask(NLM_F_REQUEST | NLM_F_DUMP, 0)?;
+        loop {
+            let len = recv(self.channel.as_raw_fd(), &mut self.answer, MsgFlags::empty())?;
+            let mut rest = &self.answer[..len];
+            while let Some(length) = word(rest, 0) {
+                let Some(message) = rest.get(..length as usize) else { break };
+                if word(message, 4).is_some_and(|kind| kind as u16 == NLMSG_DONE) {
+                    return Ok(true);
+                }
+                let no_inode = word(message, HEADER + 4) == Some(0);
+                let found = parse(message)?;
+                let forsaken = no_inode && found.state == ESTABLISHED && found.peer == Some(0);
+                let named = found.name.get(..) == name.get(2..);
+                if forsaken && named && found.received > 0 {
+                    return Ok(false);
+                }
+                rest = rest.get((length as usize).next_multiple_of(4).max(HEADER)..).unwrap_or(&[]);
+            }
+        }
+    }
+
+    fn ask(&self, flags: u16, inode: u32) -> io::Result<()> {
         let mut request = Vec::with_capacity(HEADER + 24);
         request.extend_from_slice(&40u32.to_ne_bytes());
         request.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-        request.extend_from_slice(&NLM_F_REQUEST.to_ne_bytes());
+        request.extend_from_slice(&flags.to_ne_bytes());
         request.extend_from_slice(&[0; 8]);
         request.extend_from_slice(&[libc::AF_UNIX as u8, 0, 0, 0]);
-        let any_cookie = u32::MAX;
-        for word in [u32::MAX, inode as u32, SHOW, any_cookie, any_cookie] {
+        let (all_states, any_cookie) = (u32::MAX, u32::MAX);
+        for word in [all_states, inode, SHOW, any_cookie, any_cookie] {
             request.extend_from_slice(&word.to_ne_bytes());
         }
         send(self.channel.as_raw_fd(), &request, MsgFlags::empty())?;
-        let len = recv(self.channel.as_raw_fd(), &mut self.answer, MsgFlags::empty())?;
-        parse(&self.answer[..len])
+        Ok(())
     }
 }
 
@@ -98,7 +136,12 @@ fn parse(answer: &[u8]) -> io::Result<UnixSocket> {
                 let inodes = value.chunks_exact(4).filter_map(|b| word(b, 0));
                 found.waiting = inodes.map(u64::from).collect();
             }
-            RQLEN => found.backlog = word(value, 4).unwrap_or(0),
+            // Of a listening socket: how many wait, and how many may.
+            RQLEN => {
+                found.received = word(value, 0).unwrap_or(0);
+                found.backlog = word(value, 4).unwrap_or(0);
+            }
+            NAME => found.name = value.to_vec(),
             SHUTDOWN => found.shutdown = value.first().copied().map_or(0, u32::from),
             _ => {}
         }

@@ -3,17 +3,15 @@
 use super::diag::Diag;
 use super::link::{Facts, Known, Link};
 use super::netlock::{self, NetLock, TableName};
+use super::places::Places;
 use super::repair::{self, Live};
 use super::{failed, groups, options, queue, raw, show};
 use crate::capture::error::{CaptureError, Refusal, Result};
-use crate::capture::proc::Proc;
 use crate::capture::ExternalSockets;
-use image_format::model::{Connection, Message, Socket, SocketFile, SocketLink};
+use image_format::model::{Connection, Message, Socket, SocketLink, CLOSED_CLIENT};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
-use nix::sys::stat::stat;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// How long what was sent over TCP may take to be acknowledged.
@@ -164,14 +162,14 @@ impl Gatherer {
     }
 
     /// The model's sockets.
-    pub fn finish(self, proc: &Proc, external: ExternalSockets) -> Result<Gathered> {
+    pub fn finish(self, places: &Places, external: ExternalSockets) -> Result<Gathered> {
         let mut out = Gathered::default();
         let mut refusals = Vec::new();
         let mut usual = options::Usual::default();
         let all: Vec<(Link, u64)> = self.entries.iter().map(|e| (self.link(e), e.inode)).collect();
         for (entry, (link, _)) in self.entries.iter().zip(&all) {
             let Some(facts) = self.known.0.get(&entry.inode) else { continue };
-            let link = match self.model_link(entry.inode, facts, link, external) {
+            let link = match self.model_link(places, entry, facts, link, external) {
                 Ok(link) => link,
                 Err((reason, remedy)) => {
                     let object = format!("socket:[{}]", entry.inode);
@@ -197,7 +195,7 @@ impl Gatherer {
                 let inode = entry.inode;
                 out.warnings.push(format!("packets that wait in raw socket {inode} are lost"));
             }
-            let file = socket_file(proc, facts);
+            let file = places.file(facts, entry.inode);
             out.sockets.push(Socket {
                 inode: entry.inode,
                 family: facts.family,
@@ -247,19 +245,20 @@ impl Gatherer {
 
     fn model_link(
         &self,
-        inode: u64,
+        places: &Places,
+        entry: &Entry,
         facts: &Facts,
         link: &Link,
         external: ExternalSockets,
     ) -> std::result::Result<SocketLink, (&'static str, &'static str)> {
-        if let Some(connection) = self.connections.get(&inode) {
+        if let Some(connection) = self.connections.get(&entry.inode) {
             return Ok(SocketLink::Live { connection: connection.clone() });
         }
         let known = |inode: &u64| self.find(*inode);
         let missing = ("is connected with a socket that cannot be seen", "try as root");
         Ok(match link {
             Link::None => SocketLink::None,
-            Link::Gone => SocketLink::Gone,
+            Link::Gone => gone(places, entry, facts),
             Link::Reset => SocketLink::Reset,
             Link::Address(address) => SocketLink::Address { address: address.clone().into() },
             Link::Peer(peer) => SocketLink::Peer { socket: known(peer).ok_or(missing)? },
@@ -270,11 +269,16 @@ impl Gatherer {
             Link::Listening { backlog, pending } => SocketLink::Listening {
                 backlog: *backlog,
                 // Those of others are closed with the dump, which the policy allowed.
-                pending: pending.iter().filter_map(known).collect(),
+                pending: pending
+                    .iter()
+                    .filter_map(
+                        |client| if *client == 0 { Some(CLOSED_CLIENT) } else { known(client) },
+                    )
+                    .collect(),
             },
             Link::Outside(_) => match (external, &facts.peer) {
                 (ExternalSockets::Refuse, _) => return Err(missing),
-                (ExternalSockets::Close, _) => SocketLink::Gone,
+                (ExternalSockets::Close, _) => gone(places, entry, facts),
                 (ExternalSockets::Reconnect, Some(name)) if name.len() > 2 => {
                     SocketLink::Address { address: name.clone().into() }
                 }
@@ -298,17 +302,30 @@ impl Facts {
 
 /// A TCP socket in the closed state: never connected, at its end, or reset.
 fn closed_connection(fd: BorrowedFd<'_>) -> Link {
-    let mut asked = [PollFd::new(fd, PollFlags::empty())];
-    let polled = poll(&mut asked, PollTimeout::ZERO);
-    let events = asked[0].revents().unwrap_or(PollFlags::empty());
-    if polled.is_ok() && events.contains(PollFlags::POLLERR) {
-        // The error is reported once, so nobody may ask for it.
+    if has_error(fd) {
         return Link::Reset;
     }
     match raw::peek(fd, 1) {
         Ok(Some(_)) => Link::Gone,
         _ => Link::None,
     }
+}
+
+/// A socket whose other end is closed.
+fn gone(places: &Places, entry: &Entry, facts: &Facts) -> SocketLink {
+    let unread = facts.is_unix() && has_error(entry.fd.as_fd());
+    let name = facts.peer.clone().filter(|name| facts.is_unix() && name.len() > 2);
+    let name = name.unwrap_or_default();
+    let file = places.file_of_other(&name, entry.inode);
+    SocketLink::Gone { name: name.into(), file, unread }
+}
+
+/// Whether an error waits to be reported, which happens once: nobody may ask for it.
+fn has_error(fd: BorrowedFd<'_>) -> bool {
+    let mut asked = [PollFd::new(fd, PollFlags::empty())];
+    let polled = poll(&mut asked, PollTimeout::ZERO);
+    let events = asked[0].revents().unwrap_or(PollFlags::empty());
+    polled.is_ok() && events.contains(PollFlags::POLLERR)
 }
 
 /// Whether the other end has taken everything; acknowledgements may be delayed.
@@ -321,26 +338,4 @@ fn acknowledged(fd: BorrowedFd<'_>, deadline: Instant) -> bool {
         std::thread::sleep(Duration::from_millis(2));
     }
     true
-}
-
-/// The file of a socket that is bound to a path.
-fn socket_file(proc: &Proc, facts: &Facts) -> Option<SocketFile> {
-    if !facts.is_unix() || facts.name.get(2).is_none_or(|b| *b == 0) {
-        return None;
-    }
-    let path = show(&facts.name);
-    let directory = if path.starts_with('/') { Vec::new() } else { proc.link("cwd").ok()? };
-    let mut at = PathBuf::from(String::from_utf8_lossy(&directory).into_owned());
-    at.push(&path);
-    // struct unix_diag_vfs has the kernel's own, short form of the numbers.
-    let found = stat(&at).ok().filter(|found| {
-        let device = libc::major(found.st_dev) << 20 | libc::minor(found.st_dev);
-        facts.unix.file == Some((found.st_ino as u32, device))
-    });
-    Some(SocketFile {
-        directory: directory.into(),
-        unlinked: found.is_none(),
-        mode: found.map_or(0o777, |f| f.st_mode & 0o7777),
-        owner: found.map_or([u32::MAX; 2], |f| [f.st_uid, f.st_gid]),
-    })
 }

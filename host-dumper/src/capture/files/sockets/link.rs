@@ -192,10 +192,14 @@ impl Known {
         let datagrams = facts.kind == libc::SOCK_DGRAM as u32;
         match facts.unix.peer {
             None => Link::None,
-            Some(0) if datagrams || facts.unix.shutdown == BOTH => Link::Gone,
             Some(0) => {
+                // One that waits may have shut itself down both ways, so this is looked at first.
                 let listener = self.0.iter().find(|(_, l)| l.unix.waiting.contains(&inode));
-                listener.map_or(Link::Outside(None), |(listener, _)| Link::Pending(*listener))
+                match listener {
+                    Some((listener, _)) => Link::Pending(*listener),
+                    None if datagrams || facts.unix.shutdown == BOTH => Link::Gone,
+                    None => Link::Outside(None),
+                }
             }
             Some(peer) => match self.0.get(&peer) {
                 Some(other) if other.unix.peer == Some(inode) => Link::Peer(peer),

@@ -10,6 +10,7 @@ mod groups;
 mod link;
 mod netlock;
 mod options;
+mod places;
 mod queue;
 mod raw;
 mod raw_peer;
@@ -17,6 +18,7 @@ mod repair;
 
 pub(super) use gather::{Gathered, Gatherer};
 pub use netlock::{release, TableName};
+pub(super) use places::Places;
 pub(in crate::capture) use repair::{Before, Live};
 
 use super::borrow::{borrow, pidfd};
@@ -233,7 +235,9 @@ fn unix(proc: &Proc, known: &Known, inode: u64, facts: &Facts, fd: BorrowedFd<'_
     }
     match known.link(inode) {
         Link::Listening { pending, .. } => {
-            let outsider = pending.iter().find(|client| !known.0.contains_key(client));
+            let is_silent = |client: u64| client == 0 && silent(facts);
+            let outsider =
+                pending.iter().find(|client| !known.0.contains_key(client) && !is_silent(**client));
             match outsider {
                 None => Kind::Socket,
                 Some(0) => refused(
@@ -269,6 +273,13 @@ fn unix(proc: &Proc, known: &Known, inode: u64, facts: &Facts, fd: BorrowedFd<'_
         },
         _ => Kind::Socket,
     }
+}
+
+/// Whether clients of a listening socket that are gone had sent nothing. Packets without a byte do
+/// not show.
+fn silent(listener: &Facts) -> bool {
+    let stream = listener.kind == libc::SOCK_STREAM as u32;
+    stream && Diag::open().and_then(|mut d| d.is_silent(&listener.name)).unwrap_or(false)
 }
 
 /// Which process holds the socket with this inode, in words; none that can be seen may.
