@@ -1,4 +1,5 @@
-//! Machines with less room than the one of the dump: fewer process ids, fewer processors.
+//! Machines with less than the one of the dump: fewer process ids, fewer processors, a directory that is
+//! not there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use crate::command;
 use crate::process::{self, Kind, Outcome, Process};
 use crate::refusals::nobody_left;
 use crate::scratch;
-use crate::victims::{until, Victim};
+use crate::victims::{resume_with, until, Mode, Victim};
 use crate::Case;
 
 /// All cases; making a place with less room takes root's rights.
@@ -19,6 +20,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("pid_above_the_highest", pid_above_the_highest),
         case("processors_not_allowed", processors),
+        case("no_directory_below_the_root", no_directory_below_the_root),
     ]
 }
 
@@ -33,6 +35,23 @@ fn dumped(name: &str, mut command: Command) -> Outcome<(PathBuf, i32)> {
     command::dump(pid, &dir.join("resume.elf"), None, &[])?;
     command::gone(&mut process)?;
     Ok((dir, pid))
+}
+
+/// A process whose working directory is not there any more does not leave its root directory for that.
+fn no_directory_below_the_root() -> Outcome {
+    let dir = scratch::directory("jail", None).map_err(|e| e.to_string())?;
+    let mut command = Command::new(Victim::named("chrooted")?.program());
+    command::as_user(&mut command, None);
+    command.current_dir(&dir).arg("gone");
+    let mut process = process::start(command, Kind::Pipes, &dir)?;
+    process.expect("READY")?;
+    let image = dir.join("resume.elf");
+    command::dump(process.pid, &image, None, &[])?;
+    command::gone(&mut process)?;
+    fs::remove_dir_all(dir.join("jail/inner")).map_err(|e| e.to_string())?;
+    let mut process = resume_with(Mode::Root, &image, &dir, Kind::Pipes, &[])?;
+    process.expect("note: not brought back: working directory ")?;
+    process.verify()
 }
 
 /// Starts the image in a pid namespace that has ids up to this only; 6.14 and newer have such.

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // Dumped while a handler runs on the alternate stack; it returns to where the signal came.
 #include "victim.h"
 

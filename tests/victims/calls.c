@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // Threads that sleep in system calls of every kind while the dump comes. None may fail or return
 // early by it; each lasts as long as it was told.
 #include "victim.h"

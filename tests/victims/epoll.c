@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // epoll sets: level, edge and one-shot, nested, a number that was closed and used again, and one
 // whose description lives on under another number; data and masks are what they were.
 #include "victim.h"

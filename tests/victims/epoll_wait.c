@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // A thread waits in epoll_wait without a limit while it is dumped; what it waits for comes after.
 #include "victim.h"
 #include <sys/epoll.h>

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // C++ exceptions thrown over frames that were made before the dump, thread-local objects, streams.
 #include "victim.h"
 #include <memory>

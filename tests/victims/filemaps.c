@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // Private file mappings with own changes, beyond the end of the file too; a read-only shared one.
 // The file is removed after the mapping was made, so the contents must travel.
 #include "victim.h"

@@ -1,4 +1,4 @@
-//#Modes: root user newpid
+//#Modes: root user newpid empty
 //#Dumps: 3
 // A handler that came after a resume has interrupted a call of before it, and is still at work when
 // the next dump comes: it must find its way back through whatever issues that call anew.

@@ -1,4 +1,4 @@
-//#Modes: root user newpid leave
+//#Modes: root user newpid leave empty
 // The heap with its contents; brk and malloc go on growing, and fresh memory is zero.
 #include "victim.h"
 
@@ -34,6 +34,9 @@ int main(void)
 	free(malloc(100));
 	CHECK(strstr(getenv("VICTIM"), "heap"), "environment");
 	char text[1 << 16];
+	/* There is none in an empty root directory. */
+	if (access("/proc/self/maps", R_OK))
+		ok();
 	slurp("/proc/self/maps", text, sizeof text);
 	CHECK(strstr(text, "[heap]"), "no [heap] in the memory map");
 	CHECK(strstr(text, "[stack]"), "no [stack] in the memory map");

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // Signals that come after the resume interrupt calls that were asleep before it, as they would.
 #include "victim.h"
 

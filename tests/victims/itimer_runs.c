@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // A timer that fires all the time: it still does after a resume, and no call fails for it.
 #include "victim.h"
 

@@ -1,4 +1,4 @@
-//#Modes: root user leave
+//#Modes: root user leave empty
 // Ten thousand mappings, each with content of its own.
 #include "victim.h"
 

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // A zoo of mappings: kinds, protections, advice, holes, growing down, each as it was.
 #include "victim.h"
 
@@ -104,7 +105,8 @@ int main(void)
 		CHECK(vm_flags(all[i].at, all[i].flags, sizeof all[i].flags), "no flags for %s", all[i].what);
 	ready();
 	await_verify();
-	for (int i = 0; i < count; i++) {
+	/* There is no /proc in an empty root directory. */
+	for (int i = 0; i < count && !access("/proc/self/smaps", R_OK); i++) {
 		char now[200];
 		CHECK(vm_flags(all[i].at, now, sizeof now), "%s is gone", all[i].what);
 		CHECK(!strcmp(now, all[i].flags), "%s: flags are '%s', were '%s'", all[i].what, now, all[i].flags);

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // A pipe whose writers are all gone still holds its rest; one whose reader is gone still breaks.
 #include "victim.h"
 

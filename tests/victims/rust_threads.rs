@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // Threads, channels and collections of Rust's standard library.
 use std::collections::HashMap;
 use std::io::BufRead;

@@ -1,4 +1,4 @@
-//#Modes: root user newpid leave left
+//#Modes: root user newpid leave left empty
 // Threads that differ in policy, priority, nice value, deadline and affinity. What takes rights that
 // this user has not, or a kernel that can do it, is left out.
 #include "victim.h"

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // Semaphores: of the process by name and value, and a System V wait with a time limit.
 #include "victim.h"
 #include <semaphore.h>

@@ -1,5 +1,5 @@
 //#Before: stop
-//#Modes: root user newpid leave left
+//#Modes: root user newpid leave left empty
 // A process stopped by job control stays stopped over dump and resume, and goes on with SIGCONT.
 #include "victim.h"
 

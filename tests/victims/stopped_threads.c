@@ -1,5 +1,5 @@
 //#Before: stop
-//#Modes: root user leave
+//#Modes: root user leave empty
 // Several threads, stopped by SIGSTOP while the other stop signals are handled: nobody runs before
 // SIGCONT, over dump and resume and over another dump.
 #include "victim.h"

@@ -1,3 +1,3 @@
 //#Flags: -DTHREADS=64
-//#Modes: root user leave
+//#Modes: root user leave empty
 #include "threads.h"

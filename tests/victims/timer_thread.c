@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 //#Flags: -lrt
 // Periodic POSIX timers that fire all the time, by signal and in threads of their own.
 #include "victim.h"

@@ -1,3 +1,4 @@
+//#Modes: root user newpid leave left empty
 // A large write to a slow reader is in the middle of its way at the dump. Not a byte may be lost
 // or come twice, however often the call returns.
 #include "victim.h"

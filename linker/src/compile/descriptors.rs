@@ -333,14 +333,19 @@ impl ProcessCompiler<'_> {
 
     pub(super) fn directories(&mut self) {
         let process = self.process;
-        if process.root.0 != b"/" {
-            let root = self.b.path(&process.root.0);
-            let what = format!("root directory {}", process.root);
-            self.b.call(&what, nr::CHROOT, &[Arg::data(root)], Expect::Success);
+        // Both paths are those of the outside. A working directory that is not there must not leave the
+        // process outside of its root, from where ".." would lead anywhere.
+        let what = format!("root directory {}", process.root);
+        let root = (process.root.0 != b"/").then(|| self.b.path(&process.root.0));
+        if let Some(root) = root {
+            self.b.call(&what, nr::CHDIR, &[Arg::data(root)], Expect::Success);
         }
         let cwd = self.b.path(&process.cwd.0);
-        let what = format!("working directory {}", process.cwd);
-        self.b.call(&what, nr::CHDIR, &[Arg::data(cwd)], Expect::Note);
+        let directory = format!("working directory {}", process.cwd);
+        self.b.call(&directory, nr::CHDIR, &[Arg::data(cwd)], Expect::Note);
+        if let Some(root) = root {
+            self.b.call(&what, nr::CHROOT, &[Arg::data(root)], Expect::Success);
+        }
         self.must("file mode mask", nr::UMASK, [u64::from(process.umask), 0, 0, 0, 0, 0]);
     }
 }
