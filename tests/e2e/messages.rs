@@ -9,13 +9,15 @@ use crate::cli::{directory, dumped, dumper, need, MODE};
 use crate::command;
 use crate::process::{self, Kind, Outcome};
 use crate::refusals;
-use crate::victims::Victim;
+use crate::victims::{Mode, Victim};
 use crate::Case;
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("messages::pid_that_is_none", false, pid_that_is_none),
+        Case::new("messages::proc_that_is_not_there", true, without_proc),
+        Case::new("messages::proc_that_hides", true, hidden),
         Case::new("messages::usage_of_run", false, usage_of_run),
         Case::new("messages::errors_as_json", false, errors_as_json),
         Case::new("messages::refusals_as_json", false, refusals_as_json),
@@ -154,6 +156,39 @@ fn check_of_consent() -> Outcome {
         return Err(done.tell());
     }
     process.end()
+}
+
+/// Runs `dumper check` where `line` has made another /proc.
+fn check_after(line: &str, pid: i32, dir: &Path) -> Outcome<command::Finished> {
+    let mut command = Command::new("/usr/bin/unshare");
+    command::as_user(&mut command, None);
+    let line = format!("{line} {} check {pid}", crate::scratch::dumper().display());
+    command.args(["--mount", "sh", "-c", &line]).current_dir(dir);
+    command::run(&mut command, dir)
+}
+
+/// Without /proc it is not said that there were no such process.
+fn without_proc() -> Outcome {
+    let dir = directory("without-proc")?;
+    let mut process = Victim::named("plain")?.start(Mode::User, &dir)?;
+    let done = check_after("umount -l /proc && exec", process.pid, &dir)?.expect(4, "check")?;
+    need(&done.stderr, &["/proc is not mounted here", "mount -t proc"])?;
+    process.verify()
+}
+
+/// Nor where /proc hides the processes of others.
+fn hidden() -> Outcome {
+    let dir = directory("hidden")?;
+    let mut process = Victim::named("plain")?.start(Mode::Root, &dir)?;
+    let user = "setpriv --reuid=65534 --regid=65534 --clear-groups";
+    for how in ["noaccess", "invisible", "ptraceable"] {
+        let line = format!("mount -t proc -o hidepid={how} proc /proc && exec {user}");
+        let done = check_after(&line, process.pid, &dir)?.expect(4, "check")?;
+        need(&done.stderr, &["is hidden from this user", "as root"])?;
+        let done = check_after(&line, 0x3f_ffff, &dir)?.expect(4, "check")?;
+        need(&done.stderr, &["there is no such process"])?;
+    }
+    process.verify()
 }
 
 fn needs_are_told_once() -> Outcome {

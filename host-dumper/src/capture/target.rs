@@ -6,7 +6,10 @@ use super::proc::{number, Proc};
 use super::resuming::Resuming;
 use super::supervisor::{is_supervisor, stage, supervisor_above, Stage, SUPERVISORS};
 use nix::errno::Errno;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use std::io;
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 /// Kernel threads carry this in their stat flags (PF_KTHREAD).
@@ -37,6 +40,20 @@ fn refuse_unfinished<T>(pid: u32, resuming: &Resuming) -> Result<T> {
 
 fn refuse<T>(pid: u32, reason: impl Into<String>, remedy: impl Into<String>) -> Result<T> {
     Err(CaptureError::Target { pid, reason: reason.into(), remedy: remedy.into() })
+}
+
+/// Refuses what /proc does not show.
+fn refuse_unseen<T>(pid: u32) -> Result<T> {
+    if !Path::new("/proc/self").exists() {
+        let remedy = "mount it: `mount -t proc proc /proc`";
+        return refuse(pid, "cannot be seen, as /proc is not mounted here", remedy);
+    }
+    // Without a signal, kill(2) tells whether there is one: it is not there, or not ours.
+    let asked = |pid| kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH);
+    if pid != 0 && i32::try_from(pid).is_ok_and(asked) {
+        return refuse(pid, "is hidden from this user", "run dumper as its user, or as root");
+    }
+    refuse(pid, "there is no such process", "ps lists those that there are")
 }
 
 /// What a pid means.
@@ -142,9 +159,18 @@ fn examine(pid: u32, for_itself: bool) -> Result<Proc> {
         Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
             return refuse(pid, format!("cannot be looked at ({e})"), "check the rights on /proc");
         }
-        _ => return refuse(pid, "there is no such process", "ps lists those that there are"),
+        _ => return refuse_unseen(pid),
     };
-    let status = proc.status()?;
+    let status = match proc.status() {
+        // Of what is hidden (hidepid in proc(5)) there may be a directory without anything in it.
+        Err(CaptureError::Died { .. }) => return refuse_unseen(pid),
+        Err(CaptureError::Proc { source, .. })
+            if source.kind() == io::ErrorKind::PermissionDenied =>
+        {
+            return refuse_unseen(pid)
+        }
+        other => other?,
+    };
     if status.tgid != pid {
         return refuse(
             pid,
