@@ -3,15 +3,19 @@
 
 use crate::capture::{self, Fate, Options, ProcessFate, Verdict};
 use crate::cli::CheckArgs;
-use crate::consent::outlook;
+use crate::consent::{self, outlook};
 use crate::console;
 use crate::dump::{capture_failure, refusal};
 use crate::failure::{status, Failure};
-use crate::words::size;
+use crate::words::{printable, size};
 use std::fmt::Write as _;
+use std::time::Duration;
 
 /// Objects longer than this push the words to the right.
 const COLUMN: usize = 34;
+
+/// How long a look at a control block may take.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Prints the verdict; returns the exit status.
 pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
@@ -24,6 +28,17 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
     };
     let mut verdict =
         capture::check(args.pid, &options).map_err(|error| capture_failure(&error))?;
+    let json = args.json;
+    consent::limit(LOOK, move |error| {
+        let failure = error.failure();
+        if json {
+            // Nobody may be listening; the exit status tells all the same.
+            let _ = console::answer(&format!("{}\n", failure.json()));
+        }
+        console::tell(&failure.text());
+        // SAFETY: ends this process without its exit handlers: its other thread is in the middle of a call.
+        unsafe { libc::_exit(i32::from(failure.status)) }
+    });
     let consent = match outlook(args.consent.into(), &verdict.candidates) {
         Ok(asked) => {
             verdict.notes.extend(asked.iter().cloned());
@@ -100,7 +115,7 @@ fn describe(verdict: &Verdict, obstacle: Option<&Failure>, unasked: Option<&Fail
     for process in &verdict.objects {
         let _ = write!(out, "{}", processes(process));
     }
-    out
+    printable(&out)
 }
 
 fn count(n: usize, one: &str, many: &str) -> String {

@@ -1,12 +1,15 @@
 //! What is told on standard error and answered on standard output.
 
 use crate::failure::{errno_text, status, Failure};
+use crate::words::printable;
 use std::io::{self, Write};
 
 /// Tells a line on standard error. Where nobody can be told (a full disk, a reader that has gone
 /// away), what is being done goes on all the same: `eprintln!` would panic.
+///
+/// Names of processes and files may hold what drives a terminal: it is made visible.
 pub fn tell(line: &str) {
-    put(&format!("{line}\n"));
+    put(&format!("{}\n", printable(line)));
 }
 
 /// The same with a text that is no line, on a terminal.

@@ -29,6 +29,17 @@ pub fn time(micros: u64) -> String {
     }
 }
 
+/// Text with control characters made visible: the bytes of others must not drive the terminal.
+pub fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| {
+            let plain = !c.is_control() || c == '\n';
+            let escaped = (!plain).then(|| c.escape_default());
+            plain.then_some(c).into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,5 +54,10 @@ mod tests {
         assert_eq!(time(1234), "1.2 ms");
         assert_eq!(time(2_340_000), "2.34 s");
         assert_eq!(time(12_040_000), "12.04 s");
+    }
+
+    #[test]
+    fn control_characters_are_shown() {
+        assert_eq!(printable("a\u{1b}[2Jb\nä"), "a\\u{1b}[2Jb\nä");
     }
 }

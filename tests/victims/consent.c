@@ -2,6 +2,7 @@
 // told by its arguments.
 //#Library: suspend
 #include "consent.h"
+#include <spawn.h>
 #include <sys/wait.h>
 
 static volatile int over;
@@ -20,6 +21,20 @@ static void *hold_much(void *nothing)
 		suspend_hold();
 		suspend_release();
 		suspend_release();
+	}
+	return nothing;
+}
+
+/* Programs one after the other, each started by vfork; the others hear that all ended well. */
+static void *spawn_much(void *nothing)
+{
+	char *words[] = {"true", NULL};
+	while (!over) {
+		pid_t child;
+		int status;
+		SAME(posix_spawnp(&child, words[0], NULL, NULL, words, environ), 0);
+		MUST(waitpid(child, &status, 0));
+		SAME(status, 0);
 	}
 	return nothing;
 }
@@ -56,9 +71,13 @@ static void put(char who, char what)
 		order->text[at * 2] = who, order->text[at * 2 + 1] = what;
 }
 
+static int ends;
+
 static int member_suspend(void *who, struct suspend_request *request)
 {
 	put(*(char *)who, 's');
+	if (ends && *(char *)who == 'g')
+		_exit(0);
 	if (veto && *(char *)who == 'p')
 		strcpy(request->reason, "the parent has a say");
 	return veto && *(char *)who == 'p';
@@ -104,10 +123,12 @@ int main(int argc, char **argv)
 		lags |= !strcmp(argv[i], "lags") ? 1000 : 0;
 		forks |= !strcmp(argv[i], "fork") ? 1 : !strcmp(argv[i], "return") ? 2 : 0;
 		execs |= !strcmp(argv[i], "execs");
+		keeps |= !strcmp(argv[i], "keeps");
 		/* As the journeys between machines name it. */
 		abroad |= !strncmp(argv[i], "consent-", 8);
 		tree |= !strcmp(argv[i], "tree");
 		first |= !strcmp(argv[i], "some");
+		ends |= !strcmp(argv[i], "ends");
 		if (!strcmp(argv[i], "subreaper"))
 			MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
 		rt |= !strcmp(argv[i], "rt");
@@ -136,6 +157,8 @@ int main(int argc, char **argv)
 				pthread_create(&threads[started], NULL,
 					       started & 1 ? register_much : hold_much, NULL);
 		}
+		if (!strcmp(argv[i], "spawns"))
+			pthread_create(&threads[started++], NULL, spawn_much, NULL);
 	}
 	ready();
 	talk(other);

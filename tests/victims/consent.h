@@ -9,7 +9,7 @@
 static char noted[4096];
 static unsigned resumed;
 static uint8_t last[16];
-static int veto, slow, crash, forks, lags, execs, abroad;
+static int veto, slow, crash, forks, keeps, lags, execs, abroad;
 /* What the last callbacks were told. */
 static uint32_t timeout_ms, other_pid, other_machine;
 /* Posted when the last callback was told; async-signal-safe. */
@@ -39,6 +39,11 @@ static int on_suspend(void *context, struct suspend_request *request)
 		raise(SIGSEGV);
 	if (execs)
 		MUST(execl("/proc/self/exe", "consent", "bare", NULL));
+	if (keeps && fork() == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (;;)
+			pause();
+	}
 	if (forks) {
 		pid_t child = fork();
 		if (child == 0 && forks == 1)

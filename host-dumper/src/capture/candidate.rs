@@ -1,6 +1,7 @@
 //! Processes as those that may be asked before they are dumped.
 
-use super::proc::maps::Area;
+use super::proc::maps::{self, Area};
+use super::proc::Proc;
 use image_format::control::{CONTROL_LEN, CONTROL_NAME};
 
 /// A process of a tree.
@@ -25,6 +26,13 @@ pub(super) fn is_block(area: &Area) -> bool {
         && area.offset == 0
         && area.size() == CONTROL_LEN
         && area.path().0.strip_prefix(b"/memfd:") == Some(CONTROL_NAME.as_bytes())
+}
+
+/// Whether something that is called a control block is at this address of a process by now.
+pub(crate) fn has_block(pid: u32, at: u64) -> bool {
+    let text = Proc::open(pid).ok().and_then(|proc| proc.try_read("maps").ok());
+    let areas = text.and_then(|text| maps::parse(&text)).unwrap_or_default();
+    areas.iter().any(|area| area.start == at && is_block(area))
 }
 
 #[cfg(test)]

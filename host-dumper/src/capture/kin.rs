@@ -34,16 +34,18 @@ pub(super) fn is_gone(pid: u32) -> bool {
 }
 
 /// The child for which a thread waits in vfork(2): it cannot be stopped meanwhile.
-pub(super) fn in_vfork(tid: u32) -> Option<u32> {
+pub(crate) fn in_vfork(tid: u32) -> Option<u32> {
     let proc = Proc::open(tid).ok()?;
     let call = number::decimal(number::words(&proc.read_optional("syscall")?).next()?)? as i64;
     if ![libc::SYS_vfork, libc::SYS_clone, libc::SYS_clone3].contains(&call) {
         return None;
     }
-    target::children(&proc, [tid]).into_iter().find(|&child| {
-        // SAFETY: kcmp takes numbers only.
-        unsafe { libc::syscall(libc::SYS_kcmp, tid, child, KCMP_VM, 0, 0) == 0 }
-    })
+    target::children(&proc, [tid]).into_iter().find(|&child| share_memory(tid, child))
+}
+
+/// Two processes have one memory, as during a vfork(2).
+pub(crate) fn share_memory(a: u32, b: u32) -> bool {
+    compare(a, b, KCMP_VM) == Ordering::Equal
 }
 
 /// A vfork that takes too long.

@@ -6,6 +6,7 @@ mod leave;
 mod takeback;
 
 pub use handler::{queued, Handled};
+pub use takeback::TakenBack;
 
 use self::ask::Questions;
 use super::arch::x86_64::{foreign_state, trim_xsave};

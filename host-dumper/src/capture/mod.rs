@@ -52,12 +52,15 @@ mod thread;
 mod undo;
 mod vdso;
 
+pub(crate) use candidate::has_block;
 pub use candidate::Candidate;
 pub use error::{CaptureError, Refusal};
 pub use fates::{DescriptorFate, Fate, MemorySummary, ProcessFate};
 pub use files::{Attached, Embed, Part, Source, TableName};
-pub use member::{queued, Handled};
+pub(crate) use kin::{in_vfork, share_memory};
+pub use member::{queued, Handled, TakenBack};
 pub use session::Session;
+pub(crate) use target::name_of;
 
 use image_format::model::Tree;
 use serde::Serialize;

@@ -6,7 +6,7 @@ use super::candidate::{self, Candidate};
 use super::census::{self, add_descendants};
 use super::error::{CaptureError, Refusal, Result};
 use super::files::{self, Live, Settings};
-use super::member::{Handled, Member};
+use super::member::{Handled, Member, TakenBack};
 use super::model::{self, Parts};
 use super::proc::Proc;
 use super::seccomp;
@@ -318,7 +318,7 @@ impl Session {
     }
 
     /// Takes a signal back that nobody took.
-    pub fn take_back(&mut self, pid: u32, signal: i32, value: u64) -> Result<bool> {
+    pub fn take_back(&mut self, pid: u32, signal: i32, value: u64) -> Result<TakenBack> {
         self.member_of(pid)?.take_back(signal, value)
     }
 

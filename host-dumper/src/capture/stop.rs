@@ -132,6 +132,7 @@ impl Running {
         let begin = Instant::now();
         let mut patience = Patience::new(PATIENCE);
         let mut nap = Duration::from_micros(20);
+        let mut naps = 0u32;
         loop {
             let died = CaptureError::Died { pid: self.tid(), during: "being stopped" };
             let cause = match wait_status(self.tid) {
@@ -156,6 +157,11 @@ impl Running {
             } else {
                 std::thread::sleep(nap);
                 nap = (nap * 2).min(Duration::from_millis(2));
+                naps += 1;
+                // A leader that has ended before its threads is no news until they have.
+                if naps.is_multiple_of(64) && is_zombie(self.tid()) {
+                    return Err((None, died));
+                }
             }
         }
     }
@@ -173,6 +179,11 @@ fn wait_status(tid: Pid) -> nix::Result<Option<i32>> {
         Ok(_) => Ok(Some(status)),
         Err(e) => Err(e),
     }
+}
+
+fn is_zombie(tid: u32) -> bool {
+    let status = Proc::open(tid).ok().and_then(|proc| proc.status().ok());
+    status.is_some_and(|s| s.state == b'Z')
 }
 
 fn cause_of(status: i32) -> Cause {
@@ -337,15 +348,7 @@ impl Stopped {
 
     /// Lets it run up to the next system call's entry or exit.
     pub fn go_to_syscall(self) -> std::result::Result<Running, (Stopped, CaptureError)> {
-        self.go_to_syscall_with(0)
-    }
-
-    /// The same, delivering `signal` (0 for none) if it stands before a delivery.
-    pub fn go_to_syscall_with(
-        self,
-        signal: i32,
-    ) -> std::result::Result<Running, (Stopped, CaptureError)> {
-        self.leave("PTRACE_SYSCALL", libc::PTRACE_SYSCALL, signal)
+        self.leave("PTRACE_SYSCALL", libc::PTRACE_SYSCALL, 0)
     }
 
     /// Leaves it in the job-control stop in which it is, to go on when it is continued.

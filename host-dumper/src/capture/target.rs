@@ -219,7 +219,7 @@ pub(super) fn name_among(object: String, pid: u32, processes: usize) -> String {
 }
 
 /// The name of a process, for messages.
-pub(super) fn name_of(pid: u32) -> String {
+pub(crate) fn name_of(pid: u32) -> String {
     let name = Proc::open(pid).ok().and_then(|p| p.read_optional("comm"));
     name.map_or_else(|| "?".into(), |n| String::from_utf8_lossy(n.trim_ascii_end()).into_owned())
 }

@@ -170,7 +170,11 @@ impl Thread {
             match self.wait()? {
                 Cause::Event(signal) => return Ok(signal),
                 Cause::Signal(signal) => self.leave(|s| s.go(signal))?,
-                Cause::Syscall => self.leave(|s| s.go(0))?,
+                Cause::Syscall => {
+                    // Any trap clears the one that was asked for (kernel/signal.c, ptrace_stop).
+                    self.interrupt()?;
+                    self.leave(|s| s.go(0))?;
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 use super::block::{Answer, Found};
 use super::error::ConsentError;
 use super::signal;
+use crate::capture::in_vfork;
 use image_format::control::{
     answer, mode, next_round, offset, outcome, request_flag, round_of, value_of, word,
     HOLD_TO_THE_END,
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 /// The library counts the dumper as dead after 3 seconds without a beat.
 const BEAT: Duration = Duration::from_millis(100);
 /// How long another dumper's beat is looked for.
-const OTHER: Duration = Duration::from_millis(300);
+pub const OTHER: Duration = Duration::from_millis(300);
 /// An answer without callbacks comes within this time; until then no processor is left to sleep.
 const SPIN: Duration = Duration::from_micros(300);
 const LONGEST_NAP: Duration = Duration::from_millis(5);
@@ -79,24 +80,11 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// Sees that nobody else asks it.
-    pub fn prepare(found: Found) -> Result<Self, ConsentError> {
-        let (request, said) = (found.block.request, found.block.outcome);
-        let round = round_of(request);
-        let other = found.block.dumper;
-        let open = round != 0 && said == word(round, outcome::OPEN);
-        if open && other != std::process::id() && !signal::is_gone(other) {
-            // Another process may have got its pid: only a beat proves it.
-            let (begin, beat) = (Instant::now(), found.beat()?);
-            while begin.elapsed() < OTHER {
-                std::thread::sleep(LONGEST_NAP);
-                if found.beat()? != beat {
-                    return Err(ConsentError::Busy { who: found.who, other });
-                }
-            }
-        }
+    /// Looks at it as it stands now: it may have been found a while ago.
+    pub fn prepare(mut found: Found) -> Result<Self, ConsentError> {
+        found.block = found.again()?;
         Ok(Self {
-            round: next_round(round),
+            round: next_round(round_of(found.block.request)),
             found,
             value: signal::value(),
             thread: None,
@@ -105,6 +93,20 @@ impl Asked {
             holding: None,
             heard: false,
         })
+    }
+
+    /// Another dumper that may be at it: its question has no outcome yet. Another process may have got
+    /// its pid: only a beat proves it.
+    pub fn rival(&self) -> Option<u32> {
+        let (request, other) = (self.found.block.request, self.found.block.dumper);
+        let round = round_of(request);
+        let open = round != 0 && self.found.block.outcome == word(round, outcome::OPEN);
+        (open && other != std::process::id() && !signal::is_gone(other)).then_some(other)
+    }
+
+    /// Whether there was a beat since it was looked at.
+    pub fn beats(&self) -> bool {
+        self.found.beat().is_ok_and(|beat| beat != self.found.block.beat)
     }
 
     /// The round before has an outcome that the program's callbacks were not all told yet: another
@@ -193,7 +195,13 @@ impl Asked {
         if patience.is_over() {
             let reason = self.found.reason()?;
             let at = match answer {
-                answer::IDLE => String::from("it has not taken the signal"),
+                answer::IDLE if signal::is_stopped(self.found.who.pid) => {
+                    String::from("it is stopped, and takes no signal until it is continued")
+                }
+                answer::IDLE => match in_vfork(self.found.who.pid) {
+                    Some(child) => format!("it waits in vfork for process {child}"),
+                    None => String::from("it has not taken the signal"),
+                },
                 answer::HOLDING if reason.is_empty() => String::from(IN_A_SECTION),
                 answer::HOLDING => format!("it is in a section: {reason}"),
                 _ => String::from("its suspend callbacks have not returned"),

@@ -1,8 +1,8 @@
 //! Control blocks in the memory of others: claims, until they were looked at.
 
 use super::error::{ConsentError, Who};
-use super::signal;
-use crate::capture::{mem, Candidate, CaptureError};
+use super::{signal, watch};
+use crate::capture::{has_block, mem, Candidate, CaptureError};
 use image_format::control::{
     answer, offset, text_from, text_of, word, ControlBlock, ControlError, SIGNALS,
 };
@@ -11,6 +11,10 @@ use std::time::{Duration, Instant};
 
 /// As long as a process that executes another program may look as if it had ended.
 const EXEC: Duration = Duration::from_millis(100);
+
+/// Blocks of one process beyond which they are no libraries': a program and its plugins may each
+/// have one.
+const MOST: usize = 16;
 
 /// A block that was found good.
 #[derive(Debug, Clone)]
@@ -34,18 +38,29 @@ pub struct Answer {
 
 /// The blocks of a process that are its own; a block that came over a fork is its parent's.
 pub fn of(candidate: &Candidate) -> Result<Vec<Found>, ConsentError> {
-    let who = Who { pid: candidate.pid, name: candidate.name.clone() };
+    let who = Who::of(candidate);
     let mut all = Vec::new();
+    if candidate.blocks.len() > MOST {
+        return Err(ConsentError::TooMany { who, count: candidate.blocks.len() });
+    }
     for &at in &candidate.blocks {
         let damaged = |source: ControlError| ConsentError::Damaged { who: who.clone(), at, source };
-        let bytes = mem::read(who.pid, at, ControlBlock::SIZE)?;
+        let bytes = match read(who.pid, at) {
+            Ok(bytes) => bytes,
+            // It has ended, or become another program.
+            Err(_) if !has_block(who.pid, at) => continue,
+            Err(_) => return Err(damaged(ControlError::Word("memory"))),
+        };
         if bytes.iter().all(|&b| b == 0) {
             // It is just being made.
             continue;
         }
         let block = ControlBlock::read(&bytes).map_err(damaged)?;
-        let cookie = mem::read_word(who.pid, block.cookie_address)
-            .map_err(|_| damaged(ControlError::Word("address of the cookie")))?;
+        let cookie = match read_word(who.pid, block.cookie_address) {
+            Ok(cookie) => cookie,
+            Err(_) if !has_block(who.pid, at) => continue,
+            Err(_) => return Err(damaged(ControlError::Word("address of the cookie"))),
+        };
         if cookie == 0 {
             continue;
         }
@@ -68,21 +83,37 @@ pub fn of(candidate: &Candidate) -> Result<Vec<Found>, ConsentError> {
     Ok(all)
 }
 
+// Memory that does not answer is given a limit.
+
+fn read(pid: u32, at: u64) -> Result<Vec<u8>, CaptureError> {
+    watch::within(pid, || mem::read(pid, at, ControlBlock::SIZE))
+}
+
+fn read_word(pid: u32, at: u64) -> Result<u64, CaptureError> {
+    watch::within(pid, || mem::read_word(pid, at))
+}
+
 impl Found {
+    fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), ConsentError> {
+        let pid = self.who.pid;
+        let written = watch::within(pid, || mem::write(pid, self.at + offset, bytes));
+        written.map_err(|e| self.lost(e))
+    }
+
     /// Writes a word of the dumper's.
     pub fn put(&self, offset: u64, value: u32) -> Result<(), ConsentError> {
-        Ok(mem::write(self.who.pid, self.at + offset, &value.to_le_bytes())?)
+        self.write(offset, &value.to_le_bytes())
     }
 
     /// Writes why it is called off.
     pub fn put_text(&self, text: &str) -> Result<(), ConsentError> {
-        Ok(mem::write(self.who.pid, self.at + offset::TEXT, &text_from(text.as_bytes()))?)
+        self.write(offset::TEXT, &text_from(text.as_bytes()))
     }
 
     /// Writes the outcome of the round whose number is there already: a single byte, so that
     /// nobody sees half of it.
     pub fn put_outcome(&self, outcome: u32) -> Result<(), ConsentError> {
-        Ok(mem::write(self.who.pid, self.at + offset::OUTCOME, &[outcome as u8])?)
+        self.write(offset::OUTCOME, &[outcome as u8])
     }
 
     /// What is wrong where its memory cannot be read: it may have ended, or put another program in its place.
@@ -103,8 +134,8 @@ impl Found {
 
     /// The answer as it stands.
     pub fn answer(&self) -> Result<Answer, ConsentError> {
-        let read = mem::read_word(self.who.pid, self.at + offset::ANSWER);
-        let bytes = read.map_err(|e| self.lost(e))?;
+        let word = read_word(self.who.pid, self.at + offset::ANSWER);
+        let bytes = word.map_err(|e| self.lost(e))?;
         let answer = Answer { word: bytes as u32, hold_ms: (bytes >> 32) as u32 };
         if answer.word & 0xff > answer::DONE {
             let source = ControlError::Word("answer");
@@ -115,8 +146,7 @@ impl Found {
 
     /// The block as it stands.
     pub fn again(&self) -> Result<ControlBlock, ConsentError> {
-        let read = mem::read(self.who.pid, self.at, ControlBlock::SIZE);
-        let bytes = read.map_err(|e| self.lost(e))?;
+        let bytes = read(self.who.pid, self.at).map_err(|e| self.lost(e))?;
         let damaged = |source| ConsentError::Damaged { who: self.who.clone(), at: self.at, source };
         match ControlBlock::read(&bytes).map_err(damaged)? {
             block if block.cookie == self.block.cookie => Ok(block),
@@ -140,11 +170,16 @@ impl Found {
     }
 }
 
-/// Text of another process, for a terminal: no control characters.
+/// Text of another process, for a terminal: nothing that drives it.
 fn printable(text: &[u8]) -> String {
+    /// Change the direction of what follows.
+    const TURNS: [char; 12] = [
+        '\u{61c}', '\u{200e}', '\u{200f}', '\u{202a}', '\u{202b}', '\u{202c}', '\u{202d}',
+        '\u{202e}', '\u{2066}', '\u{2067}', '\u{2068}', '\u{2069}',
+    ];
     String::from_utf8_lossy(text)
         .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
+        .map(|c| if c.is_control() || TURNS.contains(&c) { ' ' } else { c })
         .collect::<String>()
         .trim()
         .to_owned()
@@ -157,5 +192,6 @@ mod tests {
     #[test]
     fn reasons_do_no_harm_to_a_terminal() {
         assert_eq!(printable(b"busy\x1b[2J\nnow\xff"), "busy [2J now\u{fffd}");
+        assert_eq!(printable("on\u{202e}ffo".as_bytes()), "on ffo");
     }
 }

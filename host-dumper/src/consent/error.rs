@@ -1,6 +1,6 @@
 //! Why a suspension did not come about for lack of consent, in words for its user.
 
-use crate::capture::CaptureError;
+use crate::capture::{Candidate, CaptureError};
 use crate::failure::{status, Failure, Reason};
 use image_format::control::ControlError;
 use std::time::Duration;
@@ -14,6 +14,12 @@ pub struct Who {
     pub name: String,
 }
 
+impl Who {
+    pub(super) fn of(candidate: &Candidate) -> Self {
+        Self { pid: candidate.pid, name: candidate.name.clone() }
+    }
+}
+
 impl std::fmt::Display for Who {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "process {} ({})", self.pid, self.name)
@@ -24,8 +30,13 @@ impl std::fmt::Display for Who {
 #[derive(Debug, thiserror::Error)]
 pub enum ConsentError {
     /// `--consent require`, and these did not opt in.
-    #[error("the suspension was cancelled: {} has no handler for it", .0.first().map_or_else(String::new, ToString::to_string))]
-    NotOptedIn(Vec<Who>),
+    #[error("the suspension was cancelled: {} has no handler for it", .missing.first().map_or_else(String::new, ToString::to_string))]
+    NotOptedIn {
+        /// Which ones.
+        missing: Vec<Who>,
+        /// Others were asked before this was seen.
+        asked: bool,
+    },
     /// A program says no.
     #[error("{who} refuses to be suspended: {reason}")]
     Refused {
@@ -61,6 +72,22 @@ pub enum ConsentError {
         at: u64,
         /// What is wrong.
         source: ControlError,
+    },
+    /// A process has more control blocks than can be.
+    #[error("{who} has {count} control blocks: no libraries have made these")]
+    TooMany {
+        /// Which one.
+        who: Who,
+        /// How many.
+        count: usize,
+    },
+    /// A read of a process' memory does not end.
+    #[error("{who} did not answer within {} (its memory does not: userfaultfd, or a file system)", seconds(*.after))]
+    Stuck {
+        /// Which one.
+        who: Who,
+        /// How long was waited.
+        after: Duration,
     },
     /// Another dumper is at it.
     #[error("{who} is being asked by another dumper (process {other})")]
@@ -100,15 +127,20 @@ impl ConsentError {
     pub fn failure(&self) -> Failure {
         let runs = "it runs on as before; it was told that the suspension is cancelled";
         match self {
-            Self::NotOptedIn(all) => Failure {
+            Self::NotOptedIn { missing, asked } => Failure {
                 status: status::NOT_OPTED_IN,
                 message: String::from(
                     "the suspension was cancelled: without consent nothing is suspended",
                 ),
-                advice: String::from(
-                    "nothing was disturbed, no signal was sent; --consent auto suspends without asking",
+                advice: format!(
+                    "{}; --consent auto suspends without asking",
+                    if *asked {
+                        "those that had been asked were told that it is cancelled"
+                    } else {
+                        "nothing was disturbed, no signal was sent"
+                    }
                 ),
-                reasons: all
+                reasons: missing
                     .iter()
                     .map(|who| Reason {
                         object: who.to_string(),
@@ -123,7 +155,13 @@ impl ConsentError {
                 self.to_string(),
                 format!("{runs}; --consent-timeout waits longer, --consent ignore does not ask"),
             ),
-            Self::Damaged { .. } => Failure::new(
+            Self::Stuck { .. } => Failure::new(
+                status::NO_ANSWER,
+                self.to_string(),
+                "it runs on as before; whoever had been asked takes its consent back in 3 seconds; \
+                 --consent ignore does not ask",
+            ),
+            Self::Damaged { .. } | Self::TooMany { .. } => Failure::new(
                 status::FAILED,
                 self.to_string(),
                 "the process was not touched; --consent ignore does not look at it",

@@ -1,7 +1,9 @@
 //! Asking first: programs that opted in have a say in their suspension (docs/suspend-api.md).
 //!
-//! * `block`: control blocks of others, read with care;
+//! * `parts`: who takes part;
+//! * `block`: control blocks of others, read with care, within the limit that `watch` keeps;
 //! * `ask`: one question and its answer, of programs with the library;
+//! * `plain`: programs without it, asked by a handler of their own;
 //! * `signal`: signals that are known again;
 //! * `error`: why there is no consent.
 //!
@@ -11,17 +13,23 @@
 mod ask;
 mod block;
 mod error;
+mod parts;
+mod plain;
 mod signal;
+mod watch;
 
 pub use error::{ConsentError, Who};
+pub use watch::limit;
 
 use crate::abort;
-use crate::capture::{queued, Candidate, Captured, Handled, Session};
+use crate::capture::{in_vfork, queued, Candidate, CaptureError, Captured, Session};
 use ask::{Asked, Patience};
 use block::Found;
 use image_format::codec::Bytes;
 use image_format::control::{offset, outcome};
 use image_format::model::{Control, SigInfo};
+use parts::Part;
+use plain::Plain;
 use std::time::Duration;
 
 /// Signals of a program without the library.
@@ -40,14 +48,6 @@ pub enum Policy {
     Ignore,
 }
 
-/// A program with a handler of its own that has consented.
-#[derive(Debug)]
-struct Plain {
-    who: Who,
-    /// It has a handler for the resume signal.
-    hears: bool,
-}
-
 /// The questions of one dump.
 #[derive(Debug)]
 pub struct Round {
@@ -56,44 +56,36 @@ pub struct Round {
     leave_running: bool,
     asked: Vec<Asked>,
     plain: Vec<Plain>,
+    /// Somebody was sent a signal.
+    began: bool,
     /// Why it will have been cancelled, should nothing else be said.
     text: String,
 }
 
 /// Who would be asked, in words, or who stands in the way of that. Nobody is asked yet.
 pub fn outlook(policy: Policy, candidates: &[Candidate]) -> Result<Vec<String>, ConsentError> {
-    let mut notes = Vec::new();
-    if policy == Policy::Ignore {
-        return Ok(notes);
+    let parts = parts::of(policy, candidates)?;
+    let missing = parts::deaf(candidates, &parts);
+    if !missing.is_empty() {
+        return Err(ConsentError::NotOptedIn { missing, asked: false });
     }
-    let mut missing = Vec::new();
-    for candidate in candidates {
-        let who = Who { pid: candidate.pid, name: candidate.name.clone() };
-        if !block::of(candidate)?.is_empty() {
-            notes.push(format!("{who} is asked first, as it registered for that"));
-        } else if policy == Policy::Require && is_deaf(candidate) {
-            missing.push(who);
-        } else if policy == Policy::Require {
-            notes.push(format!("{who} is asked first, by its handler for SIGUSR1"));
+    let note = |(candidate, part): (&Candidate, Part)| {
+        let who = Who::of(candidate);
+        match part {
+            Part::Library(_) => Some(format!("{who} is asked first, as it registered for that")),
+            Part::Plain => Some(format!("{who} is asked first, by its handler for SIGUSR1")),
+            Part::None | Part::Deaf => None,
         }
-    }
-    if missing.is_empty() {
-        Ok(notes)
-    } else {
-        Err(ConsentError::NotOptedIn(missing))
-    }
-}
-
-/// Has no handler for the suspend signal.
-fn is_deaf(candidate: &Candidate) -> bool {
-    candidate.caught >> (SUSPEND - 1) & 1 == 0
+    };
+    Ok(candidates.iter().zip(parts).filter_map(note).collect())
 }
 
 impl Round {
     /// Nobody was asked yet.
     pub fn new(policy: Policy, timeout: Duration, leave_running: bool) -> Self {
         let text = String::from("the dumper failed");
-        Self { policy, timeout, leave_running, asked: Vec::new(), plain: Vec::new(), text }
+        let (asked, plain) = (Vec::new(), Vec::new());
+        Self { policy, timeout, leave_running, asked, plain, began: false, text }
     }
 
     /// Asks whoever opted in and was not asked yet, children before their parents. True if anybody
@@ -103,78 +95,79 @@ impl Round {
         session: &mut Session,
         tell: &dyn Fn(String),
     ) -> Result<bool, ConsentError> {
-        if self.policy == Policy::Ignore {
-            return Ok(false);
-        }
         let candidates = session.candidates();
-        let mut library = Vec::with_capacity(candidates.len());
-        for candidate in &candidates {
-            library.push(block::of(candidate)?);
+        let parts = parts::of(self.policy, &candidates)?;
+        let missing = parts::deaf(&candidates, &parts);
+        if !missing.is_empty() {
+            return Err(ConsentError::NotOptedIn { missing, asked: self.began });
         }
-        if self.policy == Policy::Require {
-            let missing: Vec<Who> = candidates
-                .iter()
-                .zip(&library)
-                .filter(|(c, blocks)| blocks.is_empty() && is_deaf(c))
-                .map(|(c, _)| Who { pid: c.pid, name: c.name.clone() })
-                .collect();
-            if !missing.is_empty() {
-                return Err(ConsentError::NotOptedIn(missing));
-            }
-        }
-        let depths = depths(&candidates);
+        let depths = parts::depths(&candidates);
         let mut anybody = false;
         for depth in (0..=depths.iter().copied().max().unwrap_or(0)).rev() {
             let mut group = Vec::new();
             let mut plain = Vec::new();
-            for (i, candidate) in candidates.iter().enumerate().filter(|(i, _)| depths[*i] == depth)
-            {
-                let new = |found: &Found| !self.asked.iter().any(|a| a.is(found));
-                group.extend(library[i].iter().filter(|found| new(found)).cloned());
-                let known = self.plain.iter().any(|p| p.who.pid == candidate.pid);
-                if self.policy == Policy::Require && library[i].is_empty() && !known {
-                    plain.push(candidate);
+            for i in (0..candidates.len()).filter(|&i| depths[i] == depth) {
+                match &parts[i] {
+                    Part::Library(found) => group.extend(found.iter().filter(|f| self.is_new(f))),
+                    Part::Plain if self.is_stranger(&candidates[i]) => plain.push(&candidates[i]),
+                    _ => {}
                 }
             }
             anybody |= !group.is_empty() || !plain.is_empty();
-            self.ask_library(group, tell)?;
+            self.ask_library(group, session.pid(), tell)?;
             for candidate in plain {
-                self.ask_plain(session, candidate, tell)?;
+                let asked = self.ask_plain(session, candidate, tell);
+                asked.or_else(|error| passing(error, session.pid()))?;
             }
         }
         Ok(anybody)
     }
 
+    /// It was not asked yet.
+    fn is_new(&self, found: &Found) -> bool {
+        !self.asked.iter().any(|a| a.is(found))
+    }
+
+    /// The same of a program without the library.
+    fn is_stranger(&self, candidate: &Candidate) -> bool {
+        !self.plain.iter().any(|p| p.who.pid == candidate.pid)
+    }
+
     /// Asks processes of one generation at the same time.
     fn ask_library(
         &mut self,
-        group: Vec<Found>,
+        group: Vec<&Found>,
+        root: u32,
         tell: &dyn Fn(String),
     ) -> Result<(), ConsentError> {
         let first = self.asked.len();
-        let mut patience = Patience::new(self.timeout);
+        let mut new = Vec::with_capacity(group.len());
         for found in group {
             tell(format!("asking {}", found.who));
-            let asked = Asked::prepare(found)?;
-            while asked.is_behind()? {
-                if patience.is_over() {
-                    return Err(asked.stays_behind(self.timeout));
-                }
-                if abort::requested() {
-                    return Err(ConsentError::Aborted);
-                }
-                patience.wait(&self.asked);
+            match Asked::prepare(found.clone()) {
+                Ok(asked) => new.push(asked),
+                Err(error) => passing(error, root)?,
             }
-            // Known before it is asked, so that it is told whatever happens.
-            self.asked.push(asked);
-            let last = self.asked.len() - 1;
-            self.asked[last].ask(self.timeout, self.leave_running)?;
+        }
+        self.see_rivals(&new)?;
+        let mut patience = Patience::new(self.timeout);
+        for asked in new {
+            if let Err(error) = self.put(asked, &mut patience) {
+                passing(error, root)?;
+                self.asked.pop();
+            }
         }
         let mut patience = Patience::new(self.timeout);
         loop {
-            let mut waiting = false;
-            for asked in &mut self.asked[first..] {
-                waiting |= !asked.look(&patience)?;
+            let (mut waiting, mut i) = (false, first);
+            while let Some(asked) = self.asked.get_mut(i) {
+                match asked.look(&patience) {
+                    Ok(ready) => (waiting, i) = (waiting || !ready, i + 1),
+                    Err(error) => {
+                        passing(error, root)?;
+                        self.asked.remove(i);
+                    }
+                }
             }
             if !waiting {
                 return Ok(());
@@ -186,57 +179,48 @@ impl Round {
         }
     }
 
-    /// Has the handler of a program without the library run; its return is its consent.
-    fn ask_plain(
-        &mut self,
-        session: &mut Session,
-        candidate: &Candidate,
-        tell: &dyn Fn(String),
-    ) -> Result<(), ConsentError> {
-        let who = Who { pid: candidate.pid, name: candidate.name.clone() };
-        tell(format!("asking {who} by its own handler"));
-        let value = signal::value();
-        let mut patience = Patience::new(self.timeout);
-        let asked = &self.asked;
-        let mut failed = None;
-        let send = || {
-            signal::send(&who, None, SUSPEND, value).map_err(|e| match e {
-                ConsentError::Capture(e) => e,
-                _ => crate::capture::CaptureError::Died { pid: who.pid, during: "being asked" },
-            })
-        };
-        let handled = session.run_handler(who.pid, (SUSPEND as i32, value), send, &mut || {
-            patience.beat(asked);
+    /// Puts the question, once the round before is over.
+    fn put(&mut self, asked: Asked, patience: &mut Patience) -> Result<(), ConsentError> {
+        // Known before it is asked, so that it is told whatever happens.
+        self.asked.push(asked);
+        let last = self.asked.len() - 1;
+        while self.asked[last].is_behind()? {
+            if patience.is_over() {
+                return Err(self.asked[last].stays_behind(self.timeout));
+            }
             if abort::requested() {
-                failed = Some(ConsentError::Aborted);
+                return Err(ConsentError::Aborted);
             }
-            failed.is_none() && !patience.is_over()
-        })?;
-        let hears = candidate.caught >> (RESUME - 1) & 1 == 1;
-        if handled != Handled::Pending {
-            self.plain.push(Plain { who: who.clone(), hears });
+            patience.wait(&self.asked[..last]);
         }
-        let at = match handled {
-            Handled::Returned => return Ok(()),
-            Handled::Running => "its handler has not returned",
-            Handled::Pending => {
-                if session.take_back(who.pid, SUSPEND as i32, value)? {
-                    "it blocks the suspend signal, which was taken back"
-                } else {
-                    "it took the suspend signal too late"
-                }
+        self.began = true;
+        self.asked[last].ask(self.timeout, self.leave_running)
+    }
+
+    /// Sees that no other dumper asks one of these.
+    fn see_rivals(&self, new: &[Asked]) -> Result<(), ConsentError> {
+        let rivals: Vec<_> = new.iter().filter_map(|a| a.rival().map(|pid| (a, pid))).collect();
+        let mut patience = Patience::new(ask::OTHER);
+        while !rivals.is_empty() && !patience.is_over() {
+            if abort::requested() {
+                return Err(ConsentError::Aborted);
             }
-        };
-        let late = ConsentError::TimedOut { who, after: self.timeout, at: at.to_owned() };
-        Err(failed.unwrap_or(late))
+            patience.wait(&self.asked);
+            if let Some((asked, other)) = rivals.iter().find(|(a, _)| a.beats()) {
+                return Err(ConsentError::Busy { who: asked.found.who.clone(), other: *other });
+            }
+        }
+        Ok(())
     }
 
     /// Takes a signal back that was not taken, and tells what the program was doing.
     pub fn tidy(&mut self, session: &mut Session) {
         for asked in &self.asked {
-            if let Some(value) = asked.unheard() {
+            // In vfork it cannot be stopped for that; without a question the signal does nothing.
+            let pid = asked.found.who.pid;
+            if let (Some(value), None) = (asked.unheard(), in_vfork(pid)) {
                 // The process may have ended; then there is nothing to take back.
-                let _ = session.take_back(asked.found.who.pid, asked.signal() as i32, value);
+                let _ = session.take_back(pid, asked.signal() as i32, value);
             }
         }
     }
@@ -253,24 +237,20 @@ impl Round {
         for asked in &self.asked {
             asked.confirm()?;
         }
-        for candidate in &candidates {
-            let blocks = block::of(candidate)?;
-            if blocks.iter().any(|found| !self.asked.iter().any(|a| a.is(found))) {
-                return Ok(false);
-            }
-            let known = self.plain.iter().any(|p| p.who.pid == candidate.pid);
-            if self.policy == Policy::Require && blocks.is_empty() && !known {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let parts = parts::of(self.policy, &candidates)?;
+        let known = |(candidate, part): (&Candidate, &Part)| match part {
+            Part::None => true,
+            Part::Library(found) => !found.iter().any(|f| self.is_new(f)),
+            Part::Plain | Part::Deaf => !self.is_stranger(candidate),
+        };
+        Ok(candidates.iter().zip(&parts).all(known))
     }
 
     /// Before a stop is undone and done again: those of the library stay where they are, the others
     /// are told, and asked again.
     pub fn loosen(&mut self) {
         for plain in self.plain.drain(..) {
-            tell_plain(&plain);
+            plain.tell();
         }
         Patience::new(self.timeout).beat(&self.asked);
     }
@@ -289,7 +269,8 @@ impl Round {
                     asked: self.asked.iter().any(|a| a.is(found)),
                 })
                 .collect();
-            if self.plain.iter().any(|p| p.hears && p.who.pid == candidate.pid) {
+            let hears = candidate.caught >> (RESUME - 1) & 1 == 1;
+            if hears && !self.is_stranger(candidate) {
                 let uid = process.credentials.uids[0];
                 let info = queued(RESUME as i32, 0, process.pid, uid);
                 process.pending.push(SigInfo { raw: Bytes(info.to_vec()) });
@@ -325,7 +306,7 @@ impl Round {
             let _ = asked.end(how, text);
         }
         for plain in self.plain.drain(..) {
-            tell_plain(&plain);
+            plain.tell();
         }
     }
 }
@@ -336,26 +317,24 @@ impl Drop for Round {
     }
 }
 
-fn tell_plain(plain: &Plain) {
-    if plain.hears {
-        // It may have ended.
-        let _ = signal::send(&plain.who, None, RESUME, signal::value());
+/// One that is not the root has ended, or become another program, while it was asked: the others go on.
+fn passing(error: ConsentError, root: u32) -> Result<(), ConsentError> {
+    match error {
+        ConsentError::Ended(who) | ConsentError::Lost(who) if who.pid != root => Ok(()),
+        ConsentError::Capture(CaptureError::Died { pid, .. })
+            if pid != root && signal::is_gone(pid) =>
+        {
+            Ok(())
+        }
+        error => Err(error),
     }
-}
-
-/// How many generations each is below the root.
-fn depths(candidates: &[Candidate]) -> Vec<usize> {
-    let mut depths: Vec<usize> = Vec::with_capacity(candidates.len());
-    for candidate in candidates {
-        let parent = candidate.parent.and_then(|p| depths.get(p as usize));
-        let depth = parent.map_or(0, |depth| depth + 1);
-        depths.push(depth);
-    }
-    depths
 }
 
 /// A dumper that `pid` started on itself has failed: says so in its control block.
 pub fn gave_up(pid: u32, failed: &crate::failure::Failure) {
+    let status = i32::from(failed.status);
+    // SAFETY: ends this process without its exit handlers: its other thread is in the middle of a call.
+    limit(Duration::ZERO, move |_| unsafe { libc::_exit(status) });
     let Ok(session) = Session::look(
         pid,
         &crate::capture::Options { for_itself: true, ..crate::capture::Options::default() },
@@ -368,23 +347,5 @@ pub fn gave_up(pid: u32, failed: &crate::failure::Failure) {
         // Nobody is left to be told of a failure here.
         let _ = found.put_text(&text);
         let _ = found.put(offset::GAVE_UP, u32::from(failed.status));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn children_are_deeper_than_their_parents() {
-        let one = |pid, parent| Candidate {
-            pid,
-            parent,
-            name: String::new(),
-            caught: 0,
-            blocks: Vec::new(),
-        };
-        let tree = [one(1, None), one(2, Some(0)), one(3, Some(0)), one(4, Some(1))];
-        assert_eq!(depths(&tree), [0, 1, 1, 2]);
     }
 }

@@ -55,3 +55,15 @@ pub fn is_gone(pid: u32) -> bool {
     let status = Proc::open(pid).ok().and_then(|proc| proc.status().ok());
     status.is_none_or(|s| matches!(s.state, b'Z' | b'X') || !s.has_memory)
 }
+
+/// Whether a process has a handler for a signal at this moment.
+pub fn handles(pid: u32, signal: u32) -> bool {
+    let status = Proc::open(pid).ok().and_then(|proc| proc.status().ok());
+    status.is_some_and(|s| s.caught >> (signal - 1) & 1 == 1)
+}
+
+/// Whether a process stands in a job-control stop: it takes no signal until it is continued.
+pub fn is_stopped(pid: u32) -> bool {
+    let status = Proc::open(pid).ok().and_then(|proc| proc.status().ok());
+    status.is_some_and(|s| s.state == b'T')
+}

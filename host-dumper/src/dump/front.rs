@@ -9,7 +9,7 @@ use crate::cli::DumpArgs;
 use crate::console;
 use crate::failure::{errno_text, status, Failure};
 use crate::sink::{self, Sink};
-use crate::words::{size, time};
+use crate::words::{printable, size, time};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -360,7 +360,7 @@ fn report(args: &DumpArgs, summary: &Summary) {
         time(summary.total_us),
         if summary.killed { "the process was ended" } else { "the process runs on" },
     );
-    print_line(args, &line);
+    print_line(args, &printable(&line));
 }
 
 fn print_json(args: &DumpArgs, value: &serde_json::Value) {

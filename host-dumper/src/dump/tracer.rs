@@ -9,12 +9,12 @@ use super::wire::{tell, Message, Summary};
 use crate::abort;
 use crate::capture::{self, CaptureError, Captured, Refusal, Session, TableName};
 use crate::cli::{DumpArgs, OnChanged};
-use crate::consent::{ConsentError, Round};
+use crate::consent::{self, ConsentError, Round};
 use crate::failure::{status, Failure, Reason};
 use crate::pages::{find_guards, Buffer, PageError, Part};
 use crate::sink::{Sink, SinkError};
 use linker::PlanOptions;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 /// Bytes from which several threads are faster than one: they write to one file, which the kernel
@@ -111,6 +111,13 @@ pub fn run(
     start: Instant,
     table: Option<TableName>,
 ) -> Result<Summary, DumpError> {
+    if let Ok(control) = control.try_clone_to_owned() {
+        consent::limit(args.consent_timeout, move |error| {
+            let _ = tell(control.as_fd(), &Message::Failed(error.failure()));
+            // SAFETY: ends this process without its exit handlers: a thread of it is in the middle of a call.
+            unsafe { libc::_exit(0) }
+        });
+    }
     let mut round = Round::new(args.consent.into(), args.consent_timeout, !kills(args, sink));
     let outcome = run_round(args, sink, control, (start, table), &mut round);
     match &outcome {

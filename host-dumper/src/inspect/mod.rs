@@ -6,12 +6,13 @@ mod sysv;
 mod text;
 
 pub use read::{read, verify, Image, InspectError, StoredRun};
-pub use text::{printable, text};
+pub use text::text;
 
 use crate::cli::InspectArgs;
 use crate::console;
 use crate::failure::{status, Failure};
 use crate::medium;
+use crate::words::printable;
 use image_format::container::ContainerError;
 use std::io::{self, Read};
 use std::path::Path;

@@ -2,7 +2,7 @@
 
 use super::read::Image;
 use super::{sockets, sysv};
-use crate::words::size;
+use crate::words::{printable, size};
 use image_format::model::{
     vma, Backing, Contents, FileObject, Mapping, OpenFile, Process, SharedOrigin, SigInfo, Thread,
     Tree,
@@ -33,17 +33,6 @@ pub fn text(name: &str, image: &Image) -> String {
     sysv::objects(&mut out, &image.tree);
     needs(&mut out, image);
     printable(&out)
-}
-
-/// Text with control characters made visible: an image's bytes must not drive the terminal.
-pub fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| {
-            let plain = !c.is_control() || c == '\n';
-            let escaped = (!plain).then(|| c.escape_default());
-            plain.then_some(c).into_iter().chain(escaped.into_iter().flatten())
-        })
-        .collect()
 }
 
 fn head(out: &mut String, name: &str, image: &Image) {
@@ -458,10 +447,5 @@ mod tests {
         assert_eq!(date(951_827_696), "2000-02-29 12:34:56 UTC");
         assert_eq!(date(1_709_251_199), "2024-02-29 23:59:59 UTC");
         assert!(date(u64::MAX).ends_with("1970"));
-    }
-
-    #[test]
-    fn control_characters_are_shown() {
-        assert_eq!(printable("a\u{1b}[2Jb\nä"), "a\\u{1b}[2Jb\nä");
     }
 }

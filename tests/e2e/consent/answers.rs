@@ -39,6 +39,8 @@ pub const CASES: &[Row] = &[
     ("exec_forgets", false, || exec_forgets("consent")),
     ("exec_forgets_handler", false, || exec_forgets("consent_handler")),
     ("real_time_signals", false, || travels("consent", &["rt"])),
+    ("spawning_threads", false, spawning),
+    ("callback_leaves_a_child", false, callback_leaves_a_child),
     ("busy_threads", false, || travels("consent", &["threads"])),
     ("storm", false, || storm("consent_handler")),
     ("storm_thread", false, || storm("consent")),
@@ -221,4 +223,24 @@ fn exec_forgets(victim: &str) -> Outcome {
     stage.travel(&[], &[])?;
     stage.logs("")?;
     stage.process.verify()
+}
+
+/// Children of vfork have their parent's memory until they start a program: a signal would end that.
+fn spawning() -> Outcome {
+    let mut stage = Stage::new("consent", &["spawns"])?;
+    for _ in 0..20 {
+        stage.dump(&["--leave-running", "--force"])?.expect(0, "dump")?;
+        stage.process.ping()?;
+    }
+    stage.logs(&" Bs As A2 B2".repeat(20))?;
+    stage.process.verify()
+}
+
+/// Where consent is demanded of all, a child that turns up meanwhile has none to give.
+fn callback_leaves_a_child() -> Outcome {
+    let mut stage = Stage::new("consent", &["keeps"])?;
+    stage.fails(&["--consent", "require"], NOT_OPTED_IN, "that had been asked were told")?;
+    stage.logs(" Bs As A3 B3")?;
+    stage.dump(&["--leave-running"])?.expect(0, "dump")?;
+    stage.process.ping()
 }

@@ -5,15 +5,17 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
-use super::{Row, Stage, FAILED, NO_ANSWER};
+use super::{Row, Stage, FAILED, NO_ANSWER, REFUSED, VETO};
 use crate::command;
 use crate::process::{self, Outcome};
+use crate::victims::Mode;
 
 /// The cases.
 pub const CASES: &[Row] = &[
     ("killed_dumper", false, killed_dumper),
     ("two_dumpers", false, two_dumpers),
     ("damaged_blocks", false, damaged_blocks),
+    ("memory_that_does_not_answer", true, memory_that_does_not_answer),
 ];
 
 /// A dumper that dies while callbacks run is noticed.
@@ -59,6 +61,11 @@ fn damaged_blocks() -> Outcome {
         ("behind", NO_ANSWER, "of the suspension before"),
         ("mad", FAILED, "damaged"),
         ("tid", NO_ANSWER, "has not taken the signal"),
+        ("many", FAILED, "1001 control blocks"),
+        ("cut", FAILED, "memory"),
+        ("unmaps", FAILED, "is gone"),
+        ("misleads", VETO, "done [2J  on"),
+        ("name", FAILED, "(a\\u{1b}[2Jb)"),
     ] {
         let mut stage = Stage::new("consent_lies", &[lie])?;
         let begin = Instant::now();
@@ -71,6 +78,23 @@ fn damaged_blocks() -> Outcome {
         stage.process.ping()?;
         // Not looked at, it is memory like any other.
         stage.travel(&["--consent", "ignore"], &[])?;
+        stage.process.verify()?;
+    }
+    Ok(())
+}
+
+/// A block, or its cookie, in memory that nobody fills: the dumper does not wait for it for ever, and as
+/// little does `check`.
+fn memory_that_does_not_answer() -> Outcome {
+    for lie in ["withheld", "aside"] {
+        let mut stage = Stage::as_(Mode::Root, "consent_lies", &[lie])?;
+        stage.fails(&["--consent-timeout", "1s"], NO_ANSWER, "its memory does not")?;
+        let mut check = command::dumper(stage.mode.uid());
+        check.arg("check").arg(stage.process.pid.to_string());
+        command::run(&mut check, &stage.dir)?.expect(NO_ANSWER, "check")?;
+        // What stands in its way otherwise is told.
+        stage.fails(&["--consent", "ignore"], REFUSED, "userfaultfd")?;
+        stage.process.ping()?;
         stage.process.verify()?;
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 mod answers;
 mod faults;
+mod handlers;
 mod library;
 mod own;
 mod plain;
@@ -22,6 +23,7 @@ use crate::Case;
 
 /// Exit statuses of `dumper`.
 const FAILED: i32 = 1;
+const REFUSED: i32 = 3;
 const NOT_OPTED_IN: i32 = 6;
 const VETO: i32 = 7;
 const NO_ANSWER: i32 = 8;
@@ -34,6 +36,7 @@ pub fn cases() -> Vec<Case> {
     [
         answers::CASES,
         faults::CASES,
+        handlers::CASES,
         library::CASES,
         own::CASES,
         plain::CASES,

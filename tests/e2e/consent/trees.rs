@@ -12,6 +12,7 @@ pub const CASES: &[Row] = &[
     ("tree_in_order", false, tree_in_order),
     ("tree_vetoed", false, tree_vetoed),
     ("tree_of_some", false, tree_of_some),
+    ("tree_loses_one", false, tree_loses_one),
 ];
 
 fn tree_in_order() -> Outcome {
@@ -60,5 +61,13 @@ fn tree_of_some() -> Outcome {
     tree_notes(&mut stage, "log", 0, &[""])?;
     stage.dump(&["--leave-running"])?.expect(0, "dump")?;
     tree_notes(&mut stage, "log", 0, &["gscs", "g2", "c2"])?;
+    stage.process.verify()
+}
+
+/// One that ends instead of an answer is no obstacle for the others.
+fn tree_loses_one() -> Outcome {
+    let mut stage = Stage::new("consent", &["tree", "ends"])?;
+    stage.dump(&["--leave-running"])?.expect(0, "dump")?;
+    tree_notes(&mut stage, "log", 0, &["gscsps", "c2", "p2"])?;
     stage.process.verify()
 }

@@ -6,9 +6,11 @@
 //!                (told by its value)      (rsp is the frame)                       (rsp is frame + 8)
 //! ```
 //!
-//! A handler that is interrupted by others is told from them by the address of its frame.
+//! A handler that is interrupted by others is told from them by the address of its frame. One that was left
+//! for good, by longjmp(3), has given no consent: another signal's frame may come to lie where its own was.
 
 use super::super::error::{CaptureError, Result};
+use super::super::proc::Proc;
 use super::super::stop::{Cause, Stopped, SIGINFO_SIZE};
 use super::super::thread::Thread;
 use super::{ended_is_fine, target, Member};
@@ -35,6 +37,8 @@ pub enum Handled {
     Pending,
     /// Waiting was given up while the handler ran.
     Running,
+    /// There is no handler any more: the signal, which may end such a process, was not delivered.
+    Unhandled,
 }
 
 /// Where the thread of the handler is.
@@ -44,8 +48,21 @@ enum Way {
     Sent,
     /// It is being delivered to thread `tid`.
     Delivered { tid: u32 },
-    /// The handler runs on this frame.
-    Inside { tid: u32, frame: u64 },
+    /// The handler runs on this frame; `met`: another signal is being delivered, and the stack pointer
+    /// before that.
+    Inside { tid: u32, frame: u64, met: Option<u64> },
+    /// The handler was left without a return.
+    Left,
+}
+
+/// What a look at a thread has shown.
+enum Seen {
+    /// Nothing that matters.
+    Nothing,
+    /// It stands at the end of the handler.
+    Return,
+    /// There is no handler.
+    NoHandler,
 }
 
 /// The siginfo_t of a signal that is sent with a value.
@@ -83,12 +100,16 @@ impl Member {
         loop {
             for i in 0..self.threads.len() {
                 let pid = self.pid();
-                let followed = follow(&mut self.threads[i], &mut way, signal, value);
-                if followed.as_ref().is_ok_and(|done| *done) {
-                    self.stop()?;
-                    return Ok(Handled::Returned);
+                let handles = || is_caught(&self.target.proc, signal);
+                match follow(&mut self.threads[i], &mut way, (signal, value), &handles) {
+                    Ok(Seen::Nothing) => {}
+                    Ok(Seen::Return) => {
+                        self.stop()?;
+                        return Ok(Handled::Returned);
+                    }
+                    Ok(Seen::NoHandler) => return Ok(Handled::Unhandled),
+                    error => ended_is_fine(pid, &self.threads[i], error.map(drop))?,
                 }
-                ended_is_fine(pid, &self.threads[i], followed.map(drop))?;
             }
             self.threads.retain(|t| !t.is_gone());
             if self.threads.is_empty() {
@@ -97,7 +118,7 @@ impl Member {
             if !patient() {
                 return Ok(match way {
                     Way::Sent => Handled::Pending,
-                    Way::Delivered { .. } | Way::Inside { .. } => Handled::Running,
+                    Way::Delivered { .. } | Way::Inside { .. } | Way::Left => Handled::Running,
                 });
             }
             looks += 1;
@@ -124,30 +145,53 @@ impl Member {
     }
 }
 
-/// Looks after one thread; true when it stands at the end of the handler.
-fn follow(thread: &mut Thread, way: &mut Way, signal: i32, value: u64) -> Result<bool> {
-    let Some(cause) = thread.poll()? else { return Ok(false) };
+/// Whether the process has a handler for the signal.
+fn is_caught(proc: &Proc, signal: i32) -> bool {
+    proc.status().is_ok_and(|status| status.caught >> (signal - 1) & 1 == 1)
+}
+
+/// Looks after one thread.
+fn follow(
+    thread: &mut Thread,
+    way: &mut Way,
+    (signal, value): (i32, u64),
+    handles: &dyn Fn() -> bool,
+) -> Result<Seen> {
+    let Some(cause) = thread.poll()? else { return Ok(Seen::Nothing) };
     let tid = thread.tid();
     match cause {
         Cause::Signal(met) => {
             let sent = met == signal && is_ours(&thread.stopped()?.siginfo()?, signal, value);
             match *way {
+                Way::Sent if sent && !handles() => {
+                    thread.leave(|s| s.go(0))?;
+                    return Ok(Seen::NoHandler);
+                }
+                // Asked for before it goes on, a stop comes at the handler's first instruction.
                 Way::Sent if sent => {
-                    // Asked for before it goes on, a stop comes at the handler's first instruction.
                     thread.interrupt()?;
                     *way = Way::Delivered { tid };
-                    thread.leave(|s| s.go(met))?;
                 }
-                Way::Inside { tid: inside, .. } if inside == tid => {
-                    thread.leave(|s| s.go_to_syscall_with(met))?;
+                Way::Inside { tid: inside, frame, .. } if inside == tid => {
+                    thread.interrupt()?;
+                    let met = Some(thread.stopped()?.registers()?.rsp);
+                    *way = Way::Inside { tid, frame, met };
                 }
-                _ => thread.leave(|s| s.go(met))?,
+                _ => {}
             }
+            thread.leave(|s| s.go(met))?;
         }
         Cause::Event(libc::SIGTRAP) => match *way {
             Way::Delivered { tid: entering } if entering == tid => {
                 let frame = thread.stopped()?.registers()?.rsp;
-                *way = Way::Inside { tid, frame };
+                *way = Way::Inside { tid, frame, met: None };
+                thread.leave(Stopped::go_to_syscall)?;
+            }
+            Way::Inside { tid: inside, frame, met } if inside == tid => {
+                // While the handler is on the stack, no other frame has the place of its own.
+                let now = thread.stopped()?.registers()?.rsp;
+                let replaced = now == frame && met.is_some_and(|before| before != frame);
+                *way = if replaced { Way::Left } else { Way::Inside { tid, frame, met: None } };
                 thread.leave(Stopped::go_to_syscall)?;
             }
             _ => thread.leave(|s| s.go(0))?,
@@ -155,16 +199,16 @@ fn follow(thread: &mut Thread, way: &mut Way, signal: i32, value: u64) -> Result
         // A job-control stop: it goes on when it is continued.
         Cause::Event(_) => thread.leave(Stopped::listen)?,
         Cause::Syscall => match *way {
-            Way::Inside { tid: inside, frame } if inside == tid => {
+            Way::Inside { tid: inside, frame, .. } if inside == tid => {
                 if hold_at_return(thread, frame)? {
-                    return Ok(true);
+                    return Ok(Seen::Return);
                 }
                 thread.leave(Stopped::go_to_syscall)?;
             }
             _ => thread.leave(|s| s.go(0))?,
         },
     }
-    Ok(false)
+    Ok(Seen::Nothing)
 }
 
 /// If the thread enters the rt_sigreturn of this frame: has it stand before the `syscall` instruction

@@ -25,24 +25,37 @@ const MOST: usize = 4096;
 
 const _: () = assert!(INFO as usize + SIGINFO_SIZE <= SCRATCH as usize);
 
+/// What became of a signal that was to be taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakenBack {
+    /// It is gone as if it had never been sent.
+    Gone,
+    /// The process has taken it meanwhile.
+    TooLate,
+    /// It is still there.
+    Stays,
+}
+
 impl Member {
-    /// Stops the process and takes the signal that was sent with `value` out of its queue. False
-    /// if it is not there any more.
-    pub fn take_back(&mut self, signal: i32, value: u64) -> Result<bool> {
+    /// Stops the process and takes the signal that was sent with `value` out of its queue.
+    pub fn take_back(&mut self, signal: i32, value: u64) -> Result<TakenBack> {
         self.stop()?;
         self.look_again()?;
         let waits = |member: &Self| -> Result<bool> {
             let pending = member.threads[0].stopped()?.pending(true)?;
             Ok(pending.iter().any(|info| is_ours(info, signal, value)))
         };
-        // A call of ours might end a program under seccomp; the signal then stays.
-        if !waits(self)? || self.survey.status.seccomp != 0 {
-            return Ok(false);
+        if !waits(self)? {
+            return Ok(TakenBack::TooLate);
+        }
+        // A call of ours might end a program under seccomp.
+        if self.survey.status.seccomp != 0 {
+            return Ok(TakenBack::Stays);
         }
         let outcome = self.take_out(signal, value);
         let undone = self.threads[0].restore();
         outcome.and(undone)?;
-        Ok(!waits(self)?)
+        Ok(if waits(self)? { TakenBack::Stays } else { TakenBack::Gone })
     }
 
     fn take_out(&mut self, signal: i32, value: u64) -> Result<()> {
