@@ -19,19 +19,26 @@ use crate::{soak, Case};
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    vec![
+    let mut all = Vec::new();
+    // Root's dump reads other things while the process is stopped, and its image comes back in place.
+    for (user, mode) in [("user", Mode::User), ("root", Mode::Root)] {
+        for (what, prey) in [("front", Prey::Front), ("tracer", Prey::Tracer)] {
+            for (how, leave) in [("", false), ("_leave", true)] {
+                let title = format!("luck::killed_{what}{how}::{user}");
+                all.push(Case::new(title, mode == Mode::Root, move || killed(prey, leave, mode)));
+            }
+        }
+    }
+    all.extend([
         Case::new("luck::interrupted", false, || interrupted(Signal::SIGINT, 130)),
         Case::new("luck::terminated", false, || interrupted(Signal::SIGTERM, 143)),
         Case::new("luck::hung_up", false, || interrupted(Signal::SIGHUP, 129)),
-        Case::new("luck::killed_front_leave", false, || killed(Prey::Front, true)),
-        Case::new("luck::killed_front", false, || killed(Prey::Front, false)),
-        Case::new("luck::killed_tracer_leave", false, || killed(Prey::Tracer, true)),
-        Case::new("luck::killed_tracer", false, || killed(Prey::Tracer, false)),
         Case::new("luck::dumped_while_it_resumes", false, dumped_while_it_resumes),
         Case::new("luck::dumped_while_a_resume_is_stuck", true, dumped_while_a_resume_is_stuck),
         Case::new("luck::dumped_often", false, dumped_often),
         Case::new("luck::clock_calls_in_flight", false, clock_calls_in_flight),
-    ]
+    ]);
+    all
 }
 
 fn uid() -> Option<u32> {
@@ -106,17 +113,17 @@ fn settled(tracer: Option<i32>, victim: i32) -> Outcome {
     })
 }
 
-fn killed(prey: Prey, leave: bool) -> Outcome {
-    let dir = directory("killed")?;
+fn killed(prey: Prey, leave: bool, mode: Mode) -> Outcome {
+    let dir = scratch::directory("killed", mode.uid()).map_err(|e| e.to_string())?;
     let rounds = if soak() { 300 } else { 25 };
     let mut random = Random::new();
     let victim = Victim::named("counter")?;
-    let mut process = victim.start(Mode::User, &dir)?;
+    let mut process = victim.start(mode, &dir)?;
     let options: &[&str] = if leave { &["--leave-running", "--no-sync"] } else { &["--no-sync"] };
     // How long a dump takes here and now.
     let started = Instant::now();
     let trial = dir.join("trial.elf");
-    command::dump(process.pid, &trial, uid(), &["--leave-running"])?;
+    command::dump(process.pid, &trial, mode.uid(), &["--leave-running"])?;
     fs::remove_file(&trial).map_err(|e| e.to_string())?;
     let longest = started.elapsed() * 5 / 4;
     let (mut runs_on, mut imaged, mut both) = (0, 0, 0);
@@ -124,7 +131,7 @@ fn killed(prey: Prey, leave: bool) -> Outcome {
         let image = dir.join(format!("resume{round}.elf"));
         let inner = process.pid;
         let started = Instant::now();
-        let mut command = command::dumper(uid());
+        let mut command = command::dumper(mode.uid());
         command.arg(process.pid.to_string()).arg("-o").arg(&image).args(options);
         let begun = command::begin(&mut command, &dir)?;
         let front = begun.pid;
@@ -153,12 +160,11 @@ fn killed(prey: Prey, leave: bool) -> Outcome {
             process.ping().map_err(tell)?;
         }
         if complete {
-            let run_it = |mode| resume_with(mode, &image, &dir, Kind::Pipes, &[]);
-            let mut again = run_it(Mode::User).map_err(tell)?;
+            let mut again = resume_with(mode, &image, &dir, Kind::Pipes, &[]).map_err(tell)?;
             again.ping().map_err(tell)?;
             if !alive {
                 again.verify().map_err(tell)?;
-                process = victim.start(Mode::User, &dir)?;
+                process = victim.start(mode, &dir)?;
             }
             let _ = fs::remove_file(&image);
         }
@@ -166,7 +172,7 @@ fn killed(prey: Prey, leave: bool) -> Outcome {
     }
     process.verify()?;
     println!(
-        "{prey:?} killed, {}: {rounds} rounds, {runs_on} ran on, {imaged} in a complete image, \
+        "{prey:?} killed, {mode:?}, {}: {rounds} rounds, {runs_on} ran on, {imaged} in a complete image, \
          {both} both",
         if leave { "left running" } else { "ending" }
     );
