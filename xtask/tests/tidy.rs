@@ -149,3 +149,28 @@ fn nothing_speaks_of_one_machine() {
     }
     assert!(found.is_empty(), "paths of one machine:\n{}", found.join("\n"));
 }
+
+/// Of processes that cannot be dumped, the document has the very words.
+#[test]
+fn messages_in_limits_are_those_of_the_program() {
+    let read = |path: &str| std::fs::read_to_string(root().join(path)).unwrap();
+    let source = read("host-dumper/src/capture/target.rs");
+    // A literal goes on after the end of a line, and has other marks where it is filled in.
+    let source: Vec<&str> = source.split("\\\n").map(str::trim_start).collect();
+    let source = source.concat();
+    let limits = read("docs/limits.md");
+    let table = limits.split("\n## ").find(|part| part.starts_with("Processes that cannot"));
+    let rows = table.into_iter().flat_map(str::lines).filter(|line| line.starts_with("| ")).skip(1);
+    let mut said = 0;
+    for messages in rows.filter_map(|row| row.split('|').nth(2)) {
+        for message in messages.replace("(name)", "N").trim().split("; ") {
+            let words: Vec<&str> = message.split(' ').collect();
+            for piece in words.split(|word| matches!(word.trim_end_matches([')', ',']), "N" | "M"))
+            {
+                assert!(source.contains(&piece.join(" ")), "{piece:?} of {message:?} is not said");
+                said += 1;
+            }
+        }
+    }
+    assert!(said > 15, "only {said} messages");
+}
