@@ -28,7 +28,7 @@ What it gets
                      or go on with the contents of the dump
 
 What is checked
-      --info         tell what is inside, and stop
+      --info         tell what is inside, and stop; with --check, check it too
       --check        check image, processor, memory, process id, and the files that are opened;
                      change nothing
       --force        resume although the processor lacks features

@@ -4,18 +4,14 @@
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Command {
-    /// Bring the program back.
-    #[default]
-    Resume,
-    /// `--help`.
-    Help,
+/// Bits of [`Options::asked`], by the place of the option in [`NAMES`].
+pub mod asked {
+    /// `--help` or `-h`.
+    pub const HELP: u32 = 1 << 1 | 1 << 2;
     /// `--info`.
-    Info,
+    pub const INFO: u32 = 1 << 3;
     /// `--check`.
-    Check,
+    pub const CHECK: u32 = 1 << 4;
 }
 
 /// `--on-changed`: what becomes of a file that is not as it was at the dump.
@@ -35,8 +31,8 @@ pub enum OnChanged {
 /// The options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Options {
-    /// What is to be done.
-    pub command: Command,
+    /// What is to be told instead of bringing the program back ([`asked`]).
+    pub asked: u32,
     /// `-v`.
     pub verbose: bool,
     /// `--new-pid`.
@@ -99,9 +95,7 @@ impl Options {
             let bytes = value.to_bytes();
             match option {
                 0 => break,
-                1 | 2 => o.command = Command::Help,
-                3 => o.command = Command::Info,
-                4 => o.command = Command::Check,
+                1..=4 => o.asked |= 1 << option,
                 5 | 6 => o.verbose = true,
                 7 => o.new_pid = true,
                 8 => o.same_pid = true,
@@ -165,7 +159,18 @@ mod tests {
     fn options_end_at_two_dashes() {
         let o = parse(&["-v", "--new-pid", "--", "--unknown"]).unwrap();
         assert!(o.verbose && o.new_pid && !o.force);
-        assert_eq!(parse(&["--", "--help"]).unwrap().command, Command::Resume);
+        assert_eq!(parse(&["--", "--help"]).unwrap().asked, 0);
+    }
+
+    #[test]
+    fn what_is_asked_for() {
+        for help in ["--help", "-h"] {
+            assert_ne!(parse(&[help]).unwrap().asked & asked::HELP, 0);
+        }
+        for both in [["--info", "--check"], ["--check", "--info"]] {
+            assert_eq!(parse(&both).unwrap().asked, asked::INFO | asked::CHECK);
+        }
+        assert_eq!(parse(&["--check", "-v"]).unwrap().asked, asked::CHECK);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use crate::check;
 use crate::credentials;
 use crate::image::{self, Image};
-use crate::options::{Command, OnChanged, Options, Outside};
+use crate::options::{asked, OnChanged, Options, Outside};
 use crate::planfile::read;
 use crate::process::Setup;
 use crate::report::{self, Advice, Fault, Outcome};
@@ -98,17 +98,19 @@ fn run(entry: &Entry) -> Outcome<i32> {
     let image = Image::map(fd, &front, &window)?;
     let plan = image.plan(&window)?;
     let header = &plan.header;
-    if options.command == Command::Help {
+    if options.asked & asked::HELP != 0 {
         report::print(plan.text(header.help_off));
         return Ok(0);
     }
-    if options.command == Command::Info {
+    if options.asked & asked::INFO != 0 {
         report::print(plan.data(u64::from(header.info_off), u64::from(header.info_len))?);
+    }
+    if options.asked == asked::INFO {
         return Ok(0);
     }
     let cpu: CpuPlan = plan.record(u64::from(header.cpu_off))?;
     let layout = plan.records(cpu.places_off, cpu.places_count)?;
-    if options.command == Command::Resume {
+    if options.asked == 0 {
         if !check::say_all(&check::obstacles(&image, &plan, &cpu, &options)?) {
             return Ok(125);
         }
@@ -152,7 +154,7 @@ fn run(entry: &Entry) -> Outcome<i32> {
         began,
         outside: &outside,
     };
-    if options.command == Command::Check {
+    if options.asked != 0 {
         return check::report(&setup, &cpu);
     }
     topology::resume(setup)?;

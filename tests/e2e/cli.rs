@@ -156,6 +156,11 @@ fn image_options() -> Outcome {
     need(&done.stdout, &["plain"])?;
     let done = image_command(&image, &dir, &["--check"])?.expect(0, "--check")?;
     need(&format!("{}{}", done.stdout, done.stderr), &["ready"])?;
+    for both in [["--info", "--check"], ["--check", "--info"]] {
+        let done = image_command(&image, &dir, &both)?.expect(0, "--info --check")?;
+        need(&done.stdout, &["plain"])?;
+        need(&done.stderr, &["ready"])?;
+    }
     let done = image_command(&image, &dir, &["--no-such-option"])?.expect(125, "wrong option")?;
     need(&done.stderr, &["--no-such-option"])
 }
