@@ -100,7 +100,22 @@ pub unsafe extern "C" fn suspend_self(file: *const c_char, flags: u32) -> c_int 
     match own::suspend(file, flags, text) {
         Ok(own::Side::Original) => 0,
         Ok(own::Side::Resumed) => 1,
-        Err(errno) => result(Err(errno)),
+        Err(errno) => {
+            if text[0] == 0 {
+                let why = why(errno);
+                text[..why.len()].copy_from_slice(why);
+            }
+            result(Err(errno))
+        }
+    }
+}
+
+/// What is wrong where no dumper has said it, ended by 0.
+fn why(errno: Errno) -> &'static [u8] {
+    match errno {
+        libc::EDEADLK => b"it was called in a section or a callback\0",
+        libc::EINVAL => b"suspend_init was not called, or flags are unknown\0",
+        _ => b"dumper cannot be started: it is looked for in PATH, or where DUMPER says\0",
     }
 }
 

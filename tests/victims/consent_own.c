@@ -101,7 +101,7 @@ int main(int argc, char **argv)
 	MUST(sigaction(SIGALRM, &action, NULL));
 	sigset_t all, before;
 	sigfillset(&all);
-	if (is("leaves") || is("ends") || is("waits")) {
+	if (is("leaves") || is("ends") || is("waits") || is("denies")) {
 		/* Another one talks, and takes no signal but the second one, of a thread that is gone. */
 		pthread_t talker;
 		if (is("ends"))
@@ -119,6 +119,16 @@ int main(int argc, char **argv)
 				sigwait(&one, &met);
 				suspended++;
 			}
+		}
+		if (is("denies")) {
+			/* Asked, it has no handler any more. */
+			struct timespec moment = {0, 1000000};
+			sigset_t met;
+			do {
+				nanosleep(&moment, NULL);
+				sigpending(&met);
+			} while (!sigismember(&met, SIGUSR1));
+			signal(SIGUSR1, SIG_DFL);
 		}
 		pthread_sigmask(SIG_SETMASK, &before, NULL);
 		loiter();

@@ -234,8 +234,15 @@ impl Round {
         let candidates = session.candidates();
         self.asked.retain(|a| candidates.iter().any(|c| c.pid == a.found.who.pid));
         self.plain.retain(|p| candidates.iter().any(|c| c.pid == p.who.pid));
-        for asked in &self.asked {
-            asked.confirm()?;
+        let mut i = 0;
+        while let Some(asked) = self.asked.get(i) {
+            match asked.confirm() {
+                Ok(()) => i += 1,
+                Err(error) => {
+                    passing(error, session.pid())?;
+                    self.asked.remove(i);
+                }
+            }
         }
         let parts = parts::of(self.policy, &candidates)?;
         let known = |(candidate, part): (&Candidate, &Part)| match part {

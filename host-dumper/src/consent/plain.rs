@@ -45,11 +45,10 @@ impl Round {
             }
             patience.wait(&self.asked);
         }
-        let asked = self.began;
-        let unheard = |who| ConsentError::NotOptedIn { missing: vec![who], asked };
+        let unheard = |who, asked| Err(ConsentError::NotOptedIn { missing: vec![who], asked });
         if !signal::handles(who.pid, SUSPEND) {
             // It was looked at a while ago.
-            return if signal::is_gone(who.pid) { Ok(()) } else { Err(unheard(who)) };
+            return if signal::is_gone(who.pid) { Ok(()) } else { unheard(who, self.began) };
         }
         self.began = true;
         // Traced, it does not show that any more.
@@ -71,7 +70,7 @@ impl Round {
             failed.is_none() && !patience.is_over()
         })?;
         let at = match handled {
-            Handled::Unhandled => return Err(unheard(who)),
+            Handled::Unhandled => return unheard(who, true),
             Handled::Returned => {
                 self.plain.push(Plain { who });
                 return Ok(());

@@ -18,6 +18,7 @@ pub const CASES: &[Row] = &[
     ("handler_execs", false, || late("execs", "has not returned", "0 0")),
     ("signal_waited_for", false, || late("waits", "too late", "1 1")),
     ("handler_for_once", false, handler_for_once),
+    ("handler_is_gone", false, handler_is_gone),
     ("handler_beside_others", false, || travels("nodefer", "5 5")),
     ("handler_on_another_stack", false, || travels("aside", "5 5")),
     ("handler_forgets", false, || travels("forgets", "5 0")),
@@ -79,6 +80,14 @@ fn handler_for_once() -> Outcome {
     fs::remove_file(stage.image()).map_err(|e| e.to_string())?;
     stage.fails(&REQUIRE, NOT_OPTED_IN, "no signal was sent")?;
     heard(&mut stage, "1 1")?;
+    stage.process.verify()
+}
+
+/// It has one when it is looked at, and none when the signal comes, which would end it.
+fn handler_is_gone() -> Outcome {
+    let mut stage = Stage::new("consent_own", &["denies"])?;
+    stage.fails(&REQUIRE, NOT_OPTED_IN, "has no handler")?;
+    heard(&mut stage, "0 0")?;
     stage.process.verify()
 }
 

@@ -19,6 +19,7 @@ pub const CASES: &[Row] = &[
     ("library_needs_libc_alone", false, shared_needs),
     ("library_archive_needs_libc_alone", false, archive_needs),
     ("library_stays_loaded", false, stays_loaded),
+    ("library_twice", false, twice),
     ("library_manual", false, manual),
 ];
 
@@ -100,6 +101,20 @@ fn stays_loaded() -> Outcome {
     fs::remove_file(stage.image()).map_err(|e| e.to_string())?;
     stage.travel(&[], &[])?;
     stage.logs(" asked 2 event 1")?;
+    stage.process.verify()
+}
+
+/// A program and a plugin, each with a library of its own: both are asked.
+fn twice() -> Outcome {
+    let library = installed()?.join("lib/libsuspend.so.0").display().to_string();
+    let mut stage = Stage::new("consent_two", &[&library])?;
+    stage.dump(&["--leave-running", "--force"])?.expect(0, "dump")?;
+    stage.logs(" 1 1 1 1")?;
+    fs::remove_file(stage.image()).map_err(|e| e.to_string())?;
+    for _ in 0..2 {
+        stage.travel(&[], &[])?;
+    }
+    stage.logs(" 3 3 3 3")?;
     stage.process.verify()
 }
 

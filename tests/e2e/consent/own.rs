@@ -90,6 +90,9 @@ fn suspends_itself_in_vain() -> Outcome {
     stage.ask("veto", "DONE")?;
     stage.ask("self own.elf", "SELF -1 a transaction is open")?;
     stage.ask("refuse", "DONE")?;
-    stage.ask("self own.elf", "SELF -1")?;
+    stage.ask("self own.elf", "SELF -1 it was called in a section")?;
+    stage.ask("release", "DONE")?;
+    stage.ask("lost", "DONE")?;
+    stage.ask("self own.elf", "SELF -1 dumper cannot be started")?;
     stage.process.ping()
 }
