@@ -109,7 +109,7 @@ pub enum SinkError {
         holding: Holding,
     },
     /// The medium is too small.
-    #[error("{} has room for {}, the image needs about {}", path.display(), words::size(*size), words::size(*needed))]
+    #[error("{} has room for {}, the image needs at least {}", path.display(), words::size(*size), words::size(*needed))]
     Size {
         /// The output.
         path: PathBuf,
@@ -127,7 +127,7 @@ pub enum SinkError {
         what: String,
     },
     /// The file system is known to be too full beforehand.
-    #[error("the file system of {} has {} of free space, the image needs about {}", path.display(), words::size(*free), words::size(*needed))]
+    #[error("the file system of {} has {} of free space, the image needs at least {}", path.display(), words::size(*free), words::size(*needed))]
     Space {
         /// The output.
         path: PathBuf,
