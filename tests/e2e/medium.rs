@@ -211,7 +211,7 @@ fn too_small() -> Outcome {
     stick.image()?;
     let mut process = stick.start("plain")?;
     let said = stick.dumper(&["send", "made.elf", stick.path()])?.expect(5, "send")?;
-    said.says("has room for 1048576 bytes")?;
+    said.says("has room for 1.0 MiB, the image needs at least ")?;
     let said = stick.dumper(&[&process.pid.to_string(), "-o", stick.path()])?.expect(5, "dump")?;
     said.says(stick.path())?;
     check(stick.first_page()?.get(FRONT) != Some(&b'R'), || "a part looks whole".to_owned())?;

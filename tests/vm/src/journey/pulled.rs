@@ -54,7 +54,7 @@ fn pull(guest: &mut Guest, command: &str, counter: &str) -> Outcome<String> {
 fn refused(guest: &mut Guest) -> Outcome<()> {
     guest.bench.plug_and_wait(&Stick::new("small", 4 * MIB), "pen0")?;
     let (rc, _, err) = guest.run("dumper send /tmp/big /dev/pen0", None)?;
-    ensure(rc == 5 && err.contains("has room for 4194304 bytes"), || {
+    ensure(rc == 5 && err.contains("has room for 4.0 MiB"), || {
         format!("send to a small stick: {rc} {err}")
     })?;
     let written = guest.bench.attribute("pen0", "stats/bytes_out")?;
