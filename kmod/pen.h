@@ -57,6 +57,15 @@
  *   PEN_GONE under pen_dev::pm before it takes the autosuspend reference, and
  *   release() gives that reference back only under the same lock and only if
  *   PEN_GONE is not set, since usbcore resets the count when it unbinds.
+ *
+ * Sleeping
+ *
+ *   An open file keeps the stick awake. The last one that is closed leaves its
+ *   reference to the unit (pen_lun::awake) when there are commands under way
+ *   or bytes unwritten, and the work item gives it back when there are none.
+ *   So autosuspend never meets a command, and suspend need not wait for the
+ *   work item, which may itself be waiting for a port reset that usbcore
+ *   lets nobody make meanwhile.
  */
 #ifndef PEN_H
 #define PEN_H
@@ -192,6 +201,7 @@ struct pen_lun {
 
 	unsigned int opens;
 	bool excl;
+	unsigned int awake;		/* autosuspend references, see below */
 	struct pen_buf *buf[PEN_BUFS];
 	u64 clock;
 	bool unsynced;			/* written since the last flush */
@@ -271,6 +281,8 @@ int pen_cache_alloc(struct pen_lun *lun);
 void pen_cache_trim(struct pen_lun *lun);
 void pen_cache_free(struct pen_lun *lun);
 void pen_cache_invalidate(struct pen_lun *lun);
+bool pen_cache_busy(struct pen_lun *lun);
+void pen_cache_stop_ahead(struct pen_lun *lun);
 void pen_cache_lose(struct pen_lun *lun, int error);
 bool pen_cache_dirty(struct pen_lun *lun);
 
@@ -297,6 +309,7 @@ void pen_dev_exit(void);
 struct pen_lun *pen_lun_create(struct pen_dev *pen, u8 number);
 int pen_lun_register(struct pen_lun *lun);
 void pen_lun_unregister(struct pen_lun *lun);
+void pen_power_put(struct pen_dev *pen, unsigned int references);
 
 /* pen_sysfs.c */
 extern const struct attribute_group *pen_lun_groups[];

@@ -285,6 +285,21 @@ static int pen_reset_recovery(struct pen_dev *pen)
 	return usb_clear_halt(pen->udev, pen->out_pipe);
 }
 
+/*
+ * Answers a failed transfer; true when only a port reset is left. Where memory
+ * was short that is no answer: usbcore needs memory for it as well, and removes
+ * the stick when there is none.
+ */
+static bool pen_recover(struct pen_dev *pen, int error, unsigned int attempt)
+{
+	int ret;
+
+	if (attempt && error != -ENOMEM)
+		return true;
+	ret = pen_reset_recovery(pen);
+	return ret && ret != -ENOMEM && error != -ENOMEM;
+}
+
 /* Without pen_dev::io: pre_reset takes it. */
 static void pen_port_reset(struct pen_dev *pen)
 {
@@ -336,7 +351,7 @@ int pen_bot_run(struct pen_dev *pen, u8 lun, struct pen_cmd *cmd,
 			dev_dbg(&pen->intf->dev,
 				"command %#04x out of step (%d), recovery\n",
 				cmd->cdb[0], ret);
-			port_reset = attempt || pen_reset_recovery(pen);
+			port_reset = pen_recover(pen, ret, attempt);
 		}
 	}
 	mutex_unlock(&pen->io);

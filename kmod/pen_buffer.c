@@ -52,8 +52,12 @@ static struct pen_buf *pen_buf_alloc(u32 bytes)
 		return NULL;
 	pen_buf_forget(buf);
 	for (i = 0; i < DIV_ROUND_UP(bytes, PEN_CHUNK); i++) {
-		/* Zeroed: no old kernel memory ever reaches a stick. */
-		buf->chunk[i] = kzalloc(PEN_CHUNK, GFP_KERNEL);
+		/*
+		 * Zeroed: no old kernel memory ever reaches a stick. And open()
+		 * rather fails than has another program killed for its sake.
+		 */
+		buf->chunk[i] = kzalloc(PEN_CHUNK, GFP_KERNEL | __GFP_NOWARN |
+					__GFP_RETRY_MAYFAIL);
 		if (!buf->chunk[i]) {
 			pen_buf_free(buf);
 			return NULL;
@@ -122,6 +126,45 @@ bool pen_cache_dirty(struct pen_lun *lun)
 		if (lun->buf[i] && pen_buf_is_dirty(lun->buf[i]))
 			return true;
 	return lun->unsynced;
+}
+
+/**
+ * pen_cache_busy() - are there commands that somebody asked for
+ * @lun: locked
+ */
+bool pen_cache_busy(struct pen_lun *lun)
+{
+	int i;
+
+	if (lun->verify || lun->check_done != lun->check_req ||
+	    lun->sync_done != lun->sync_req)
+		return true;
+	for (i = 0; i < PEN_BUFS; i++) {
+		struct pen_buf *buf = lun->buf[i];
+
+		if (buf && (buf->io || buf->flush ||
+			    buf->want_first < buf->want_end))
+			return true;
+	}
+	return false;
+}
+
+/**
+ * pen_cache_stop_ahead() - nobody is there who would read on
+ * @lun: locked
+ *
+ * A command that is under way is left alone.
+ */
+void pen_cache_stop_ahead(struct pen_lun *lun)
+{
+	int i;
+
+	for (i = 0; i < PEN_BUFS; i++) {
+		struct pen_buf *buf = lun->buf[i];
+
+		if (buf && buf->ahead && !buf->io)
+			buf->want_end = buf->want_first;
+	}
 }
 
 /**

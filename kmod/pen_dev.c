@@ -31,13 +31,16 @@ static int pen_power_up(struct pen_file *file)
 	return ret;
 }
 
-static void pen_power_down(struct pen_file *file)
+/**
+ * pen_power_put() - the stick may sleep, as far as these references go
+ * @pen: the stick; none of its units' locks held
+ * @references: how many
+ */
+void pen_power_put(struct pen_dev *pen, unsigned int references)
 {
-	struct pen_dev *pen = file->lun->pen;
-
 	mutex_lock(&pen->pm);
-	if (file->pm && !test_bit(PEN_GONE, &pen->flags))
-		usb_autopm_put_interface(pen->intf);
+	while (references-- && !test_bit(PEN_GONE, &pen->flags))
+		usb_autopm_put_interface_async(pen->intf);
 	mutex_unlock(&pen->pm);
 }
 
@@ -49,12 +52,19 @@ static void pen_file_drop(struct pen_file *file)
 	if (file->excl)
 		lun->excl = false;
 	lun->opens--;
-	/* A killed writer leaves bytes behind: write them now. */
-	if (!lun->opens && pen_cache_dirty(lun) && !lun->dead)
-		mod_delayed_work(pen_wq, &lun->idle, 0);
+	if (!lun->opens && !lun->dead) {
+		pen_cache_stop_ahead(lun);
+		/* A killed writer leaves bytes behind: write them now. */
+		if (pen_cache_dirty(lun))
+			mod_delayed_work(pen_wq, &lun->idle, 0);
+		if (file->pm && (pen_cache_dirty(lun) || pen_cache_busy(lun))) {
+			lun->awake++;
+			file->pm = false;
+		}
+	}
 	pen_cache_trim(lun);
 	mutex_unlock(&lun->lock);
-	pen_power_down(file);
+	pen_power_put(lun->pen, file->pm);
 	kfree(file);
 }
 
@@ -101,7 +111,7 @@ static int pen_open(struct inode *inode, struct file *filp)
 	mutex_lock(&lun->lock);
 	if (lun->excl || ((filp->f_flags & O_EXCL) && lun->opens)) {
 		mutex_unlock(&lun->lock);
-		pen_power_down(file);
+		pen_power_put(lun->pen, file->pm);
 		kfree(file);
 		return -EBUSY;
 	}

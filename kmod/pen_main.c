@@ -11,6 +11,8 @@
 #define SCAN_READY_MS		100000
 #define SECTORS_SUPER		2048
 #define SECTORS_HIGH		240
+#define PEN_PROTOCOL_BULK	0x50
+#define PEN_PROTOCOL_UAS	0x62
 
 static ushort vendor;
 module_param(vendor, ushort, 0444);
@@ -144,7 +146,9 @@ static void pen_scan(struct work_struct *work)
 	usb_autopm_put_interface(pen->intf);
 }
 
-static struct usb_host_interface *pen_bulk_only(struct usb_interface *intf)
+/* The setting of an interface in which it speaks a protocol, or NULL. */
+static struct usb_host_interface *pen_alt(struct usb_interface *intf,
+					  u8 protocol)
 {
 	unsigned int i;
 
@@ -154,7 +158,7 @@ static struct usb_host_interface *pen_bulk_only(struct usb_interface *intf)
 
 		if (desc->bInterfaceClass == USB_CLASS_MASS_STORAGE &&
 		    desc->bInterfaceSubClass == 0x06 &&
-		    desc->bInterfaceProtocol == 0x50)
+		    desc->bInterfaceProtocol == protocol)
 			return &intf->altsetting[i];
 	}
 	return NULL;
@@ -185,14 +189,18 @@ static int pen_probe(struct usb_interface *intf,
 		     const struct usb_device_id *id)
 {
 	struct usb_device *udev = interface_to_usbdev(intf);
-	struct usb_host_interface *alt = pen_bulk_only(intf);
+	struct usb_host_interface *alt = pen_alt(intf, PEN_PROTOCOL_BULK);
 	struct usb_endpoint_descriptor *in, *out;
 	struct pen_dev *pen;
 	int ret;
 
 	if (!alt) {
-		dev_info(&intf->dev,
-			 "not driven: no Bulk-Only interface (class 08, subclass 06, protocol 50)\n");
+		if (pen_alt(intf, PEN_PROTOCOL_UAS))
+			dev_info(&intf->dev,
+				 "not driven: it speaks UAS only; as a block device the uas driver has it\n");
+		else
+			dev_info(&intf->dev,
+				 "not driven: no Bulk-Only interface (class 08, subclass 06, protocol 50)\n");
 		return -ENODEV;
 	}
 	if (usb_find_common_endpoints(alt, &in, &out, NULL, NULL) ||
@@ -273,7 +281,10 @@ static void pen_disconnect(struct usb_interface *intf)
 	pen_dev_put(pen);
 }
 
-/* Programs are frozen, or (autosuspend) there is no open file. */
+/*
+ * Programs are frozen, or (autosuspend) there is no open file, and neither a
+ * command nor a byte to write, see pen.h.
+ */
 static int pen_suspend(struct usb_interface *intf, pm_message_t message)
 {
 	struct pen_dev *pen = usb_get_intfdata(intf);
@@ -281,17 +292,17 @@ static int pen_suspend(struct usb_interface *intf, pm_message_t message)
 
 	for (i = 0; i < PEN_MAX_LUNS; i++) {
 		struct pen_lun *lun = pen->luns[i];
-		bool dirty;
+		bool busy;
 
 		if (!lun)
 			continue;
 		mutex_lock(&lun->lock);
-		dirty = pen_cache_dirty(lun);
+		busy = pen_cache_busy(lun) || pen_cache_dirty(lun);
 		mutex_unlock(&lun->lock);
-		if (!dirty && PMSG_IS_AUTO(message))
-			continue;
-		if (PMSG_IS_AUTO(message))
+		if (busy && PMSG_IS_AUTO(message))
 			return -EBUSY;
+		if (PMSG_IS_AUTO(message))
+			continue;
 		if (pen_cache_sync(lun, pen_flush_timeout_ms))
 			dev_warn(&lun->dev, "asleep with bytes unwritten\n");
 		cancel_delayed_work_sync(&lun->idle);
@@ -318,6 +329,7 @@ static int pen_reset_resume(struct usb_interface *intf)
 			continue;
 		mutex_lock(&lun->lock);
 		lun->verify = true;
+		pen_lun_kick(lun);
 		mutex_unlock(&lun->lock);
 	}
 	return 0;

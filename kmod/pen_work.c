@@ -285,6 +285,7 @@ static struct pen_buf *pen_pick(struct pen_lun *lun)
 void pen_lun_work(struct work_struct *work)
 {
 	struct pen_lun *lun = container_of(work, struct pen_lun, work);
+	unsigned int references = 0;
 
 	mutex_lock(&lun->lock);
 	while (!lun->dead) {
@@ -313,7 +314,11 @@ void pen_lun_work(struct work_struct *work)
 	}
 	pen_cache_trim(lun);
 	pen_cache_wake(lun);
+	/* A file that is open has a reference of its own. */
+	if (!pen_cache_busy(lun) && (lun->opens || !pen_cache_dirty(lun)))
+		swap(references, lun->awake);
 	mutex_unlock(&lun->lock);
+	pen_power_put(lun->pen, references);
 }
 
 /**
@@ -334,6 +339,9 @@ void pen_lun_idle(struct work_struct *work)
 				    !bitmap_empty(lun->buf[i]->dirty,
 						  PEN_MAX_BLOCKS)))
 			lun->buf[i]->flush = true;
+	/* Nobody is left who would ask for it. */
+	if (!lun->opens && pen_cache_dirty(lun))
+		lun->sync_req++;
 	pen_lun_kick(lun);
 	mutex_unlock(&lun->lock);
 }

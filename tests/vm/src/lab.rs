@@ -1,6 +1,6 @@
 //! A booted guest with the driver in it, and sticks to plug into it.
 
-use crate::failure::{ensure, Doing, Outcome};
+use crate::failure::{ensure, Doing, Failure, Outcome};
 use crate::initramfs::Archive;
 use crate::kernel::Kernel;
 use crate::machine::{tail_of_log, Machine, Setup};
@@ -47,8 +47,15 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds the driver and the guest's root.
-    pub fn prepare(series: &str, work: &Path, source: &Path, agent: &Path) -> Outcome<Self> {
+    /// Builds the driver and the guest's root; `nomem` beside them, unless it is for the `short`
+    /// form.
+    pub fn prepare(
+        series: &str,
+        work: &Path,
+        source: &Path,
+        agent: &Path,
+        short: bool,
+    ) -> Outcome<Self> {
         let kernel = Kernel::prepare(series, work)?;
         let driver = kernel.build_driver(&source.join("kmod"))?;
         let folder = work.join(format!("run-{series}"));
@@ -62,6 +69,10 @@ impl Lab {
         archive.file("bin/busybox", &tools::read(&tools::find("busybox")?)?);
         archive.file("bin/pen", &tools::read(&source.join("kmod/pen"))?);
         archive.file("pen_driver.ko", &tools::read(&driver)?);
+        if !short {
+            let module = kernel.build_module("nomem", &source.join("tests/vm/nomem"))?;
+            archive.file("later/nomem.ko", &tools::read(&module)?);
+        }
         for (at, (name, bytes)) in kernel.modules(&MODULES)?.into_iter().enumerate() {
             let place = if LATER.contains(&name.as_str()) {
                 format!("later/{name}.ko")
@@ -87,19 +98,37 @@ impl Lab {
     }
 
     /// Boots a guest.
-    pub fn boot(&self, arguments: &[String], soak: bool) -> Outcome<Bench> {
-        let mut all = USB.map(str::to_owned).to_vec();
-        all.extend_from_slice(arguments);
-        let machine = Machine::boot(&Setup {
-            vmlinux: &self.kernel.vmlinux(),
+    pub fn boot(&self, soak: bool) -> Outcome<Bench> {
+        let origin = Origin {
+            vmlinux: self.kernel.vmlinux(),
+            initramfs: self.initramfs.clone(),
+            folder: self.folder.clone(),
+        };
+        let machine = origin.boot()?;
+        Ok(Bench { soak, origin: Some(origin), ..Bench::new(machine, &self.folder) })
+    }
+}
+
+/// What a scenario's guest was booted from.
+struct Origin {
+    vmlinux: PathBuf,
+    initramfs: PathBuf,
+    folder: PathBuf,
+}
+
+impl Origin {
+    fn boot(&self) -> Outcome<Machine> {
+        Machine::boot(&Setup {
+            vmlinux: &self.vmlinux,
             initramfs: &self.initramfs,
             folder: &self.folder,
-            cpu: "max",
+            // Emulated, the processor's instructions for moving memory go byte by byte; without
+            // them the kernel moves words, as fast as the emulator moves a stick's data.
+            cpu: "max,-erms,-fsrm",
             memory: 512,
-            arguments: &all,
+            arguments: &USB.map(str::to_owned),
             append: WATCHFUL,
-        })?;
-        Ok(Bench { soak, ..Bench::new(machine, &self.folder) })
+        })
     }
 }
 
@@ -108,6 +137,10 @@ impl Lab {
 pub struct Stick {
     /// Names the QEMU device, its node and its file.
     pub id: &'static str,
+    /// Its serial number, the same as `id` for most.
+    pub serial: &'static str,
+    /// Of the controller; none means the next free one.
+    pub port: Option<&'static str>,
     /// Size of the backing file, which is sparse.
     pub bytes: u64,
     /// Write-protected.
@@ -120,6 +153,10 @@ pub struct Stick {
     pub inject: Vec<Value>,
     /// Bytes per second, 0 for as fast as it goes.
     pub throttle: u64,
+    /// Have QEMU write down what goes over the wire.
+    pub recorded: bool,
+    /// What was not flushed is lost when QEMU is killed.
+    pub forgetful: bool,
 }
 
 impl Stick {
@@ -127,12 +164,16 @@ impl Stick {
     pub fn new(id: &'static str, bytes: u64) -> Self {
         Self {
             id,
+            serial: id,
+            port: None,
             bytes,
             read_only: false,
             removable: false,
             keep: false,
             inject: Vec::new(),
             throttle: 0,
+            recorded: true,
+            forgetful: false,
         }
     }
 }
@@ -145,12 +186,27 @@ pub struct Bench {
     pub soak: bool,
     folder: PathBuf,
     sticks: Vec<(String, Vec<String>)>,
+    origin: Option<Origin>,
 }
 
 impl Bench {
     /// Takes over a machine that has just booted; sticks and captures lie in `folder`.
     pub fn new(machine: Machine, folder: &Path) -> Self {
-        Self { machine, soak: false, folder: folder.to_owned(), sticks: Vec::new() }
+        Self { machine, soak: false, folder: folder.to_owned(), sticks: Vec::new(), origin: None }
+    }
+
+    /// Cuts the guest's power off and boots it anew, without sticks. What QEMU had not handed to
+    /// the host is gone.
+    pub fn cut_off(&mut self) -> Outcome<()> {
+        self.healthy()?;
+        self.machine.kill()?;
+        self.sticks.clear();
+        let origin = self
+            .origin
+            .as_ref()
+            .ok_or_else(|| Failure("this guest cannot be booted again".to_owned()))?;
+        self.machine = origin.boot()?;
+        Ok(())
     }
 
     /// A file of this run.
@@ -176,7 +232,9 @@ impl Bench {
             .write(true)
             .open(&path)
             .doing(|| format!("creating {}", path.display()))?;
-        image.set_len(stick.bytes).doing(|| format!("sizing {}", path.display()))?;
+        if !stick.forgetful {
+            image.set_len(stick.bytes).doing(|| format!("sizing {}", path.display()))?;
+        }
         let mut nodes = Vec::new();
         let mut add = |machine: &mut Machine, mut options: Value, kind: &str| {
             let name = format!("{}-{kind}", stick.id);
@@ -204,8 +262,18 @@ impl Bench {
             let options = json!({"driver": "throttle", "throttle-group": group, "file": top});
             top = add(&mut self.machine, options, "slow")?;
         }
-        let options = json!({"driver": "raw", "file": top, "read-only": stick.read_only});
-        top = add(&mut self.machine, options, "raw")?;
+        let mut format = "raw";
+        if stick.forgetful {
+            // Where the blocks lie is kept in QEMU's memory until a flush, so that a killed QEMU
+            // forgets them: the nearest to a stick with a cache of its own.
+            format = "qcow2";
+            if !stick.keep {
+                let options = json!({"driver": format, "file": top, "size": stick.bytes});
+                self.machine.job("blockdev-create", &json!({"options": options}))?;
+            }
+        }
+        let options = json!({"driver": format, "file": top, "read-only": stick.read_only});
+        top = add(&mut self.machine, options, format)?;
         if stick.throttle > 0 {
             nodes.push(format!("{}-group", stick.id));
         }
@@ -216,15 +284,16 @@ impl Bench {
     /// Plugs a stick in.
     pub fn plug(&mut self, stick: &Stick) -> Outcome<()> {
         let node = self.backing(stick)?;
-        self.machine
-            .qmp(
-                "device_add",
-                &json!({"driver": "usb-storage", "id": stick.id, "drive": node,
-                    "bus": "xhci.0", "serial": stick.id, "removable": stick.removable,
-                    "rerror": "report", "werror": "report",
-                    "pcap": format!("{}.pcap", stick.id)}),
-            )
-            .map(|_| ())
+        let mut device = json!({"driver": "usb-storage", "id": stick.id, "drive": node,
+            "bus": "xhci.0", "serial": stick.serial, "removable": stick.removable,
+            "rerror": "report", "werror": "report"});
+        if let Some(port) = stick.port {
+            device["port"] = json!(port);
+        }
+        if stick.recorded {
+            device["pcap"] = json!(format!("{}.pcap", stick.id));
+        }
+        self.machine.qmp("device_add", &device).map(|_| ())
     }
 
     /// Plugs in and waits for the node.
@@ -269,6 +338,14 @@ impl Bench {
     pub fn unplug(&mut self, id: &str) -> Outcome<()> {
         self.pull(id)?;
         self.pulled(id)
+    }
+
+    /// Pulls a stick of which QEMU (7.2) will not let go: it forgets a command that a class reset
+    /// cut short, but not what that command holds on to.
+    pub fn discard(&mut self, id: &str) -> Outcome<()> {
+        self.pull(id)?;
+        self.sticks.retain(|(name, _)| name != id);
+        Ok(())
     }
 
     /// Waits until so many bytes went to or came from a stick: the copy is in its middle.

@@ -134,6 +134,31 @@ impl Machine {
         }
     }
 
+    /// One of the monitor's jobs, to its end.
+    pub fn job(&mut self, command: &str, arguments: &Value) -> Outcome<()> {
+        const ID: &str = "job";
+        let mut arguments = arguments.clone();
+        arguments["job-id"] = json!(ID);
+        self.qmp(command, &arguments)?;
+        let start = Instant::now();
+        let job = loop {
+            let jobs = self.qmp("query-jobs", &json!({}))?;
+            if jobs[0]["status"] == "concluded" {
+                break jobs[0].clone();
+            }
+            ensure(start.elapsed() < Duration::from_secs(60), || format!("{command}: {jobs}"))?;
+            std::thread::sleep(Duration::from_millis(20));
+        };
+        self.qmp("job-dismiss", &json!({"id": ID}))?;
+        ensure(job["error"].is_null(), || format!("{command}: {job}"))
+    }
+
+    /// SIGKILL, and nothing else.
+    pub fn kill(&mut self) -> Outcome<()> {
+        self.qemu.kill().doing(|| "killing QEMU".to_owned())?;
+        self.qemu.wait().map(|_| ()).doing(|| "waiting for QEMU".to_owned())
+    }
+
     /// Waits for an event whose data names a device.
     pub fn event(&mut self, name: &str, device: &str) -> Outcome<()> {
         let matches = |event: &Value| event["event"] == name && event["data"]["device"] == device;
@@ -145,6 +170,18 @@ impl Machine {
             let next = self.read_monitor(Duration::from_secs(60))?;
             self.events.push(next);
         }
+    }
+
+    /// Waits until the kernel has said something again, beyond what it had said `before` times.
+    pub fn says(&mut self, what: &str, before: usize) -> Outcome<()> {
+        let start = Instant::now();
+        while self.log().matches(what).count() <= before {
+            ensure(start.elapsed() < Duration::from_secs(120), || {
+                format!("the guest's kernel did not say {what:?}")
+            })?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
     }
 
     fn read_monitor(&mut self, patience: Duration) -> Outcome<Value> {
@@ -166,12 +203,27 @@ impl Machine {
 
     /// One request that may take long.
     pub fn ask_for(&mut self, request: &Value, patience: Duration) -> Outcome<Value> {
-        writeln!(self.agent.get_mut(), "{request}").doing(|| "talking to the guest".to_owned())?;
+        self.tell(request)?;
+        self.hear(request, patience)
+    }
+
+    /// The first half of a request, for what happens before it is answered.
+    pub fn tell(&mut self, request: &Value) -> Outcome<()> {
+        writeln!(self.agent.get_mut(), "{request}").doing(|| "talking to the guest".to_owned())
+    }
+
+    /// The other half.
+    pub fn hear(&mut self, request: &Value, patience: Duration) -> Outcome<Value> {
         let answer = self.read_agent(patience)?;
         match answer.get("error") {
             Some(error) => Err(Failure(format!("{request}: {error}"))),
             None => Ok(answer),
         }
+    }
+
+    /// A line without a request, to which the agent gives no answer.
+    pub fn nudge(&mut self) -> Outcome<()> {
+        writeln!(self.agent.get_mut()).doing(|| "talking to the guest".to_owned())
     }
 
     /// Runs a command; fails unless it succeeds; its output.

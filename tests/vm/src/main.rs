@@ -177,7 +177,7 @@ fn run(options: &Options, place: &Place) -> Outcome<Count> {
         };
         let any = |scenario: &Scenario| options.wants(scenario.name, in_short(scenario));
         if wanted && scenarios::all().iter().any(any) {
-            let lab = Lab::prepare(series, &place.work, &place.source, &agent)?;
+            let lab = Lab::prepare(series, &place.work, &place.source, &agent, options.short)?;
             run_all(&lab, options, &mut count)?;
         }
     }
@@ -248,7 +248,7 @@ fn run_all(lab: &Lab, options: &Options, count: &mut Count) -> Outcome<()> {
             continue;
         }
         let start = Instant::now();
-        let outcome = match bench.take().map_or_else(|| lab.boot(&[], options.soak), Ok) {
+        let outcome = match bench.take().map_or_else(|| lab.boot(options.soak), Ok) {
             Ok(mut guest) => {
                 let outcome = (scenario.run)(&mut guest)
                     .and_then(|figures| guest.clean_up().map(|()| figures));

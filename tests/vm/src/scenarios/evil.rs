@@ -22,6 +22,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario { number: 13, name: "evil-late", run: late },
         Scenario { number: 17, name: "evil-capacity", run: capacity },
         Scenario { number: 25, name: "evil-descriptors", run: descriptors },
+        Scenario { number: 25, name: "evil-sizes", run: sizes },
     ]
 }
 
@@ -188,20 +189,78 @@ fn capacity(bench: &mut Bench) -> Outcome<String> {
     Ok("everything up to the true end, then EIO".to_owned())
 }
 
+/// Plugs in what must be refused with a line in the log, without a node.
+fn is_refused(bench: &mut Bench, fault: &str, line: &str) -> Outcome<()> {
+    start(bench, fault, 0, 0)?;
+    bench
+        .machine
+        .wait_for(&format!("dmesg | tail -n 20 | grep -q '{line}'"), Duration::from_secs(20))?;
+    bench.machine.sh("! test -e /dev/pen0; dmesg -c > /dev/null")?;
+    bench.machine.sh("killall guest")?;
+    bench.call(&json!({"op": "wait", "name": "evil"}))?;
+    bench
+        .machine
+        .wait_for("! grep -q e711 /sys/bus/usb/devices/*/idProduct", Duration::from_secs(20))
+}
+
 fn descriptors(bench: &mut Bench) -> Outcome<String> {
-    for fault in ["no-bulk-in", "protocol-uas", "block-size-0", "block-size-3"] {
-        start(bench, fault, 0, 0)?;
+    is_refused(bench, "no-bulk-in", "not driven: bulk endpoints missing")?;
+    is_refused(bench, "protocol-uas", "not driven: it speaks UAS only")?;
+    for fault in ["uas-too", "inquiry-5"] {
+        plug(bench, fault, 0, 0)?;
+        bench.machine.sh("cmp /dev/pen0 /tmp/good")?;
+        unplug(bench)?;
+    }
+    // Numbers of units: impossible ones mean that there is one; units that are none get a line.
+    for (last, lines) in [(255, 0), (16, 0), (15, 15)] {
+        prepare(bench)?;
+        bench.machine.sh("dmesg -c > /dev/null")?;
+        plug(bench, &format!("last-unit-{last}"), 0, 0)?;
+        bench.machine.sh("cmp /dev/pen0 /tmp/good")?;
         bench.machine.wait_for(
-            "dmesg | tail -n 20 | grep -q 'not driven\\|no usable disk'",
+            &format!("test $(dmesg | grep -c 'is no usable disk') = {lines}"),
             Duration::from_secs(20),
         )?;
-        bench.machine.sh("! test -e /dev/pen0; dmesg -c > /dev/null")?;
-        bench.machine.sh("killall guest")?;
-        bench.call(&json!({"op": "wait", "name": "evil"}))?;
-        bench.machine.sh("sleep 1")?;
+        bench.machine.sh("test \"$(ls /dev | grep pen)\" = pen0")?;
+        unplug(bench)?;
     }
-    plug(bench, "inquiry-5", 0, 0)?;
-    bench.machine.sh("cmp /dev/pen0 /tmp/good")?;
+    Ok("refused with a line in the log; 5 bytes of INQUIRY suffice; Bulk-Only beside UAS; last unit 255, 16 and 15 of \
+        one: one node"
+        .to_owned())
+}
+
+fn sizes(bench: &mut Bench) -> Outcome<String> {
+    const SIZE: u64 = ((1 << 54) - 1) * 512;
+    let refused = [
+        "block-size-0",
+        "block-size-3",
+        "block-size-256",
+        "block-size-8192",
+        "block-size-2147483648",
+        "block-size-4294967295",
+        "capacity-short",
+        "capacity-16-refused",
+        "capacity-16-negative",
+        "capacity-16-max",
+        "capacity-16-block",
+    ];
+    for fault in refused {
+        is_refused(bench, fault, "unit 0 is no usable disk")?;
+    }
+    // As many bytes as there are offsets: all that is there can be read, nothing else.
+    plug(bench, "capacity-16-most", 0, 0)?;
+    bench.open("a", "/dev/pen0", libc::O_RDWR)?;
+    let size = bench.call(&json!({"op": "size", "name": "a"}))?;
+    ensure(size["n"] == json!(SIZE), || format!("size: {size}"))?;
+    bench.machine.sh("head -c 4194304 /dev/pen0 | cmp - /tmp/good")?;
+    for pos in [4 << 20, 1 << 42, SIZE - 1] {
+        bench.fails(&json!({"op": "pread", "name": "a", "pos": pos, "len": 1}), "EIO")?;
+    }
+    bench.write("a", SIZE - 4096, 4096, 1)?;
+    bench.fails(&json!({"op": "fsync", "name": "a"}), "ENOSPC")?;
+    bench.fails(&json!({"op": "pwrite", "name": "a", "pos": SIZE, "len": 1}), "ENOSPC")?;
+    bench.call(&json!({"op": "close", "name": "a"}))?;
+    bench.machine.sh("cmp /tmp/evil.img /tmp/good")?;
     unplug(bench)?;
-    Ok("refused with a line in the log; 5 bytes of INQUIRY suffice".to_owned())
+    Ok(format!("{} kinds refused; 2^63 - 512 bytes: EIO where nothing is", refused.len()))
 }

@@ -7,7 +7,10 @@ use serde_json::json;
 use std::time::Duration;
 
 pub fn scenarios() -> Vec<Scenario> {
-    vec![Scenario { number: 24, name: "storage-first-mounted-quirks", run: storage_first }]
+    vec![
+        Scenario { number: 24, name: "storage-first-mounted-quirks", run: storage_first },
+        Scenario { number: 24, name: "uas-stays-with-uas", run: uas_only },
+    ]
 }
 
 /// A command that must be refused with a word.
@@ -60,4 +63,39 @@ fn storage_first(bench: &mut Bench) -> Outcome<String> {
     bench.unplug("both")?;
     bench.machine.sh(&format!("echo > {quirks}; rmmod usb_storage"))?;
     Ok("first come, first served; mounted, swap and open refused; quirks obeyed".to_owned())
+}
+
+/// A stick without a Bulk-Only setting.
+fn uas_only(bench: &mut Bench) -> Outcome<String> {
+    const LINE: &str = "not driven: it speaks UAS only";
+    bench.insmod("")?;
+    let node = bench.backing(&Stick::new("uas", 16 * MIB))?;
+    bench.machine.qmp("device_add", &json!({"driver": "usb-uas", "id": "uas", "bus": "xhci.0"}))?;
+    bench.machine.qmp(
+        "device_add",
+        &json!({"driver": "scsi-hd", "id": "disk", "bus": "uas.0", "scsi-id": 0, "lun": 0,
+            "drive": node, "rerror": "report", "werror": "report"}),
+    )?;
+    let seen = bench.machine.log().matches(LINE).count();
+    bench.machine.qmp("qom-set", &json!({"path": "uas", "property": "attached", "value": true}))?;
+    bench.machine.says(LINE, seen)?;
+    bench.machine.sh("! test -e /dev/pen0")?;
+    // Left alone, it is free for its own driver.
+    bench.machine.sh("insmod /later/usb_storage.ko; insmod /later/uas.ko")?;
+    block_device(bench)?;
+    let list = bench.machine.sh("pen list")?;
+    ensure(list.contains("46f4:0003\tuas\tsda"), || format!("pen list: {list}"))?;
+    bench.machine.sh("head -c 100000 /dev/urandom > /tmp/data; dd if=/tmp/data of=/dev/sda bs=100000 2>/dev/null && sync")?;
+    // Handed over all the same: it comes back whole, and the reason is said.
+    refused(bench, "pen take 46f4:0003", "speaks UAS only; it is with uas")?;
+    block_device(bench)?;
+    bench
+        .machine
+        .sh("! test -e /dev/pen0; head -c 100000 /dev/sda | cmp - /tmp/data; rm /tmp/data")?;
+    refused(bench, "pen give 46f4:0003", "is not with pen_driver but with uas")?;
+    bench.pull("uas")?;
+    bench.machine.event("DEVICE_DELETED", "uas")?;
+    bench.drop_backing("uas")?;
+    bench.machine.wait_for("rmmod uas && rmmod usb_storage", Duration::from_secs(20))?;
+    Ok("refused with a line in the log; its own driver has it, and gets it back".to_owned())
 }

@@ -5,6 +5,10 @@ mod basics;
 mod evil;
 mod handover;
 mod media;
+mod memory;
+mod power;
+mod sleep;
+mod speed;
 mod unplug;
 
 use crate::failure::Outcome;
@@ -29,8 +33,12 @@ pub fn all() -> Vec<Scenario> {
     all.extend(basics::scenarios());
     all.extend(unplug::scenarios());
     all.extend(media::scenarios());
+    all.extend(sleep::scenarios());
+    all.extend(power::scenarios());
+    all.extend(memory::scenarios());
     all.extend(handover::scenarios());
     all.extend(evil::scenarios());
+    all.extend(speed::scenarios());
     all
 }
 

@@ -50,7 +50,8 @@ fn during_copy(bench: &mut Bench) -> Outcome<String> {
         })?;
         if round % 3 == 2 {
             // What fsync confirmed is on the stick.
-            let count: u64 = end["out"].as_str().unwrap_or_default().trim().parse().unwrap_or(0);
+            let said = end["out"].as_str().unwrap_or_default().lines().last().unwrap_or_default();
+            let count: u64 = said.parse().unwrap_or(0);
             let contents = bench.contents("pull")?;
             let wrong = vm::pattern::mismatch(round, 0, &contents[..(count * MIB) as usize]);
             ensure(wrong.is_none(), || format!("byte {wrong:?} of {count} MiB confirmed is lost"))?;

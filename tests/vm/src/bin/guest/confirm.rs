@@ -1,5 +1,5 @@
-//! A writer that counts: `guest confirm PATH SEED MIB` prints how many of its MiB were confirmed by
-//! fsync before something went wrong.
+//! A writer that counts: `guest confirm PATH SEED MIB` prints after each MiB how many of them fsync
+//! has confirmed.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -11,10 +11,8 @@ const MIB: usize = 1 << 20;
 pub fn main(arguments: impl Iterator<Item = String>) -> i32 {
     let words: Vec<_> = arguments.collect();
     let number = |at: usize| words.get(at).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
-    let mut confirmed = 0;
     let path = words.first().map_or("", String::as_str);
-    let done = write_and_confirm(path, number(1), number(2), &mut confirmed);
-    println!("{confirmed}");
+    let done = write_and_confirm(path, number(1), number(2));
     match done {
         Ok(()) => 0,
         Err(error) => {
@@ -24,14 +22,14 @@ pub fn main(arguments: impl Iterator<Item = String>) -> i32 {
     }
 }
 
-fn write_and_confirm(path: &str, seed: u64, count: u64, confirmed: &mut u64) -> io::Result<()> {
+fn write_and_confirm(path: &str, seed: u64, count: u64) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     let mut buffer = vec![0; MIB];
     for piece in 0..count {
         pattern::fill(seed, piece * MIB as u64, &mut buffer);
         file.write_all(&buffer)?;
         file.sync_all()?;
-        *confirmed += 1;
+        println!("{}", piece + 1);
     }
     Ok(())
 }

@@ -10,6 +10,12 @@ use std::time::{Duration, Instant};
 
 const BLOCK: u64 = 512;
 
+/// Beginnings of the names of faults that are no command's.
+const STANDING: [&str; 3] = ["capacity-", "block-size-", "last-unit-"];
+
+/// The most blocks of 512 bytes whose bytes still have positive offsets.
+const MOST_BLOCKS: u64 = (1 << 54) - 1;
+
 /// Sense key, code and qualifier.
 type Sense = (u8, u8, u8);
 
@@ -27,6 +33,7 @@ struct Stick {
 
 struct Request {
     tag: [u8; 4],
+    lun: u8,
     len: usize,
     cdb: [u8; 16],
 }
@@ -59,6 +66,8 @@ fn serve(arguments: &[String]) -> io::Result<()> {
     let gadget = gadget::create(&Identity {
         protocol: if fault == "protocol-uas" { 0x62 } else { 0x50 },
         bulk_in: fault != "no-bulk-in",
+        uas_too: fault == "uas-too",
+        max_lun: fault.strip_prefix("last-unit-").and_then(|n| n.parse().ok()).unwrap_or(0),
     })?;
     let mut stick = Stick {
         gadget,
@@ -84,6 +93,7 @@ fn serve(arguments: &[String]) -> io::Result<()> {
         }
         let mut request = Request {
             tag: [0; 4],
+            lun: wrapper[13],
             len: u32::from_le_bytes([wrapper[8], wrapper[9], wrapper[10], wrapper[11]]) as usize,
             cdb: [0; 16],
         };
@@ -92,6 +102,10 @@ fn serve(arguments: &[String]) -> io::Result<()> {
         // An endpoint that failed is answered by the host's recovery.
         let _ = stick.command(&request);
     }
+}
+
+fn be64(bytes: &[u8]) -> u64 {
+    be32(bytes) << 32 | be32(&bytes[4..])
 }
 
 fn be32(bytes: &[u8]) -> u64 {
@@ -104,8 +118,8 @@ impl Stick {
         let wanted = match self.fault.as_str() {
             "bogus-residue" => return true,
             "write-short" | "write-csw-tag" | "write-ua28" => 0x2a,
-            "none" | "not-ready" | "needs-start" | "capacity-plus-one" | "block-size-0"
-            | "block-size-3" | "inquiry-5" => return false,
+            "none" | "uas-too" | "not-ready" | "needs-start" | "inquiry-5" => return false,
+            standing if STANDING.iter().any(|start| standing.starts_with(start)) => return false,
             _ => 0x28,
         };
         if opcode != wanted || self.count == 0 {
@@ -254,7 +268,10 @@ impl Stick {
 
     fn execute(&mut self, request: &Request) -> Reply {
         let cdb = &request.cdb;
-        let at = be32(&cdb[2..]) * BLOCK;
+        let long = cdb[0] & 0xe0 == 0x80;
+        let lba = if long { be64(&cdb[2..]) } else { be32(&cdb[2..]) };
+        // Everything else at this place is beyond the medium as well.
+        let at = lba.saturating_mul(BLOCK);
         match cdb[0] {
             0x00 => self.not_ready().map_or(Reply::Done, Reply::Failed),
             0x03 => {
@@ -270,6 +287,10 @@ impl Stick {
                 if self.fault == "inquiry-5" {
                     data.truncate(5);
                 }
+                if request.lun > 0 {
+                    // There is no such unit.
+                    data[0] = 0x7f;
+                }
                 Reply::In(data)
             }
             0x1a => Reply::In(vec![3, 0, 0, 0]),
@@ -282,17 +303,20 @@ impl Stick {
                 Some(sense) => Reply::Failed(sense),
                 None => Reply::In(self.capacity()),
             },
-            0x28 | 0x2a if at + request.len as u64 > self.blocks * BLOCK => {
+            0x9e if self.fault != "capacity-16-refused" => Reply::In(self.capacity16()),
+            0x28 | 0x2a | 0x88 | 0x8a
+                if at.saturating_add(request.len as u64) > self.blocks * BLOCK =>
+            {
                 Reply::Failed((5, 0x21, 0))
             }
-            0x28 => {
+            0x28 | 0x88 => {
                 let mut data = vec![0; request.len];
                 match self.medium.read_exact_at(&mut data, at) {
                     Ok(()) => Reply::In(data),
                     Err(_) => Reply::Failed((3, 0x11, 0)),
                 }
             }
-            0x2a => Reply::Out(at),
+            0x2a | 0x8a => Reply::Out(at),
             _ => Reply::Failed((5, 0x20, 0)),
         }
     }
@@ -300,15 +324,31 @@ impl Stick {
     fn capacity(&self) -> Vec<u8> {
         let last = match self.fault.as_str() {
             "capacity-plus-one" => self.blocks,
+            fault if fault.starts_with("capacity-16-") => u64::from(u32::MAX),
             _ => self.blocks - 1,
         };
-        let size: u32 = match self.fault.as_str() {
-            "block-size-0" => 0,
-            "block-size-3" => 3,
-            _ => 512,
+        let size: u32 = match self.fault.strip_prefix("block-size-") {
+            Some(size) => size.parse().unwrap_or(0),
+            None => 512,
         };
         let mut data = (last as u32).to_be_bytes().to_vec();
         data.extend(size.to_be_bytes());
+        if self.fault == "capacity-short" {
+            data.truncate(4);
+        }
+        data
+    }
+
+    fn capacity16(&self) -> Vec<u8> {
+        let (last, size) = match self.fault.as_str() {
+            "capacity-16-most" => (MOST_BLOCKS - 1, 512),
+            "capacity-16-negative" => (MOST_BLOCKS, 512),
+            "capacity-16-block" => (self.blocks - 1, 1_u32 << 31),
+            _ => (u64::MAX, 512),
+        };
+        let mut data = last.to_be_bytes().to_vec();
+        data.extend(size.to_be_bytes());
+        data.resize(32, 0);
         data
     }
 }

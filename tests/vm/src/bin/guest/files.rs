@@ -10,6 +10,7 @@ use vm::pattern;
 
 const BLKGETSIZE64: libc::Ioctl = 0x8008_1272_u32 as libc::Ioctl;
 const BLKSSZGET: libc::Ioctl = 0x1268;
+const BLKFLSBUF: libc::Ioctl = 0x1261;
 
 /// The open files by name.
 #[derive(Default)]
@@ -104,6 +105,11 @@ fn call(fd: RawFd, op: &str, request: &Value) -> io::Result<Value> {
         "pwrite_fault" | "pread_fault" => fault(fd, op == "pread_fault", len, pos),
         // SAFETY: no memory is passed.
         "fsync" => check(i64::from(unsafe { libc::fsync(fd) })).map(|_| json!({"ok": true})),
+        "forget" => {
+            // SAFETY: this request takes no argument.
+            let done = unsafe { libc::ioctl(fd, BLKFLSBUF, 0) };
+            check(i64::from(done)).map(|_| json!({"ok": true}))
+        }
         "seek" => {
             let whence = request["whence"].as_i64().unwrap_or(0) as i32;
             // SAFETY: no memory is passed.
@@ -190,6 +196,7 @@ fn name_of(error: &io::Error) -> String {
         (libc::EFAULT, "EFAULT"),
         (libc::EINTR, "EINTR"),
         (libc::ENOTTY, "ENOTTY"),
+        (libc::ENOMEM, "ENOMEM"),
         (libc::ENOMEDIUM, "ENOMEDIUM"),
     ];
     names

@@ -30,6 +30,10 @@ pub struct Identity {
     pub protocol: u8,
     /// Whether there is a bulk IN endpoint.
     pub bulk_in: bool,
+    /// Has a second setting, in which it speaks UAS.
+    pub uas_too: bool,
+    /// Number of the last logical unit.
+    pub max_lun: u8,
 }
 
 fn endpoint(address: u8, size: u16) -> Vec<u8> {
@@ -47,10 +51,15 @@ fn descriptors(identity: &Identity) -> Vec<u8> {
             bytes.extend(endpoint(0x81, size));
         }
         bytes.extend(endpoint(0x02, size));
+        if identity.uas_too {
+            bytes.extend([9, 4, 0, 1, 2, 8, 6, 0x62, 0]);
+            bytes.extend(endpoint(0x83, size));
+            bytes.extend(endpoint(0x04, size));
+        }
         bytes
     };
     let (full, high) = (one(64), one(512));
-    let per = if identity.bulk_in { 3_u32 } else { 2 };
+    let per = if identity.bulk_in { 3_u32 } else { 2 } + if identity.uas_too { 3 } else { 0 };
     // Magic of version 2, length, flags: full and high speed.
     let mut bytes = 3_u32.to_le_bytes().to_vec();
     let len = 20 + full.len() + high.len();
@@ -106,7 +115,8 @@ pub fn create(identity: &Identity) -> io::Result<Gadget> {
         resets: Arc::default(),
     };
     let resets = Arc::clone(&gadget.resets);
-    std::thread::spawn(move || serve_control(control, &resets));
+    let max_lun = identity.max_lun;
+    std::thread::spawn(move || serve_control(control, &resets, max_lun));
     std::os::unix::fs::symlink(
         format!("{GADGET}/functions/ffs.evil"),
         format!("{GADGET}/configs/c.1/ffs.evil"),
@@ -120,7 +130,7 @@ pub fn create(identity: &Identity) -> io::Result<Gadget> {
 }
 
 /// Answers the two class requests; everything else is stalled.
-fn serve_control(mut control: File, resets: &AtomicU64) {
+fn serve_control(mut control: File, resets: &AtomicU64, max_lun: u8) {
     let mut event = [0_u8; 12];
     loop {
         match control.read(&mut event) {
@@ -134,7 +144,7 @@ fn serve_control(mut control: File, resets: &AtomicU64) {
             continue;
         }
         let done = match (event[0], event[1]) {
-            (0xa1, 0xfe) => control.write(&[0]).map(|_| ()),
+            (0xa1, 0xfe) => control.write(&[max_lun]).map(|_| ()),
             (0x21, 0xff) => {
                 resets.fetch_add(1, Ordering::SeqCst);
                 control.read(&mut []).map(|_| ())

@@ -5,6 +5,7 @@ mod confirm;
 mod evil;
 mod files;
 mod gadget;
+mod pace;
 mod start;
 mod stress;
 mod talk;
@@ -21,6 +22,7 @@ fn main() {
         Some("evil") => std::process::exit(evil::main(arguments)),
         Some("stress") => std::process::exit(stress::main(arguments)),
         Some("confirm") => std::process::exit(confirm::main(arguments)),
+        Some("pace") => std::process::exit(pace::main(arguments)),
         _ if std::process::id() == 1 => {}
         _ => {
             eprintln!("guest: runs as the first process of a test machine");
@@ -39,7 +41,12 @@ fn serve() -> std::io::Result<()> {
     let mut agent = Agent::default();
     writeln!(out, "{}", json!({"ready": true}))?;
     for line in BufReader::new(port).lines() {
-        let answer = match serde_json::from_str::<Value>(&line?) {
+        let line = line?;
+        // A nudge, which has woken the machine.
+        if line.trim().is_empty() {
+            continue;
+        }
+        let answer = match serde_json::from_str::<Value>(&line) {
             Ok(request) => agent.answer(&request),
             Err(error) => json!({"error": error.to_string()}),
         };
