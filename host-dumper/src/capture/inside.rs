@@ -46,6 +46,7 @@ pub(super) struct ProcessAnswers {
     pub dumpable: u32,
     pub subreaper: bool,
     pub thp_disable: bool,
+    pub barriers: u32,
     pub brk: u64,
     /// Keyrings that hold keys, in words.
     pub keyrings: Vec<String>,
@@ -119,6 +120,34 @@ impl Asker<'_> {
     }
 }
 
+/// Commands of membarrier(2): the one that tells of registrations, since Linux 6.3, and those that fail
+/// without theirs, each with the command that registers.
+const GET_REGISTRATIONS: u64 = 1 << 9;
+const BARRIERS: [(u64, u32); 3] = [(1 << 3, 1 << 4), (1 << 5, 1 << 6), (1 << 7, 1 << 8)];
+
+impl Asker<'_> {
+    /// What the process has registered for. A kernel that does not tell is asked for each barrier; that
+    /// for all processes it does not refuse to anyone, so it stays unknown.
+    fn barriers(&mut self) -> Result<u32> {
+        const NAME: &str = "membarrier";
+        let mut has = |command| match self.value(NAME, libc::SYS_membarrier, &[command]) {
+            Ok(result) => Ok(Some(result)),
+            Err(CaptureError::Remote { .. }) => Ok(None),
+            Err(other) => Err(other),
+        };
+        if let Some(all) = has(GET_REGISTRATIONS)? {
+            return Ok(all as u32);
+        }
+        let mut all = 0;
+        for (barrier, registers) in BARRIERS {
+            if has(barrier)?.is_some() {
+                all |= registers;
+            }
+        }
+        Ok(all)
+    }
+}
+
 /// Asks everything that concerns the process as a whole, in one of its threads, as far as `known`,
 /// that thread's answers, does not hold it already. Of the descriptors in `doubtful` it is asked
 /// whether they are closed on exec.
@@ -176,6 +205,7 @@ pub(super) fn ask_process(
     if status.thp_enabled != Some(true) {
         answers.thp_disable = ask.value("prctl", prctl, &[PR_GET_THP_DISABLE])? != 0;
     }
+    answers.barriers = ask.barriers()?;
     for &fd in doubtful {
         let args = [u64::from(fd), libc::F_GETFD as u64];
         if ask.value("fcntl", libc::SYS_fcntl, &args)? & libc::FD_CLOEXEC as u64 == 0 {

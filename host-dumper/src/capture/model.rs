@@ -202,6 +202,7 @@ pub(super) fn process(
         personality: hex_file(proc, "personality").unwrap_or(0),
         dumpable: answers.dumpable,
         subreaper: answers.subreaper,
+        barriers: answers.barriers,
         cgroups,
         thp_disable: answers.thp_disable,
         oom_score_adj: number::signed(oom.trim_ascii()).unwrap_or(0) as i32,

@@ -42,6 +42,8 @@ record! {
         pub subreaper: bool,
         /// PR_GET_THP_DISABLE.
         pub thp_disable: bool,
+        /// Bits of the commands by which it registered for memory barriers (membarrier(2)).
+        pub barriers: u32,
         /// Control groups of the leader, in those hierarchies where it is not in the topmost one.
         pub cgroups: Vec<Cgroup>,
         /// /proc/PID/oom_score_adj.

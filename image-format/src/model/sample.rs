@@ -119,6 +119,7 @@ pub fn process(pid: u32) -> Process {
         personality: 0,
         dumpable: 1,
         subreaper: false,
+        barriers: 0,
         cgroups: vec![Cgroup { controllers: "".into(), path: "/some.slice".into() }],
         thp_disable: false,
         oom_score_adj: 0,

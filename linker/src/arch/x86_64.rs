@@ -105,6 +105,7 @@ calls! {
     SCHED_SETATTR 314 "sched_setattr";
     GETRANDOM 318 "getrandom";
     MEMFD_CREATE 319 "memfd_create";
+    MEMBARRIER 324 "membarrier";
     MLOCK2 325 "mlock2";
     RSEQ 334 "rseq";
     PIDFD_OPEN 434 "pidfd_open";

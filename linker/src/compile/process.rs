@@ -75,6 +75,9 @@ impl ProcessCompiler<'_> {
         if process.thp_disable {
             self.must("transparent huge pages", nr::PRCTL, [PR_SET_THP_DISABLE, 1, 0, 0, 0, 0]);
         }
+        for bit in (0..u32::BITS).map(|i| 1 << i).filter(|bit| process.barriers & bit != 0) {
+            self.note("memory barriers", nr::MEMBARRIER, [u64::from(bit), 0, 0, 0, 0, 0]);
+        }
         for (i, limit) in process.limits.iter().enumerate() {
             let at = self.b.words(limit);
             let what = limit_in_words(i, *limit);
