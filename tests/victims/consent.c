@@ -160,7 +160,11 @@ int main(int argc, char **argv)
 		if (!strcmp(argv[i], "spawns"))
 			pthread_create(&threads[started++], NULL, spawn_much, NULL);
 	}
-	ready();
+	int restarts = argc > 1 && !strcmp(argv[1], "restarts");
+	if (!restarts || argc == 2)
+		ready();
+	if (restarts)
+		restart();
 	talk(other);
 	over = 1;
 	while (started > 0)

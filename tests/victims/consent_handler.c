@@ -45,7 +45,11 @@ int main(int argc, char **argv)
 			MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
 	}
 	opt_in(0, 0, SUSPEND_IN_HANDLER);
-	ready();
+	int restarts = argc > 1 && !strcmp(argv[1], "restarts");
+	if (!restarts || argc == 2)
+		ready();
+	if (restarts)
+		restart();
 	talk(other);
 	/* Without waiting: nothing of the program runs before its callbacks have. */
 	if (!veto)

@@ -360,6 +360,14 @@ impl Member {
         self.let_go()
     }
 
+    /// Does something while the process stands, and lets it go on.
+    pub fn standing<T>(&mut self, what: impl FnOnce() -> T) -> Result<T> {
+        let done = self.stop().map(|()| what());
+        let gone = self.let_go();
+        let done = done?;
+        gone.map(|()| done)
+    }
+
     fn let_go(&mut self) -> Result<()> {
         // The process ending meanwhile is no failure of ours to let it go.
         let mut outcome = if self.judged { Ok(()) } else { self.hide_stop() };

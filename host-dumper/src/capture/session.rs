@@ -317,6 +317,11 @@ impl Session {
         self.member_of(pid)?.run_handler(signal, value, send, patient)
     }
 
+    /// Does something while a process stands: it becomes no other program meanwhile.
+    pub fn standing<T>(&mut self, pid: u32, what: impl FnOnce() -> T) -> Result<T> {
+        self.member_of(pid)?.standing(what)
+    }
+
     /// Takes a signal back that nobody took.
     pub fn take_back(&mut self, pid: u32, signal: i32, value: u64) -> Result<TakenBack> {
         self.member_of(pid)?.take_back(signal, value)

@@ -3,7 +3,7 @@
 use super::block::{Answer, Found};
 use super::error::ConsentError;
 use super::signal;
-use crate::capture::in_vfork;
+use crate::capture::{in_vfork, Session};
 use image_format::control::{
     answer, mode, next_round, offset, outcome, request_flag, round_of, value_of, word,
     HOLD_TO_THE_END,
@@ -125,8 +125,21 @@ impl Asked {
         ConsentError::TimedOut { who: self.found.who.clone(), after, at }
     }
 
+    /// The library's thread has not yet begun.
+    pub fn starts(&mut self) -> Result<bool, ConsentError> {
+        if self.found.block.mode == mode::THREAD && self.found.block.service_tid == 0 {
+            self.found.block = self.found.again()?;
+        }
+        Ok(self.found.block.mode == mode::THREAD && self.found.block.service_tid == 0)
+    }
+
     /// Writes the request and sends the signal.
-    pub fn ask(&mut self, timeout: Duration, leave_running: bool) -> Result<(), ConsentError> {
+    pub fn ask(
+        &mut self,
+        session: &mut Session,
+        timeout: Duration,
+        leave_running: bool,
+    ) -> Result<(), ConsentError> {
         let found = &self.found;
         let millis = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
         found.put(offset::OUTCOME, word(self.round, outcome::OPEN))?;
@@ -139,24 +152,27 @@ impl Asked {
             (mode::THREAD, tid) if tid != 0 => signal::thread(found.who.pid, tid),
             _ => None,
         };
-        self.signals(found.block.suspend_signal)?;
-        self.sent = true;
-        Ok(())
-    }
-
-    /// Sends a signal to the library's thread where it is known. Where that is gone, the process has
-    /// perhaps become another program, which the signal would end: it goes to the process only if the
-    /// block is there.
-    fn signals(&self, signal: u32) -> Result<(), ConsentError> {
-        let who = &self.found.who;
-        if self.thread.is_some() {
-            match signal::send(who, self.thread, signal, self.value) {
-                Err(ConsentError::Ended(_)) => {}
-                sent => return sent,
+        let (who, signal) = (&found.who, found.block.suspend_signal);
+        if let Some(thread) = self.thread {
+            match signal::send(who, Some(thread), signal, self.value) {
+                // A process that becomes another program ends its threads first.
+                Err(ConsentError::Ended(_)) => found.await_loss()?,
+                sent => {
+                    self.sent = true;
+                    return sent;
+                }
             }
         }
-        self.found.again()?;
-        signal::send(who, None, signal, self.value)
+        // The program that it may become would be ended by the signal. Where it stands it becomes none, and
+        // takes the signal before it does anything else; nor does it become one while it waits in vfork,
+        // when it does not stop either.
+        let send = || found.again().and_then(|_| signal::send(who, None, signal, self.value));
+        let sent = match in_vfork(who.pid) {
+            Some(_) => send(),
+            None => session.standing(who.pid, send)?,
+        };
+        self.sent = true;
+        sent
     }
 
     /// It is this process' block.
@@ -237,8 +253,11 @@ impl Asked {
         }
         self.found.put_text(text)?;
         self.found.put_outcome(how)?;
-        if self.heard {
-            self.signals(self.found.block.resume_signal)?;
+        // Who does not wait for it yet will look before it does.
+        if self.agreed {
+            let (found, resume) = (&self.found, self.found.block.resume_signal);
+            found.again()?;
+            signal::send(&found.who, self.thread, resume, self.value)?;
         }
         Ok(())
     }

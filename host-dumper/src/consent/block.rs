@@ -132,6 +132,16 @@ impl Found {
         }
     }
 
+    /// A thread of the library is gone, and with it, in a moment, the block.
+    pub fn await_loss(&self) -> Result<(), ConsentError> {
+        let begin = Instant::now();
+        while begin.elapsed() < EXEC {
+            self.again()?;
+            std::thread::sleep(EXEC / 50);
+        }
+        Ok(())
+    }
+
     /// The answer as it stands.
     pub fn answer(&self) -> Result<Answer, ConsentError> {
         let word = read_word(self.who.pid, self.at + offset::ANSWER);

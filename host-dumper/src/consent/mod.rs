@@ -114,7 +114,7 @@ impl Round {
                 }
             }
             anybody |= !group.is_empty() || !plain.is_empty();
-            self.ask_library(group, session.pid(), tell)?;
+            self.ask_library(session, group, tell)?;
             for candidate in plain {
                 let asked = self.ask_plain(session, candidate, tell);
                 asked.or_else(|error| passing(error, session.pid()))?;
@@ -136,11 +136,11 @@ impl Round {
     /// Asks processes of one generation at the same time.
     fn ask_library(
         &mut self,
+        session: &mut Session,
         group: Vec<&Found>,
-        root: u32,
         tell: &dyn Fn(String),
     ) -> Result<(), ConsentError> {
-        let first = self.asked.len();
+        let (first, root) = (self.asked.len(), session.pid());
         let mut new = Vec::with_capacity(group.len());
         for found in group {
             tell(format!("asking {}", found.who));
@@ -152,7 +152,7 @@ impl Round {
         self.see_rivals(&new)?;
         let mut patience = Patience::new(self.timeout);
         for asked in new {
-            if let Err(error) = self.put(asked, &mut patience) {
+            if let Err(error) = self.put(session, asked, &mut patience) {
                 passing(error, root)?;
                 self.asked.pop();
             }
@@ -180,7 +180,12 @@ impl Round {
     }
 
     /// Puts the question, once the round before is over.
-    fn put(&mut self, asked: Asked, patience: &mut Patience) -> Result<(), ConsentError> {
+    fn put(
+        &mut self,
+        session: &mut Session,
+        asked: Asked,
+        patience: &mut Patience,
+    ) -> Result<(), ConsentError> {
         // Known before it is asked, so that it is told whatever happens.
         self.asked.push(asked);
         let last = self.asked.len() - 1;
@@ -193,8 +198,11 @@ impl Round {
             }
             patience.wait(&self.asked[..last]);
         }
+        while self.asked[last].starts()? && !patience.is_over() {
+            patience.wait(&self.asked[..last]);
+        }
         self.began = true;
-        self.asked[last].ask(self.timeout, self.leave_running)
+        self.asked[last].ask(session, self.timeout, self.leave_running)
     }
 
     /// Sees that no other dumper asks one of these.

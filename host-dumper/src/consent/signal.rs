@@ -34,20 +34,25 @@ pub fn send(who: &Who, thread: Option<u32>, signal: u32, value: u64) -> Result<(
     }
 }
 
-/// The thread of a process that has this id in its own eyes.
+/// Name of the library's thread.
+const SERVICE: &[u8] = b"suspend-api";
+
+/// The library's thread: the one that has this id in the process' own eyes, or, where that is of another
+/// life of the process, the one of its name.
 pub fn thread(pid: u32, inner: u32) -> Option<u32> {
     let proc = Proc::open(pid).ok()?;
     let tids = proc.numbers("task").ok()?;
-    let is = |tid: u32| {
+    let status = |tid: u32| {
         let text = proc.try_read(&format!("task/{tid}/status")).ok()?;
-        let status = crate::capture::proc::status::parse(&text)?;
-        (status.ns_pid.last() == Some(&inner)).then_some(tid)
+        crate::capture::proc::status::parse(&text)
     };
+    let is = |tid: &u32| status(*tid).is_some_and(|s| s.ns_pid.last() == Some(&inner));
     // Outside of namespaces it is the same number.
-    tids.binary_search(&inner)
-        .ok()
-        .and_then(|_| is(inner))
-        .or_else(|| tids.into_iter().find_map(is))
+    if tids.binary_search(&inner).is_ok() && is(&inner) {
+        return Some(inner);
+    }
+    let named = |tid: &u32| status(*tid).is_some_and(|s| s.name == SERVICE);
+    tids.iter().copied().find(is).or_else(|| tids.iter().copied().find(named))
 }
 
 /// Whether a process is on its way out or gone.

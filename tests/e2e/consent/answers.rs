@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::{signals_of, Row, Stage, FAILED, NOT_OPTED_IN, NO_ANSWER, VETO};
 use crate::command;
 use crate::process::{Kind, Outcome};
+use crate::reaper::Exit;
 use crate::scratch;
 use crate::victims::{resume_with, Mode};
 
@@ -36,6 +37,8 @@ pub const CASES: &[Row] = &[
     ("forking_callback_handler", false, || travels("consent_handler", &["fork"])),
     ("execs_in_callback", false, || execs_in_callback("consent")),
     ("execs_in_callback_handler", false, || execs_in_callback("consent_handler")),
+    ("restarts", false, || restarts("consent")),
+    ("restarts_handler", false, || restarts("consent_handler")),
     ("exec_forgets", false, || exec_forgets("consent")),
     ("exec_forgets_handler", false, || exec_forgets("consent_handler")),
     ("real_time_signals", false, || travels("consent", &["rt"])),
@@ -243,4 +246,18 @@ fn callback_leaves_a_child() -> Outcome {
     stage.logs(" Bs As A3 B3")?;
     stage.dump(&["--leave-running"])?.expect(0, "dump")?;
     stage.process.ping()
+}
+
+/// A program that becomes another one all the time: no signal meets one that has no handler yet, which
+/// would end it.
+fn restarts(victim: &str) -> Outcome {
+    let mut stage = Stage::new(victim, &["restarts"])?;
+    for _ in 0..25 {
+        let done = stage.dump(&["--leave-running", "--force", "--consent-timeout", "5s"])?;
+        if ![Exit::Code(0), Exit::Code(FAILED)].contains(&done.exit) {
+            return Err(done.tell());
+        }
+    }
+    stage.process.ping()?;
+    stage.process.verify()
 }
