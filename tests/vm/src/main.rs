@@ -232,6 +232,7 @@ fn inspect(options: &Options, place: &Place, count: &mut Count) -> Outcome<()> {
     let shop = Workshop {
         kernel: kernel::Kernel::prepare(SERIES[0], &place.work)?,
         driver: place.source.join("kmod"),
+        nomem: place.source.join("tests/vm/nomem/nomem.c"),
         work: place.work.clone(),
     };
     for check in wanted {

@@ -33,6 +33,8 @@ pub struct Workshop {
     pub kernel: Kernel,
     /// The driver's folder.
     pub driver: PathBuf,
+    /// The other source for the kernel.
+    pub nomem: PathBuf,
     /// For tools and results.
     pub work: PathBuf,
 }
@@ -100,7 +102,7 @@ fn checkpatch(shop: &Workshop) -> Outcome<String> {
                 .arg("*/scripts/checkpatch.pl"),
         )?;
     }
-    let mut files = Vec::new();
+    let mut files = vec![shop.nomem.clone()];
     for entry in std::fs::read_dir(&shop.driver).doing(|| "listing the driver".to_owned())? {
         let path = entry.doing(|| "listing the driver".to_owned())?.path();
         if path.extension().is_some_and(|end| end == "c" || end == "h") {
@@ -110,7 +112,8 @@ fn checkpatch(shop: &Workshop) -> Outcome<String> {
     let text = tools::run(
         Command::new("perl")
             .arg(scripts.join("checkpatch.pl"))
-            .args(["--no-tree", "--strict", "--terse", "--ignore", IGNORED, "--file"])
+            // Not --terse: it says nothing of a file that is clean.
+            .args(["--no-tree", "--strict", "--ignore", IGNORED, "--file"])
             .args(&files),
     )?;
     let text = String::from_utf8_lossy(&text).into_owned();
