@@ -34,7 +34,6 @@ const STATES: &[(&str, &[&str])] = &[
     ("terminal-output", &["nobody has read"]),
     ("two-terminals", &["besides"]),
     ("terminal-in-use", &["outsider"]),
-    ("orphans-between", &["is one that others came to"]),
     ("clone-vm", &["clone_vm"]),
     ("clone-files", &["clone_files"]),
     ("clone-fs", &["clone_fs"]),

@@ -89,7 +89,7 @@ static void go_on(int actions, int births)
 {
 	for (int i = 0; i < actions; i++) {
 		unsigned what = rnd(100);
-		if (what < 8)
+		if (what < (families ? 60 : 8))
 			family_act();
 		else if (what < 12)
 			signals_act();
@@ -129,6 +129,7 @@ static void simulate(void)
 		emit(0, 0, run_session, "setsid", -1);
 		procs[0].group = procs[0].session = 0;
 	}
+	families = chance(20);
 	unsigned busy = 60 + rnd(240);
 	go_on(busy, 70);
 	settle(1);

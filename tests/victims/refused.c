@@ -84,59 +84,6 @@ static void outsider(int not)
 	wait(NULL);
 }
 
-/* A process that waits, whose parent has ended. */
-static void lose_one(void)
-{
-	pid_t between = MUST(fork());
-	if (between) {
-		MUST(waitpid(between, NULL, 0));
-		return;
-	}
-	pid_t own = getpid();
-	if (MUST(fork()))
-		_exit(0);
-	while (getppid() == own)
-		usleep(100);
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	for (;;)
-		pause();
-}
-
-/* A session whose leader's parent took in one of its orphans, and the parent's parent another. */
-static void orphans_between(void)
-{
-	int ends[2], unused;
-	MUST(pipe(ends));
-	MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
-	if ((child = MUST(fork()))) {
-		close(ends[1]);
-		MUST(read(ends[0], &unused, sizeof unused));
-		close(ends[0]);
-		return;
-	}
-	int more[2];
-	MUST(pipe(more));
-	if (MUST(fork())) {
-		/* The first orphan is there when the pipe's first byte is. */
-		MUST(read(more[0], &unused, 1));
-		MUST(prctl(PR_SET_CHILD_SUBREAPER, 1));
-		MUST(write(more[1], "go", 2));
-		for (;;)
-			pause();
-	}
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	MUST(setsid());
-	lose_one();
-	MUST(write(more[1], "", 1));
-	while (ioctl(more[0], FIONREAD, &unused) || unused != 2)
-		usleep(100);
-	lose_one();
-	MUST(write(ends[1], &unused, sizeof unused));
-	close(ends[1]);
-	for (;;)
-		pause();
-}
-
 static void make(const char *what)
 {
 	if (!strcmp(what, "child")) {
@@ -152,8 +99,6 @@ static void make(const char *what)
 			_exit(0);
 		siginfo_t info;
 		MUST(waitid(P_PID, zombie, &info, WEXITED | WNOWAIT));
-	} else if (!strcmp(what, "orphans-between")) {
-		orphans_between();
 	} else if (!strcmp(what, "socket")) {
 		/* The other end in a process that is not part of the tree. */
 		int ends[2];

@@ -27,6 +27,7 @@ mod process;
 mod redirects;
 mod relations;
 mod segments;
+mod sessions;
 mod shared;
 mod sockets;
 mod sysv;
@@ -39,13 +40,13 @@ use crate::last::last;
 use crate::{Layout, LinkError};
 use builder::{Builder, Object};
 use family::Family;
-pub use family::{session_obstacles, Kin, SessionObstacle};
 use image_format::arch::x86_64::{needed, needed_state, RARE};
 use image_format::model::{Cpu, FileObject, Process, Tree};
 use image_format::plan::{
     op, plan_flag, CpuNeed, CpuPlan, Expect, PlanHeader, ProcessPlan, XsavePlace,
 };
 use image_format::PAGE_SIZE;
+pub use sessions::{session_obstacles, Kin, SessionObstacle};
 pub use sockets::address_text;
 pub(crate) use sockets::endpoint;
 use sockets::Places;

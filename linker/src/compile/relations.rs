@@ -36,10 +36,7 @@ impl ProcessCompiler<'_> {
             // Whoever is started from here on inherits it.
             self.take_terminal(m.sid);
         }
-        let given = family.is_given_children(me);
-        if given {
-            self.must("child subreaper", nr::PRCTL, [PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0, 0]);
-        }
+        self.take_in_orphans(family, me, 0, true);
         self.start_children(family, me, false);
         let left = family.has_left_its_group(me);
         if (m.pgid == m.pid || left) && m.sid != m.pid && me != 0 {
@@ -59,17 +56,7 @@ impl ProcessCompiler<'_> {
             self.must("parent-death signal", nr::PRCTL, [PR_SET_PDEATHSIG, 0, 0, 0, 0, 0]);
         }
         self.barrier(1, family.all());
-        for helper in family.started_by(me).filter(|&c| family.0[c].role == Role::Helper) {
-            let pid = u64::from(family.0[helper].pid);
-            self.must("end of a stand-in", nr::WAIT4, [pid, 0, WALL, 0, 0, 0]);
-        }
-        let moving = family.moving();
-        if moving.contains(&me) {
-            self.barrier(HELPERS_GONE, moving.len() as u64);
-        }
-        if given {
-            self.must("child subreaper", nr::PRCTL, [PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0, 0]);
-        }
+        self.end_helpers(family, me);
         if m.is_reparented() {
             // As everyone has it until the end.
             self.must("parent-death signal", nr::PRCTL, [PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0, 0]);
@@ -79,6 +66,41 @@ impl ProcessCompiler<'_> {
         }
         if me == 0 {
             self.foreground(family);
+        }
+    }
+
+    /// The rounds in which helpers end, and those whom they started come to their parents.
+    fn end_helpers(&mut self, family: &Family, me: usize) {
+        let is_helper = |i: usize| family.0[i].role == Role::Helper;
+        let rounds = family.rounds();
+        // The barrier is met more than once: it counts all who have come.
+        let mut met = 0;
+        for round in 0..rounds.max(1) {
+            let ending = |&c: &usize| is_helper(c) && family.round(c) == round;
+            for helper in family.started_by(me).filter(ending) {
+                let pid = u64::from(family.0[helper].pid);
+                self.must("end of a stand-in", nr::WAIT4, [pid, 0, WALL, 0, 0, 0]);
+            }
+            let moving = family.moving(round);
+            if !moving.contains(&me) {
+                // It ends now itself, or has nothing to do with all this.
+                break;
+            }
+            met += moving.len() as u64;
+            self.barrier(HELPERS_GONE, met);
+            self.take_in_orphans(family, me, round, false);
+            if round + 1 < rounds {
+                self.take_in_orphans(family, me, round + 1, true);
+                met += moving.len() as u64;
+                self.barrier(HELPERS_GONE, met);
+            }
+        }
+    }
+
+    fn take_in_orphans(&mut self, family: &Family, me: usize, round: usize, does: bool) {
+        if family.is_given_children(me, round) {
+            let args = [PR_SET_CHILD_SUBREAPER, u64::from(does), 0, 0, 0, 0];
+            self.must("child subreaper", nr::PRCTL, args);
         }
     }
 

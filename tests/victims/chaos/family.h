@@ -172,22 +172,67 @@ static int heir(int p)
 	return q;
 }
 
-/* Sessions whose leaders live elsewhere, or have ended, are refused in some forms; none is made. */
+static int is_there(int p)
+{
+	return procs[p].state != UNBORN && procs[p].state != COLLECTED;
+}
+
+static int is_above(int above, int p)
+{
+	while (p && procs[p].parent != above)
+		p = procs[p].parent;
+	return p != 0;
+}
+
+/* Whether p is in its session because its parent was when p was born, as far as that shows. */
+static int is_heir_of_session(int p)
+{
+	int q = procs[p].parent;
+	while (q && procs[q].session == q && procs[p].session != q)
+		q = procs[q].parent;
+	return procs[q].session == procs[p].session;
+}
+
+/* Where a session has no leader any more, and members who came to others than each other's ancestors,
+ * nobody can make it again; that is refused, and never made here. */
+static int sessions_are_fine(void)
+{
+	for (int p = 1; p < proc_count; p++) {
+		int leader = procs[p].session;
+		if (!is_there(p) || leader == p || leader < 0 || is_there(leader) || is_heir_of_session(p))
+			continue;
+		for (int q = 1; q < p; q++) {
+			int one = procs[p].parent, other = procs[q].parent;
+			if (is_there(q) && procs[q].session == leader && !is_heir_of_session(q) && one != other && !is_above(one, other) && !is_above(other, one))
+				return 0;
+		}
+	}
+	return 1;
+}
+
+static int may_be_collected(int p)
+{
+	int state = procs[p].state;
+	procs[p].state = COLLECTED;
+	int fine = sessions_are_fine();
+	procs[p].state = state;
+	return fine;
+}
+
 static int may_end(int p)
 {
-	int to = heir(p);
-	for (int q = 0; q < proc_count; q++) {
-		if (q == p || procs[q].state == UNBORN || procs[q].state == COLLECTED)
-			continue;
-		if (procs[q].session == p)
-			return 0;
-		if (procs[q].parent == p && procs[q].session != q && procs[q].session != procs[to].session)
-			return 0;
-		/* Nor may a leader go elsewhere whose children are still in the session that it left. */
-		for (int r = 0; r < proc_count; r++)
-			if (procs[q].parent == p && procs[r].parent == q && procs[r].state != UNBORN && procs[r].session != r && procs[r].session != procs[q].session)
-				return 0;
-	}
+	int to = heir(p), moved[PROCS] = { 0 };
+	for (int q = 0; q < proc_count; q++)
+		if (procs[q].parent == p && procs[q].state != UNBORN) {
+			moved[q] = 1;
+			procs[q].parent = to;
+		}
+	int fine = sessions_are_fine();
+	for (int q = 0; q < proc_count; q++)
+		if (moved[q])
+			procs[q].parent = p;
+	if (!fine)
+		return 0;
 	for (int d = 0; d < desc_count; d++)
 		if (procs[p].pinned[d] || (holds(p, d) == references(d) && must_stay(p, d)))
 			return 0;
@@ -263,13 +308,12 @@ static void new_session(int p)
 	for (int q = 0; q < proc_count; q++)
 		if (q != p && procs[q].state != UNBORN && procs[q].state != COLLECTED && procs[q].group == p)
 			return;
-	/* Who stays behind in a session that a parent and its parent have both left is refused. */
-	for (int r = 0; r < proc_count; r++) {
-		int q = procs[r].parent;
-		if (r && procs[r].state != UNBORN && procs[r].state != COLLECTED && procs[r].session == procs[p].session &&
-		    ((q == p && procs[procs[p].parent].session != procs[p].session) || (q != p && procs[q].parent == p && procs[q].session == q)))
-			return;
-	}
+	int before = procs[p].session;
+	procs[p].session = p;
+	int fine = sessions_are_fine();
+	procs[p].session = before;
+	if (!fine)
+		return;
 	emit(p, some_thread(p), run_session, "setsid", -1);
 	procs[p].session = procs[p].group = p;
 }
@@ -338,7 +382,7 @@ static void family_act(void)
 			end_one(p, (int[]){ SIGKILL, SIGTERM, SIGALRM, SIGUSR2 }[rnd(4)]);
 		break;
 	case 4:
-		if (procs[q].state == ZOMBIE && able(procs[q].parent))
+		if (procs[q].state == ZOMBIE && able(procs[q].parent) && may_be_collected(q))
 			collect(q);
 		break;
 	case 5:
@@ -364,7 +408,7 @@ static void family_act(void)
 			stop_one(q);
 		break;
 	default:
-		if (chance(30) && p) {
+		if (chance(families ? 70 : 30) && p) {
 			procs[p].reaper = !procs[p].reaper;
 			emit(p, some_thread(p), run_reaper, "child subreaper", -1)->a = procs[p].reaper;
 		} else if (chance(50)) {

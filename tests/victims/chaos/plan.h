@@ -78,7 +78,8 @@ struct desc {
 };
 
 static uint64_t seed;
-static int single;
+/* Much more than by others happens by processes that start, end, and take in orphans. */
+static int single, families;
 static struct step *steps;
 static int step_count;
 static struct process procs[PROCS];

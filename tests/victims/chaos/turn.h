@@ -109,6 +109,20 @@ static void drink(const struct step *s)
 		WRONG(s, "the waking pipe has ended");
 }
 
+/* As C libraries do it inside: with its number before the call. syscall(3) leaves none, so that a call
+ * which a refused dump interrupted could not be told when it is dumped again. */
+static int wait_for_word(volatile uint32_t *word, uint32_t seen, const struct timespec *limit)
+{
+	long result;
+	register const struct timespec *timeout __asm__("r10") = limit;
+	__asm__ volatile("mov %1, %%eax\n\tsyscall"
+			 : "=&a"(result)
+			 : "i"(SYS_futex), "D"(word), "S"((long)FUTEX_WAIT), "d"((long)seen), "r"(timeout)
+			 : "rcx", "r11", "memory");
+	errno = result < 0 ? -result : 0;
+	return result < 0 && result != -EAGAIN ? -1 : 0;
+}
+
 static void await_turn(const struct step *s)
 {
 	uint32_t index = s - steps;
@@ -132,9 +146,7 @@ static void await_turn(const struct step *s)
 		switch (way) {
 		case FUTEX:
 		case FUTEX_LIMITED:
-			n = syscall(SYS_futex, word, FUTEX_WAIT, seen, way == FUTEX ? NULL : &limit, NULL, 0);
-			if (n < 0 && errno == EAGAIN)
-				n = 0;
+			n = wait_for_word(word, seen, way == FUTEX ? NULL : &limit);
 			break;
 		case SLEEP:
 			n = nanosleep(&quantum, NULL);
