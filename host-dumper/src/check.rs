@@ -22,6 +22,7 @@ pub fn check(args: &CheckArgs) -> Result<u8, Failure> {
     let options = Options {
         embed_limit: args.embed_files,
         external_sockets: args.external_sockets.into(),
+        external_pipes: args.external_pipes.into(),
         tcp_established: args.tcp_established.then(capture::TableName::random),
         sysv_ipc: args.sysv_ipc,
         ..Options::default()

@@ -77,6 +77,15 @@ pub enum ExternalSockets {
     Close,
 }
 
+/// What becomes of pipes of which a process outside has an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExternalPipes {
+    /// The dump is refused, and names the other process
+    Refuse,
+    /// The program sees that it was closed there
+    Close,
+}
+
 /// Who is asked before it is suspended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Consent {
@@ -94,6 +103,15 @@ impl From<Consent> for Policy {
             Consent::Auto => Self::Auto,
             Consent::Require => Self::Require,
             Consent::Ignore => Self::Ignore,
+        }
+    }
+}
+
+impl From<ExternalPipes> for capture::ExternalPipes {
+    fn from(policy: ExternalPipes) -> Self {
+        match policy {
+            ExternalPipes::Refuse => Self::Refuse,
+            ExternalPipes::Close => Self::Close,
         }
     }
 }
@@ -133,6 +151,9 @@ pub struct DumpArgs {
     /// What becomes of Unix sockets that are connected with another process
     #[arg(long, value_enum, value_name = "POLICY", default_value = "refuse")]
     pub external_sockets: ExternalSockets,
+    /// What becomes of pipes of which another process has an end
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "refuse")]
+    pub external_pipes: ExternalPipes,
     /// TCP connections with others live on (needs CAP_NET_ADMIN here and at the resume); without it
     /// the program finds them reset
     #[arg(long)]
@@ -182,6 +203,9 @@ pub struct CheckArgs {
     /// What would become of Unix sockets that are connected with another process
     #[arg(long, value_enum, value_name = "POLICY", default_value = "refuse")]
     pub external_sockets: ExternalSockets,
+    /// What would become of pipes of which another process has an end
+    #[arg(long, value_enum, value_name = "POLICY", default_value = "refuse")]
+    pub external_pipes: ExternalPipes,
     /// TCP connections with others would live on
     #[arg(long)]
     pub tcp_established: bool,

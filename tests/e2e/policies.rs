@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use serde_json::Value;
 
 use crate::command;
-use crate::process::{children, Kind, Outcome, Process};
+use crate::process::{self, children, Kind, Outcome, Process};
 use crate::scratch;
 use crate::victims::{resume_with, Mode, Victim};
 use crate::Case;
@@ -45,6 +46,7 @@ pub fn cases() -> Vec<Case> {
     let mut all = vec![
         case("on_changed_of_the_dump", on_changed_of_the_dump),
         case("external_sockets_refused", external_sockets_refused),
+        case("external_pipes", external_pipes),
         case("check_counts_shared_memory_once", shared_memory_counts_once),
     ];
     all.extend(MANY.iter().map(|victim| {
@@ -115,6 +117,41 @@ fn external_sockets_refused() -> Outcome {
         process.ping()?;
     }
     process.verify()
+}
+
+/// The same of pipes; where they are closed, `check` and the dump say so, and the resume may put
+/// something else in the place of one.
+fn external_pipes() -> Outcome {
+    let dir = directory("external-pipes")?;
+    let image = dir.join("resume.elf");
+    let process = Victim::named("pipe_outside")?.start(MODE, &dir)?;
+    let pid = process.pid.to_string();
+    let dumper = |arguments: &[&str], code| {
+        let mut command = command::dumper(MODE.uid());
+        command.args(arguments).arg(&pid);
+        command::run(&mut command, &dir)?.expect(code, "dumper")
+    };
+    let output = image.display().to_string();
+    for options in [&[][..], &["--external-pipes", "refuse"]] {
+        let done = dumper(&[&["-o", &output], options].concat(), REFUSED)?;
+        done.says("for 3 reasons")?;
+        done.says("descriptor 3 (pipe:")?;
+        done.says("is a pipe whose other end process")?;
+        done.says("is shared with process")?;
+        done.says("(outsider); use --external-pipes close")?;
+    }
+    let done = dumper(&["check", "--external-pipes", "close"], 0)?;
+    if !done.stdout.contains("a resumed program sees that that was closed") {
+        return Err(done.tell());
+    }
+    dumper(&["-o", &output, "--external-pipes", "close"], 0)?.says("that that was closed")?;
+    fs::write(dir.join("words"), "first words").map_err(|e| e.to_string())?;
+    let mut command = Command::new(&image);
+    command::as_user(&mut command, MODE.uid());
+    command.args(["--inherit-fd", "3=words"]).current_dir(&dir);
+    let mut process = process::start(command, Kind::Pipes, &dir)?;
+    process.send("verify")?;
+    process.expect("the data is not there").map(drop)
 }
 
 /// What ten processes share counts once, as it is stored once.

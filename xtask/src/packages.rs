@@ -34,6 +34,7 @@ pub const VICTIMS: &[Need] = &[
     Need { present: Sign::Program("groff"), package: "groff-base" },
     Need { present: Sign::Program("sqlite3"), package: "sqlite3" },
     Need { present: Sign::Program("tmux"), package: "tmux" },
+    Need { present: Sign::Program("ip"), package: "iproute2" },
     Need { present: Sign::Program("script"), package: "bsdutils" },
     Need { present: Sign::File(&["/usr/bin/python3"]), package: "python3" },
     Need { present: Sign::File(&["/usr/bin/redis-server"]), package: "redis-server" },
@@ -55,8 +56,8 @@ pub const MACHINES: &[Need] = &[
     Need { present: Sign::Program("make"), package: "make" },
     Need { present: Sign::Program("strip"), package: "binutils" },
     Need { present: Sign::Program("xz"), package: "xz-utils" },
-    Need { present: Sign::Program("make"), package: "make" },
-    Need { present: Sign::Program("sqlite3"), package: "sqlite3" },
+    // The kernel's scripts/kernel-doc, which builds with all warnings run, uses Perl's library.
+    Need { present: Sign::File(&["/usr/bin/pod2usage"]), package: "perl" },
     Need { present: Sign::Program("zstd"), package: "zstd" },
 ];
 

@@ -114,6 +114,9 @@ fn words(d: &Descriptor, options: &Options) -> (Fate, String) {
         Kind::Directory | Kind::PathOnly => (Differs, "must be at its path".into()),
         Kind::Device => (Travels, "opened again".into()),
         Kind::Pipe | Kind::Fifo | Kind::MessageQueue => (Travels, "with what is inside".into()),
+        Kind::PipeOutside { holder } => {
+            (Differs, format!("comes back with its other end closed, which {holder}"))
+        }
         Kind::EventFd | Kind::Epoll | Kind::TimerFd | Kind::SignalFd | Kind::PidFd => {
             (Travels, String::new())
         }

@@ -62,7 +62,11 @@ impl Knowledge for ThreadKnowledge<'_> {
             u64::from(d.fd) == fd
                 && (matches!(
                     d.kind,
-                    Kind::Pipe | Kind::Socket | Kind::SocketLive { .. } | Kind::Outside { .. }
+                    Kind::Pipe
+                        | Kind::PipeOutside { .. }
+                        | Kind::Socket
+                        | Kind::SocketLive { .. }
+                        | Kind::Outside { .. }
                 ) || d.is_terminal())
                 && d.flags() & libc::O_NONBLOCK as u32 == 0
         })

@@ -79,6 +79,16 @@ pub enum ExternalSockets {
     Close,
 }
 
+/// What becomes of pipes of which a process outside has an end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ExternalPipes {
+    /// The dump is refused.
+    #[default]
+    Refuse,
+    /// The program sees that it was closed there.
+    Close,
+}
+
 /// Choices that concern capture.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
@@ -86,6 +96,8 @@ pub struct Options {
     pub embed_limit: u64,
     /// `--external-sockets`.
     pub external_sockets: ExternalSockets,
+    /// `--external-pipes`.
+    pub external_pipes: ExternalPipes,
     /// `--tcp-established`: TCP connections to the outside live on; their packets are held back by
     /// this table of the packet filter between dump and resume.
     pub tcp_established: Option<TableName>,
@@ -100,6 +112,7 @@ impl Default for Options {
         Self {
             embed_limit: 1 << 20,
             external_sockets: ExternalSockets::Refuse,
+            external_pipes: ExternalPipes::Refuse,
             tcp_established: None,
             sysv_ipc: false,
             for_itself: false,

@@ -145,7 +145,7 @@ impl Session {
         all.extend(namespaces::refusals(&self.members, resumed)?);
         let pids: Vec<u32> = self.members.iter().map(Member::pid).collect();
         let descriptors = self.members.iter().flat_map(|m| &m.survey.descriptors);
-        all.extend(files::foreign_holders(&pids, descriptors.clone()));
+        all.extend(files::foreign_holders(&pids, descriptors.clone(), self.options.external_pipes));
         let sessions: Vec<u32> = self.members.iter().map(|m| m.survey.stat.session).collect();
         all.extend(files::terminal_refusals(descriptors, &sessions)?);
         all.extend(kin::refusals(&self.members));

@@ -64,7 +64,7 @@ pub(super) fn refusals(
     options: &Options,
 ) -> Vec<Refusal> {
     let mut all = memory::refusals(&survey.table);
-    all.extend(files::refusals(&survey.descriptors, options.external_sockets));
+    all.extend(files::refusals(&survey.descriptors, options));
     seccomp::refusals(threads, &mut all);
     thread_refusals(target.proc.pid(), threads, &mut all);
     all
@@ -119,15 +119,20 @@ pub(super) fn notes(survey: &Survey, processes: usize) -> Vec<String> {
 pub(super) fn losses(survey: &Survey, processes: usize) -> Vec<String> {
     let mut losses = Vec::new();
     for d in &survey.descriptors {
-        let (fate, peer) = match &d.kind {
-            files::Kind::SocketReset { peer } => ("the connection was reset", peer),
-            files::Kind::SocketOutside { peer } => ("its other end was closed or changed", peer),
+        let (what, fate) = match &d.kind {
+            files::Kind::SocketReset { peer } => {
+                (format!("is connected with {peer}"), "the connection was reset")
+            }
+            files::Kind::SocketOutside { peer } => {
+                (format!("is connected with {peer}"), "its other end was closed or changed")
+            }
+            files::Kind::PipeOutside { holder } => {
+                (format!("is a pipe whose other end {holder}"), "that was closed")
+            }
             _ => continue,
         };
-        losses.push(format!(
-            "{} is connected with {peer}: a resumed program sees that {fate}",
-            d.name_among(processes)
-        ));
+        let name = d.name_among(processes);
+        losses.push(format!("{name} {what}: a resumed program sees that {fate}"));
     }
     losses
 }

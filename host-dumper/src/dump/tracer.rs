@@ -301,6 +301,7 @@ fn capture_options(args: &DumpArgs, table: Option<TableName>) -> capture::Option
             OnChanged::Refuse | OnChanged::Accept => args.embed_files,
         },
         external_sockets: args.external_sockets.into(),
+        external_pipes: args.external_pipes.into(),
         tcp_established: table,
         sysv_ipc: args.sysv_ipc,
         for_itself: args.for_itself,

@@ -232,7 +232,9 @@ pub(super) fn object(
         Kind::Directory => FileObject::Directory { path: path() },
         Kind::PathOnly => FileObject::PathOnly { path: path() },
         Kind::Device => FileObject::Device { path: path(), rdev: d.stat.st_rdev },
-        Kind::Pipe => FileObject::PipeEnd { pipe: pipe_index(proc, d, out)? },
+        Kind::Pipe | Kind::PipeOutside { .. } => {
+            FileObject::PipeEnd { pipe: pipe_index(proc, d, out)? }
+        }
         Kind::EventFd => {
             let (count, semaphore) = d.info.eventfd.unwrap_or_default();
             FileObject::EventFd { count, semaphore }

@@ -38,6 +38,11 @@ pub(in crate::capture) enum Kind {
     Device,
     /// A pipe with both ends in the process.
     Pipe,
+    /// A pipe whose other end is elsewhere.
+    PipeOutside {
+        /// Who has it, in words.
+        holder: String,
+    },
     /// An eventfd.
     EventFd,
     /// An epoll set.
@@ -355,14 +360,11 @@ fn fifo(d: &Descriptor, ends: &Ends) -> Kind {
     } else if let Some(stdio) = ends.stdio(d.stat.st_ino, d.writes()) {
         Kind::Outside { stdio }
     } else {
-        let who = match ends.holder(d) {
+        let holder = match ends.holder(d) {
             Some(pid) => format!("process {pid} ({}) has", name_of(pid)),
             None => String::from("a process has that this user may not look at"),
         };
-        refused(
-            format!("is a pipe whose other end {who}"),
-            "let either of them close it; only standard input, output and error may lead outside",
-        )
+        Kind::PipeOutside { holder }
     }
 }
 

@@ -29,21 +29,27 @@ pub use sockets::TableName;
 pub(super) use sockets::{close_quietly, release, Before, Live};
 
 use super::error::Refusal;
-use super::ExternalSockets;
+use super::{ExternalPipes, ExternalSockets, Options};
 
 /// What of the descriptors stands in the way.
-pub(super) fn refusals(all: &[Descriptor], external: ExternalSockets) -> Vec<Refusal> {
+pub(super) fn refusals(all: &[Descriptor], options: &Options) -> Vec<Refusal> {
+    let (sockets, pipes) = (options.external_sockets, options.external_pipes);
     let mut refusals = Vec::new();
     for d in all {
         let object = d.name();
         if let Kind::Refused { reason, remedy } = &d.kind {
             refusals.push(Refusal::new(object, reason.clone(), *remedy));
-        } else if let (Kind::SocketOutside { peer }, ExternalSockets::Refuse) = (&d.kind, external)
-        {
+        } else if let (Kind::SocketOutside { peer }, ExternalSockets::Refuse) = (&d.kind, sockets) {
             refusals.push(Refusal::new(
                 object,
                 format!("is connected with {peer}"),
                 "use --external-sockets reconnect or close, or let the program close it",
+            ));
+        } else if let (Kind::PipeOutside { holder }, ExternalPipes::Refuse) = (&d.kind, pipes) {
+            refusals.push(Refusal::new(
+                object,
+                format!("is a pipe whose other end {holder}"),
+                "use --external-pipes close, or let either of them close it",
             ));
         } else if let Some(lock) = d.info.locks.iter().find(|l| locks::parse(l).is_none()) {
             let lock = String::from_utf8_lossy(lock);

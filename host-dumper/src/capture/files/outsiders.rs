@@ -4,6 +4,7 @@ use super::descriptor::{Descriptor, Kind};
 use crate::capture::error::Refusal;
 use crate::capture::proc::{number, Proc};
 use crate::capture::target::name_of;
+use crate::capture::ExternalPipes;
 use nix::sys::stat::stat;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -24,14 +25,17 @@ enum Mark {
 }
 
 /// Pipes and terminals that look wholly inside, but of which another process holds an end as well.
-/// Processes that this user may not look at are passed over.
+/// Processes that this user may not look at are passed over. Pipes are in order if their ends outside
+/// are to count as closed: the tree gets pipes of its own.
 pub(in crate::capture) fn foreign_holders<'a>(
     pids: &[u32],
     all: impl Iterator<Item = &'a Descriptor>,
+    pipes: ExternalPipes,
 ) -> Vec<Refusal> {
     let mut inside: BTreeMap<Mark, &Descriptor> = BTreeMap::new();
     for d in all {
         match d.kind {
+            Kind::Pipe if pipes == ExternalPipes::Close => {}
             Kind::Pipe => drop(inside.entry(Mark::Link(d.link.clone())).or_insert(d)),
             Kind::TtyMaster { .. } => marks_of_terminal(d).into_iter().for_each(|mark| {
                 inside.entry(mark).or_insert(d);
@@ -46,14 +50,18 @@ pub(in crate::capture) fn foreign_holders<'a>(
     others(pids, |other, fd, link| {
         if let Some(ours) = mark(other, fd, link).and_then(|mark| inside.remove(&mark)) {
             let pid = other.pid();
-            refusals.push(Refusal::new(
-                ours.name_among(pids.len()),
-                match ours.kind {
-                    Kind::Pipe => format!("is shared with process {pid} ({})", name_of(pid)),
-                    _ => format!("is a terminal that process {pid} ({}) uses, too", name_of(pid)),
-                },
-                "let that process close it, or end",
-            ));
+            let name = name_of(pid);
+            let (reason, remedy) = match ours.kind {
+                Kind::Pipe => (
+                    format!("is shared with process {pid} ({name})"),
+                    "use --external-pipes close, or let that process close it, or end",
+                ),
+                _ => (
+                    format!("is a terminal that process {pid} ({name}) uses, too"),
+                    "let that process close it, or end",
+                ),
+            };
+            refusals.push(Refusal::new(ours.name_among(pids.len()), reason, remedy));
         }
         !inside.is_empty()
     });
