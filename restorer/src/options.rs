@@ -4,7 +4,7 @@
 use alloc::vec::Vec;
 use core::ffi::CStr;
 
-/// Bits of [`Options::asked`], by the place of the option in [`NAMES`].
+/// Bits of [`Options::asked`], by the place of the option in `NAMES`.
 pub mod asked {
     /// `--help` or `-h`.
     pub const HELP: u32 = 1 << 1 | 1 << 2;

@@ -2,32 +2,8 @@
 // read, the names of both ends are known, an error waits where the other end had not read all. Beside
 // living listening sockets, and where these are closed and several have one name.
 #include "victim.h"
+#include "unix_names.h"
 #include <poll.h>
-#include <stddef.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-
-static socklen_t address(struct sockaddr_un *a, const char *name)
-{
-	memset(a, 0, sizeof *a);
-	a->sun_family = AF_UNIX;
-	size_t n = strlen(name);
-	memcpy(a->sun_path, name, n);
-	if (name[0] == '@') {
-		a->sun_path[0] = 0;
-		return offsetof(struct sockaddr_un, sun_path) + n;
-	}
-	return offsetof(struct sockaddr_un, sun_path) + n + 1;
-}
-
-static int bound(int type, const char *name)
-{
-	struct sockaddr_un a;
-	socklen_t length = address(&a, name);
-	int s = MUST(socket(AF_UNIX, type, 0));
-	MUST(bind(s, (void *)&a, length));
-	return s;
-}
 
 static int listening(int type, const char *name)
 {
