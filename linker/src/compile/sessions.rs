@@ -42,7 +42,9 @@ pub fn session_obstacles(kin: &[Kin]) -> Vec<SessionObstacle> {
         let role = if k.ended { Role::Zombie(0) } else { Role::Process };
         Member::new(k.pid, k.parent, 0, k.sid, role)
     };
-    Family(kin.iter().map(member).collect()).stand_in_for_sessions(&mut BTreeSet::new())
+    // A helper's id must not be taken for that of a leader who has ended and was collected.
+    let mut used = kin.iter().flat_map(|k| [k.pid, k.sid]).collect();
+    Family(kin.iter().map(member).collect()).stand_in_for_sessions(&mut used)
 }
 
 impl Family {
@@ -211,6 +213,14 @@ mod tests {
         assert!(family.is_given_children(1, 0) && !family.is_given_children(0, 0));
         assert_eq!(family.moving(0).len(), 3);
         assert_eq!(family.lasting(), 5);
+    }
+
+    /// The id next to an orphan's is that of a leader of whom nothing is left but his session.
+    #[test]
+    fn helpers_do_not_take_the_place_of_leaders_that_have_ended() {
+        let orphans =
+            [ROOT, (20, Some(0), 1), (30, Some(1), 30), (40, Some(0), 30), (60, Some(1), 39)];
+        assert_eq!(session_obstacles(&kin(&orphans)), []);
     }
 
     #[test]
