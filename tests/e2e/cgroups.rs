@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use crate::command;
 use crate::process::{self, Outcome, Process};
@@ -16,6 +19,7 @@ pub fn cases() -> Vec<Case> {
         |name: &str, body: fn() -> Outcome| Case::new(format!("cgroups::{name}"), true, body);
     vec![
         case("rejoined", rejoined),
+        case("already_there", already_there),
         case("threads_rejoined", threads_rejoined),
         case("gone", gone),
         case("closed", closed),
@@ -152,8 +156,10 @@ fn twice(
     let root = process.pid;
     for round in 1..=2 {
         let image = dir.join(format!("resume{round}.elf"));
+        let all = process.family();
         command::dump(root, &image, None, &[])?;
         command::gone(process)?;
+        process::free(&all)?;
         *process = victim.resume(Mode::Root, &image, dir)?;
         process.ping()?;
         let got = read()?;
@@ -163,6 +169,44 @@ fn twice(
         look(process)?;
     }
     Ok(())
+}
+
+/// Resumed in its groups already, the program is not written into their lists: that costs some 10 ms.
+fn already_there() -> Outcome {
+    let dir = scratch::directory("cgroups", None).map_err(|e| e.to_string())?;
+    let groups = Groups::new("there")?;
+    let victim = Victim::named("counter")?;
+    let mut process = victim.start(Mode::Root, &dir)?;
+    let root = process.pid;
+    Groups::enter(&groups.outer, root)?;
+    let wanted = memberships(&[root])?;
+    let image = dir.join("resume.elf");
+    command::dump(root, &image, None, &[])?;
+    command::gone(&mut process)?;
+    let written =
+        Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC).map_err(|e| e.to_string())?;
+    let lists: Vec<PathBuf> = groups.outer.iter().map(|g| g.join("cgroup.procs")).collect();
+    // inotify(7): equal events in a row become one, so another kind comes between.
+    let kinds = AddWatchFlags::IN_OPEN | AddWatchFlags::IN_CLOSE_WRITE;
+    for list in &lists {
+        written.add_watch(list, kinds).map_err(|e| e.to_string())?;
+    }
+    let mut command = Command::new("sh");
+    // $0 is the image.
+    let script = r#"for list; do echo $$ > "$list"; done; exec "$0""#;
+    command.current_dir(&dir).args(["-c", script]).arg(&image).args(&lists);
+    let mut process = process::start(command, victim.kind(), &dir)?;
+    process.ping()?;
+    let got = memberships(&[root])?;
+    if got != wanted {
+        return Err(format!("groups: {got:?}, should be {wanted:?}"));
+    }
+    let events = written.read_events().unwrap_or_default();
+    let writes = events.iter().filter(|e| e.mask.contains(AddWatchFlags::IN_CLOSE_WRITE)).count();
+    if writes != lists.len() {
+        return Err(format!("{writes} writes to {lists:?}, should be only those of the shell"));
+    }
+    process.verify()
 }
 
 /// Threads in the inner groups, one of them at the top of version 1, while the process is in the outer.

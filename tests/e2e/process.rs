@@ -266,7 +266,7 @@ impl Process {
     }
 
     /// It, and all its descendants.
-    fn family(&self) -> Vec<i32> {
+    pub fn family(&self) -> Vec<i32> {
         let mut all = vec![self.pid];
         let mut next = 0;
         while let Some(&pid) = all.get(next) {
@@ -279,18 +279,10 @@ impl Process {
     /// Ends it with all its descendants, and waits until their pids are free again.
     pub fn end(&mut self) -> Outcome {
         let all = self.family();
-        let kill = |&pid: &i32, signal| nix::sys::signal::kill(Pid::from_raw(pid), signal);
-        for pid in &all {
-            let _ = kill(pid, Some(Signal::SIGKILL));
+        for &pid in &all {
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
-        let deadline = Instant::now() + LIMIT;
-        while all.iter().any(|pid| kill(pid, None).is_ok()) {
-            if Instant::now() > deadline {
-                return Err(format!("processes {all:?} do not end: {}", self.state()));
-            }
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        Ok(())
+        free(&all).map_err(|e| format!("{e}: {}", self.state()))
     }
 
     /// Waits for an end with this status.
@@ -306,6 +298,18 @@ impl Process {
         }
         Err(format!("ended with {exit:?}, expected status {code}; output:\n{}", self.seen()))
     }
+}
+
+/// Waits until these pids can be had again: those below a killed root are collected after it.
+pub fn free(pids: &[i32]) -> Outcome {
+    let deadline = Instant::now() + LIMIT;
+    while pids.iter().any(|&pid| nix::sys::signal::kill(Pid::from_raw(pid), None).is_ok()) {
+        if Instant::now() > deadline {
+            return Err(format!("processes {pids:?} do not end"));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// The children of all threads of a process.

@@ -131,7 +131,8 @@ impl Victim {
             .collect()
     }
 
-    fn kind(&self) -> Kind {
+    /// What its standard input and output are.
+    pub fn kind(&self) -> Kind {
         match self.directive("Stdio") {
             Some("pty") => Kind::Pty,
             Some("file") => Kind::File,

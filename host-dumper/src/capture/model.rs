@@ -160,7 +160,8 @@ pub(super) fn process(
     };
     let known = sharing.mappings(&survey.table, files)?;
     // A kernel may have no control groups.
-    let cgroups = cgroup::parse(&proc.read_optional("cgroup").unwrap_or_default());
+    let cgroup_list = proc.read_optional("cgroup").unwrap_or_default();
+    let cgroups = cgroup::parse(&cgroup_list);
     let ours = |a: &Area| stub.is_some_and(|s| s.owns(a));
     let shared = |a: &Area| shared::index_of(&known, a);
     let mut mappings = memory::mappings(&survey.table, ours, shared);
@@ -204,6 +205,7 @@ pub(super) fn process(
         subreaper: answers.subreaper,
         barriers: answers.barriers,
         cgroups,
+        cgroup_list: cgroup_list.into(),
         thp_disable: answers.thp_disable,
         oom_score_adj: number::signed(oom.trim_ascii()).unwrap_or(0) as i32,
         coredump_filter: hex_file(proc, "coredump_filter").unwrap_or(0x33),

@@ -46,6 +46,8 @@ record! {
         pub barriers: u32,
         /// Control groups of the leader, in those hierarchies where it is not in the topmost one.
         pub cgroups: Vec<Cgroup>,
+        /// The whole of /proc/PID/cgroup; empty where that is not there.
+        pub cgroup_list: Bytes,
         /// /proc/PID/oom_score_adj.
         pub oom_score_adj: i32,
         /// /proc/PID/coredump_filter.

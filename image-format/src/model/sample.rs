@@ -120,6 +120,7 @@ pub fn process(pid: u32) -> Process {
         dumpable: 1,
         subreaper: false,
         barriers: 0,
+        cgroup_list: "0::/some.slice\n".into(),
         cgroups: vec![Cgroup { controllers: "".into(), path: "/some.slice".into() }],
         thp_disable: false,
         oom_score_adj: 0,

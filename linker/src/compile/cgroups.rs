@@ -2,10 +2,12 @@
 //! enter. It is not worth an error or a word if not: most resumes are by a user who may not, in a
 //! login session that is another one.
 
-use super::builder::Arg;
+use super::builder::{Arg, Skip};
 use super::ProcessCompiler;
+use image_format::container::hash_data;
 use image_format::model::{Cgroup, Process, Thread};
 use image_format::plan::{op, Expect};
+use image_format::PAGE_SIZE;
 
 /// The top of a hierarchy.
 const TOP: &[u8] = b"/";
@@ -15,9 +17,30 @@ impl ProcessCompiler<'_> {
     /// children are born into them.
     pub(super) fn control_groups(&mut self) {
         let parent = self.process.parent.and_then(|i| self.tree.processes.get(i as usize));
-        for group in moves(self.process, parent) {
+        let moves = moves(self.process, parent);
+        let born_elsewhere = parent.is_none() && !moves.is_empty();
+        let there = born_elsewhere.then(|| self.unless_there_already()).flatten();
+        for group in moves {
             self.enter(&group, b"cgroup.procs");
         }
+        self.b.land(there);
+    }
+
+    /// Passes over what follows if the process is in its groups, which costs a look; to enter the group
+    /// that one is in waits for all processors to pass through the scheduler, some 10 ms
+    /// (cgroup_attach_lock, a percpu_rw_semaphore).
+    fn unless_there_already(&mut self) -> Option<Skip> {
+        let mut text = self.process.cgroup_list.0.clone();
+        if text.len() >= PAGE_SIZE as usize {
+            return None;
+        }
+        // With room for more, so that a longer text is another one.
+        text.resize((text.len() + 1).next_multiple_of(16), 0);
+        let here = self.hash_of_file("control groups", b"/proc/self/cgroup", text.len());
+        let differs = self.unless_word(here, hash_data(&text, 0));
+        let there = self.b.skip_always();
+        self.b.land(differs);
+        Some(there)
     }
 
     /// The groups in which a thread is without the others. Version 1 has one list of threads for all

@@ -14,6 +14,7 @@
 
 mod builder;
 mod cgroups;
+mod compare;
 mod credentials;
 mod descriptors;
 mod family;

@@ -13,9 +13,10 @@
 
 use super::arch::nr;
 use super::builder::{Arg, Skip};
+use super::compare::halves;
 use super::hugetlb;
 use super::sysv::{
-    halves, owner_of, DS_KEY, IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_SET, IPC_STAT, OWNER, SEGMENT,
+    owner_of, DS_KEY, IPC_CREAT, IPC_EXCL, IPC_RMID, IPC_SET, IPC_STAT, OWNER, SEGMENT,
 };
 use super::ProcessCompiler;
 use crate::LinkError;
@@ -93,8 +94,7 @@ impl ProcessCompiler<'_> {
             let args = [place, memory.mapped_size(), u64::from(computed), 0, 0, 0];
             self.b.verb(op::HASH, what, args);
             self.must(what, nr::SHMDT, [place, 0, 0, 0, 0, 0]);
-            let [low, high] = halves(hash);
-            differs.extend(self.unless(computed, &[(0, low), (4, high)]));
+            differs.extend(self.unless_word(computed, hash));
             found.push(self.b.skip_always());
         }
         self.b.land(differs);

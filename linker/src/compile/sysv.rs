@@ -6,6 +6,7 @@
 
 use super::arch::nr;
 use super::builder::{Arg, Skip};
+use super::compare::halves;
 use super::{OnChanged, ProcessCompiler};
 use image_format::container::hash_data;
 use image_format::model::{IpcObject, MessageQueue, SemaphoreSet};
@@ -77,11 +78,6 @@ impl Facility {
     }
 }
 
-/// The two halves of a word.
-pub(super) fn halves(word: u64) -> [u64; 2] {
-    [word & 0xffff_ffff, word >> 32]
-}
-
 /// A structure of `len` bytes that sets owner and mode.
 pub(super) fn owner_of(owner: [u32; 2], mode: u32, len: usize) -> Vec<u8> {
     let mut ds = vec![0; len];
@@ -111,24 +107,7 @@ impl ProcessCompiler<'_> {
     /// to the same object only while the machine runs.
     fn boot(&mut self) -> (u32, u64) {
         let then = &self.tree.source.boot.0;
-        let here = self.b.data(&vec![0; then.len()]);
-        let word = self.b.words(&[0]);
-        let path = self.b.path(BOOT_ID);
-        let fd = self.b.words(&[NONE]);
-        let what = "id of this boot";
-        let args = [Arg::data(path), Arg::value(0), Arg::value(0)];
-        self.b.call(what, nr::OPEN, &args, Expect::Ignore);
-        self.b.keep_result(fd);
-        let args = [Arg::load(fd), Arg::data(here), Arg::value(then.len() as u64)];
-        self.b.call(what, nr::READ, &args, Expect::Ignore);
-        self.b.call(what, nr::CLOSE, &[Arg::load(fd)], Expect::Ignore);
-        self.hash(what, here, then.len(), word);
-        (word, hash_data(then, 0))
-    }
-
-    fn hash(&mut self, what: &str, at: u32, len: usize, word: u32) {
-        let args = [Arg::data(at), Arg::value(len as u64), Arg::value(u64::from(word))];
-        self.b.step(op::HASH, what, 0, &args, Expect::Success);
+        (self.hash_of_file("id of this boot", BOOT_ID, then.len()), hash_data(then, 0))
     }
 
     fn semaphores(&mut self, set: &SemaphoreSet, (boot, then): (u32, u64)) {
@@ -138,8 +117,7 @@ impl ProcessCompiler<'_> {
         let stat = self.b.data(&[0; SEM_DS]);
         let values: Vec<u8> = set.values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let count = set.values.len() as u64;
-        let [low, high] = halves(then);
-        let mut another = self.unless(boot, &[(0, low), (4, high)]);
+        let mut another = self.unless_word(boot, then);
         self.semctl(&what, word, IPC_STAT, stat, Expect::Ignore);
         another.extend(self.unless(stat, &[(DS_KEY, u64::from(key)), (SEM_NSEMS, count)]));
         let same = self.b.skip_always();
@@ -161,8 +139,7 @@ impl ProcessCompiler<'_> {
         let (here, computed) = (self.b.data(&vec![0; values.len()]), self.b.words(&[0]));
         self.semctl(&what, word, GETALL, here, Expect::Ignore);
         self.hash(&what, here, values.len(), computed);
-        let [low, high] = halves(hash_data(&values, 0));
-        differs.extend(self.unless(computed, &[(0, low), (4, high)]));
+        differs.extend(self.unless_word(computed, hash_data(&values, 0)));
         let wanted = self.b.data(&values);
         // So that the next dump knows whose it is.
         self.semctl(&what, word, SETALL, wanted, Expect::Note);
@@ -322,13 +299,5 @@ impl ProcessCompiler<'_> {
         let note = self.b.text(&format!("{what} has another id here"));
         self.b.verb(op::NOTE, what, [u64::from(note), 0, 0, 0, 0, 0]);
         self.b.land([same]);
-    }
-
-    /// Skips that are taken unless all 32-bit words at these offsets of data have their values.
-    pub(super) fn unless(&mut self, data: u32, words: &[(u32, u64)]) -> Vec<Skip> {
-        let each = |&(at, value): &(u32, u64)| {
-            self.b.skip_unless_equal(Arg::load(data + at), Arg::value(value))
-        };
-        words.iter().map(each).collect()
     }
 }
