@@ -2,6 +2,8 @@
 /*
  * The USB side of life: probe, scan, disconnect, sleep and reset.
  */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
 #include <linux/dma-mapping.h>
 #include <linux/module.h>
 #include <linux/slab.h>
@@ -381,6 +383,10 @@ static int __init pen_init(void)
 {
 	int ret;
 
+	if (product && !vendor) {
+		pr_err("product= goes with vendor=\n");
+		return -EINVAL;
+	}
 	if (vendor) {
 		pen_table[0].match_flags = USB_DEVICE_ID_MATCH_VENDOR |
 					   USB_DEVICE_ID_MATCH_INT_CLASS;

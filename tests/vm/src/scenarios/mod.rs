@@ -6,6 +6,7 @@ mod evil;
 mod handover;
 mod media;
 mod memory;
+mod parameters;
 mod power;
 mod sleep;
 mod speed;
@@ -37,6 +38,7 @@ pub fn all() -> Vec<Scenario> {
     all.extend(power::scenarios());
     all.extend(memory::scenarios());
     all.extend(handover::scenarios());
+    all.extend(parameters::scenarios());
     all.extend(evil::scenarios());
     all.extend(speed::scenarios());
     all
