@@ -9,7 +9,7 @@ use memchr::memmem;
 /// Bytes searched at a time.
 const CHUNK: usize = 64 << 10;
 /// Bytes of text to search at most, over all mappings.
-const SEARCH_LIMIT: usize = 64 << 20;
+const SEARCH_LIMIT: usize = 1 << 30;
 /// Room that must be left below the frame: a signal may come while a thread heals itself.
 const SPARE: u64 = 8 << 10;
 
@@ -57,7 +57,9 @@ pub(super) fn find_code(pid: u32, areas: &[Area], hint: Option<Code>) -> Option<
     }
     let mut texts: Vec<&Area> =
         areas.iter().filter(|a| a.prot & 5 == 5 && a.name != b"[vsyscall]").collect();
-    texts.sort_by_key(|a| !is_c_library(&a.name));
+    // In a resumed process no library has a name. Its text is small beside that of a large program,
+    // and can be told from what a compiler writes as the program runs, which may have gigabytes.
+    texts.sort_by_key(|a| (!is_c_library(&a.name), a.prot & 2 != 0, a.end - a.start));
     let (mut syscall, mut sigreturn) = (None, None);
     let (mut pops, mut store) = ([None; 3], None);
     let mut buf = vec![0u8; CHUNK + 16];
