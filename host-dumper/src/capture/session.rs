@@ -223,7 +223,6 @@ impl Session {
         let mut files = files::capture(&procs, &surveys, settings)?;
         let segments = self.segments();
         let (mut warnings, mut losses) = (segments.notes(self.options.sysv_ipc), Vec::new());
-        let held = std::mem::take(&mut files.held);
         self.quiet = std::mem::take(&mut files.quiet);
         self.live = files.live.take();
         let descriptors = std::mem::take(&mut files.descriptors);
@@ -268,6 +267,7 @@ impl Session {
         kin::foreground(&self.members, &processes, &mut files.terminals);
         let embeds = std::mem::take(&mut files.embeds);
         losses.append(&mut files.notes);
+        let held = std::mem::take(&mut files.held);
         let attached = std::mem::take(&mut files.attached);
         let mapped_files =
             self.members.iter().map(|m| memory::mapped_files(&m.survey.table)).collect();

@@ -11,6 +11,7 @@ use crate::failure::{errno_text, status, Failure};
 use crate::sink::{self, Sink};
 use crate::words::{printable, size, time};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
+use nix::sys::resource::{getrlimit, setrlimit, Resource};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{socketpair, AddressFamily, SockFlag, SockType};
@@ -120,6 +121,7 @@ fn tracer_process(
     // A session of its own: neither ^C nor a hang-up of the terminal reaches it.
     let _ = nix::unistd::setsid();
     keep_freed_memory();
+    open_as_many_files_as_allowed();
     let _ = nix::sys::prctl::set_name(c"dumper-tracer");
     let own = control.try_clone();
     let _ = abort::install(control);
@@ -145,6 +147,13 @@ fn tracer_process(
     }
     let _ = tell(control.as_fd(), &message);
     std::process::exit(0)
+}
+
+/// What would be lost with a name is held open until the image is complete; that may be much.
+fn open_as_many_files_as_allowed() {
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard, hard);
+    }
 }
 
 /// Lets the allocator use freed memory again instead of giving it back: each page that comes

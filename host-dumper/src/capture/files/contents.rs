@@ -50,26 +50,35 @@ pub struct Embed {
 
 /// Hashes a file of `size` bytes; [`Contents::Unread`] if this user may not read it.
 pub(super) fn recognise(path: &Path, size: u64, embedded: Option<u32>) -> Result<Contents> {
-    let failed = |source: io::Error| CaptureError::File {
-        path: path.display().to_string(),
-        what: "read",
-        source,
-    };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return Ok(Contents::Unread),
-        Err(e) => return Err(failed(e)),
-    };
+    match File::open(path) {
+        Ok(file) => recognise_open(&file, path, size, embedded),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(Contents::Unread),
+        Err(source) => Err(unreadable(path, source)),
+    }
+}
+
+/// The same of a file that is open for reading.
+pub(super) fn recognise_open(
+    file: &File,
+    path: &Path,
+    size: u64,
+    embedded: Option<u32>,
+) -> Result<Contents> {
     if embedded.is_some() || size <= WHOLE_HASH_LIMIT {
-        match whole(&file, size) {
+        match whole(file, size) {
             Ok(hash) => Ok(Contents::Whole { hash, embedded }),
             // Some files (of /sys) announce a page and have less.
             Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(Contents::Unread),
-            Err(e) => Err(failed(e)),
+            Err(e) => Err(unreadable(path, e)),
         }
     } else {
-        sampled(&file, size).map(|hash| Contents::Sampled { hash }).map_err(failed)
+        let hash = sampled(file, size).map_err(|e| unreadable(path, e))?;
+        Ok(Contents::Sampled { hash })
     }
+}
+
+pub(super) fn unreadable(path: &Path, source: io::Error) -> CaptureError {
+    CaptureError::File { path: path.display().to_string(), what: "read", source }
 }
 
 fn whole(file: &File, size: u64) -> io::Result<u64> {

@@ -1,7 +1,7 @@
 //! Memory that is shared: memfds, anonymous memory mapped MAP_SHARED, files mapped MAP_SHARED,
 //! segments of System V shared memory.
 
-use super::contents::{recognise, Embed, Part, Source};
+use super::contents::{recognise_open, unreadable, Embed, Part, Source};
 use super::describe::Files;
 use super::descriptor::Descriptor;
 use super::segment;
@@ -11,15 +11,16 @@ use crate::capture::memory::Table;
 use crate::capture::proc::maps::{Area, Detail};
 use crate::capture::proc::Proc;
 use crate::capture::segments::{is_segment, Segments};
-use image_format::model::{SharedMemory, SharedOrigin};
+use image_format::model::{Contents, SharedMemory, SharedOrigin};
 use nix::sys::statfs::statfs;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Seals that a memfd has that was made without the wish to be sealed.
 const F_SEAL_SEAL: u32 = 1;
@@ -198,8 +199,14 @@ impl Sharing<'_> {
             return Ok(memory(out, looks, name, None, source));
         }
         let place = Path::new(OsStr::from_bytes(path));
-        let found = std::fs::metadata(place).ok().filter(|m| m.ino() == first.inode);
-        let Some(found) = found else {
+        // Opened once: another process may remove it before it is copied.
+        let file = match File::open(place) {
+            Ok(file) => Some(file),
+            Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => None,
+            Err(e) => return Err(unreadable(place, e)),
+        };
+        let found = file.as_ref().map_or_else(|| std::fs::metadata(place), File::metadata);
+        let Some(found) = found.ok().filter(|m| m.ino() == first.inode) else {
             let reason = "is shared memory of a file that is no longer found under its path";
             return Err(refused(first, reason.into(), "let the program unmap it"));
         };
@@ -210,11 +217,15 @@ impl Sharing<'_> {
         // Nothing can be written to a file of hugetlb pages.
         let travels = travels && page_shift == 0;
         let embedded = travels.then_some(out.embeds.len() as u32);
-        let contents = recognise(place, size, embedded)?;
-        if let image_format::model::Contents::Whole { hash, embedded: Some(number) } = contents {
+        let contents = match &file {
+            Some(file) => recognise_open(file, place, size, embedded)?,
+            None => Contents::Unread,
+        };
+        if let (Some(file), Contents::Whole { hash, embedded: Some(number) }) = (file, &contents) {
             let what = String::from_utf8_lossy(path).into_owned();
-            let source = Source::File(PathBuf::from(place));
-            out.embeds.push(Embed { number, source, size, hash: Some(hash), what });
+            let source = Source::File(format!("/proc/self/fd/{}", file.as_raw_fd()).into());
+            out.embeds.push(Embed { number: *number, source, size, hash: Some(*hash), what });
+            out.held.push(file.into());
         }
         out.shared.push(SharedMemory {
             inode,
@@ -240,4 +251,36 @@ pub(super) fn refused(area: &Area, reason: String, remedy: &'static str) -> Capt
     let name = String::from_utf8_lossy(&area.name);
     let object = format!("memory {:x}-{:x} ({name})", area.start, area.end);
     CaptureError::Refused(vec![Refusal::new(object, reason, remedy)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapped_file_may_be_removed_before_it_is_copied() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mapped");
+        std::fs::write(&path, [7; 5000]).unwrap();
+        let found = std::fs::metadata(&path).unwrap();
+        let area = Area {
+            start: 0x10000,
+            end: 0x12000,
+            prot: 3,
+            shared: true,
+            device: (libc::major(found.dev()), libc::minor(found.dev())),
+            inode: found.ino(),
+            name: path.as_os_str().as_bytes().to_vec(),
+            ..Area::default()
+        };
+        let proc = Proc::open(std::process::id()).unwrap();
+        let segments = Segments::default();
+        let about =
+            Sharing { proc: &proc, embed_limit: 1 << 20, segments: &segments, sysv_ipc: false };
+        let mut files = Files::default();
+        about.mappings(&vec![(area, Detail::default())], &mut files).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let Source::File(kept) = &files.embeds[0].source else { panic!("of memory") };
+        assert_eq!(std::fs::read(kept).unwrap(), [7; 5000]);
+    }
 }
