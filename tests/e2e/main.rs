@@ -34,6 +34,7 @@ mod refusals;
 mod rehearsal;
 mod removable;
 mod run;
+mod runtimes;
 mod sandbox;
 mod scratch;
 mod servers;
@@ -119,6 +120,7 @@ fn main() -> ExitCode {
         multiplexers::cases(),
         cli::cases(),
         run::cases(),
+        if soak() { runtimes::cases() } else { Vec::new() },
         policies::cases(),
         medium::cases(),
         messages::cases(),

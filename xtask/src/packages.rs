@@ -49,6 +49,20 @@ pub const VICTIMS: &[Need] = &[
     },
 ];
 
+/// The language runtimes that only the long tests dump.
+pub const RUNTIMES: &[Need] = &[
+    Need { present: Sign::Program("node"), package: "nodejs" },
+    // With the compiler: a source can be run as it is.
+    Need { present: Sign::Program("javac"), package: "default-jdk-headless" },
+    Need { present: Sign::Program("go"), package: "golang-go" },
+    Need { present: Sign::Program("ruby"), package: "ruby" },
+    Need { present: Sign::File(&["/usr/bin/pod2usage"]), package: "perl" },
+    Need { present: Sign::Program("php"), package: "php-cli" },
+    Need { present: Sign::Program("guile"), package: "guile-3.0" },
+    Need { present: Sign::Program("escript"), package: "erlang-base" },
+    Need { present: Sign::Program("sbcl"), package: "sbcl" },
+];
+
 /// What the virtual machines are made with.
 pub const MACHINES: &[Need] = &[
     Need { present: Sign::Program("qemu-system-x86_64"), package: "qemu-system-x86" },

@@ -28,6 +28,9 @@ const CHAOS: &[&str] = &["--soak", "unplug-during-copy", "plug-rounds", "random-
 /// Runs the end-to-end tests with long counts, and the chaos of the virtual machines.
 pub fn run(options: &Options) -> Result<(), Failure> {
     packages::install(&[packages::COMPILERS, packages::VICTIMS])?;
+    if options.filter.as_ref().is_none_or(|filter| filter.starts_with("runtime")) {
+        packages::install(&[packages::RUNTIMES])?;
+    }
     let mut words =
         vec!["test", "--locked", "--release", "--package", "host-dumper", "--test", "e2e"];
     if let Some(filter) = &options.filter {
