@@ -19,7 +19,7 @@ use scroll::{Pread, Pwrite, SizeWith};
 /// First word of [`PlanHeader`].
 pub const PLAN_MAGIC: u32 = u32::from_le_bytes(*b"PLAN");
 
-/// Header of the plan; 152 bytes. Offsets are from its first byte unless "data" is said.
+/// Header of the plan; 160 bytes. Offsets are from its first byte unless "data" is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Pread, Pwrite, SizeWith, Default)]
 #[repr(C)]
 pub struct PlanHeader {
@@ -43,7 +43,8 @@ pub struct PlanHeader {
     pub data_off: u32,
     /// Bits of [`plan_flag`].
     pub flags: u32,
-    /// First descriptor number that no process of the tree uses: from here on the restorer's own.
+    /// From this descriptor number on, up to `scratch_end`, the restorer's own: no process of the tree
+    /// uses one of them.
     pub scratch_fd: u32,
     /// Highest pid or tid of the tree.
     pub max_pid: u32,
@@ -91,9 +92,13 @@ pub struct PlanHeader {
     pub needs_off: u32,
     /// Their number.
     pub needs_count: u32,
+    /// First number after `scratch_fd` that a process of the tree uses; `u32::MAX` for none.
+    pub scratch_end: u32,
+    /// 0.
+    pub reserved: u32,
 }
 
-const _: () = assert!(core::mem::size_of::<PlanHeader>() == 152);
+const _: () = assert!(core::mem::size_of::<PlanHeader>() == 160);
 
 /// Something with a path that a descriptor or shared memory needs on the target, for
 /// `./resume.elf --check`; 20 bytes.

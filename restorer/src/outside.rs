@@ -14,18 +14,16 @@ const RLIMIT_NOFILE: usize = 7;
 /// Numbers of ours from `scratch_fd` on; the plan's scratch numbers follow them.
 const OWN_DESCRIPTORS: i32 = 64;
 
-/// Moves the descriptors that we still need above all of the program's.
+/// Moves the descriptors that we still need to where the program has none.
 pub fn move_descriptors(setup: &Setup<'_>) -> Outcome<Descriptors> {
     let base = setup.plan.header.scratch_fd as i32;
-    let top = (base + 2 * OWN_DESCRIPTORS) as u64;
     // The soft limit of the resuming shell may lie below the program's numbers.
     let mut limit = [0u64; 2];
     let read = [0, RLIMIT_NOFILE, 0, limit.as_mut_ptr() as usize];
     // SAFETY: the kernel writes two words.
-    let known = unsafe { sys::call(nr::PRLIMIT64, &read) };
-    if known.is_ok() && limit[0] < top {
-        let raised = [limit[1], limit[1]];
-        let write = [0, RLIMIT_NOFILE, raised.as_ptr() as usize, 0];
+    if unsafe { sys::call(nr::PRLIMIT64, &read) }.is_ok() {
+        limit[0] = limit[1];
+        let write = [0, RLIMIT_NOFILE, limit.as_ptr() as usize, 0];
         // SAFETY: the kernel reads two words.
         let _ = unsafe { sys::call(nr::PRLIMIT64, &write) };
     }

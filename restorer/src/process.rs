@@ -363,8 +363,8 @@ impl Building<'_> {
                 verbose!(setup.options, "ready after ", us as u64, " us");
                 steps.shared.enter(phase::RUNS);
             }
-            let first = header.scratch_fd as usize;
-            let _ = sys::plain(nr::CLOSE_RANGE, &[first, u32::MAX as usize, 0]);
+            let (first, end) = (header.scratch_fd as usize, header.scratch_end as usize);
+            let _ = sys::plain(nr::CLOSE_RANGE, &[first, end.wrapping_sub(1), 0]);
             Ok(())
         };
         self.threads.finish(self.threads.process.stopped, last)

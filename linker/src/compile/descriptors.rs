@@ -102,10 +102,14 @@ impl ProcessCompiler<'_> {
         !self.tree.processes[..self.index].iter().any(uses)
     }
 
-    /// Shared memory is open already, between the two ranges.
+    /// Shared memory is open already, between the first two ranges.
     fn close_inherited(&mut self) {
         let last = self.first_temporary + super::TEMPORARIES - 1;
-        for range in [0..=last, self.places.numbers()] {
+        let mut ranges = vec![0..=last, self.places.numbers()];
+        if self.scratch_end < u32::MAX {
+            ranges.push(self.scratch_end..=u32::MAX);
+        }
+        for range in ranges {
             let (first, last) = (u64::from(*range.start()), u64::from(*range.end()));
             if first <= last {
                 let args = [first, last, 0, 0, 0, 0];

@@ -21,6 +21,7 @@ mod family;
 mod hugetlb;
 mod memory;
 mod mqueue;
+mod numbers;
 mod objects;
 mod opening;
 mod pidfds;
@@ -47,6 +48,7 @@ use image_format::plan::{
     op, plan_flag, CpuNeed, CpuPlan, Expect, PlanHeader, ProcessPlan, XsavePlace,
 };
 use image_format::PAGE_SIZE;
+use numbers::Numbers;
 pub use sessions::{session_obstacles, Kin, SessionObstacle};
 pub use sockets::address_text;
 pub(crate) use sockets::endpoint;
@@ -108,7 +110,7 @@ pub struct MappedRun {
     pub file_offset: u64,
 }
 
-/// Numbers between the highest descriptor of the tree and `scratch_fd` that steps use meanwhile.
+/// Numbers from the first that the tree does not use, which steps use meanwhile.
 const TEMPORARIES: u32 = 8;
 
 /// Compiles `tree` into the payload of the PLAN chunk.
@@ -121,13 +123,12 @@ pub fn compile(
     let mut b = Builder::new();
     let family = Family::of(tree)?;
     let root = tree.processes.first().ok_or(LinkError::Model { pid: 0, what: "no process" })?;
-    let max_fd = tree.processes.iter().flat_map(|p| &p.descriptors).map(|d| d.fd).max();
-    let first_temporary = max_fd.map_or(3, |fd| fd + 1).max(3).max(terminals::sorting(tree));
-
-    let held_before = tree.shared.len() as u32 + terminals::held(tree);
-    let places = Places::new(tree, first_temporary + TEMPORARIES + held_before);
+    let numbers = Numbers::of(tree);
+    let first_temporary = numbers.first;
+    let places = Numbers::places(tree, first_temporary);
     let mut header = PlanHeader {
         scratch_fd: places.end() + held(tree),
+        scratch_end: numbers.end,
         max_pid: max_pid(tree, &family),
         monotonic_ns: tree.source.monotonic_ns,
         boottime_ns: tree.source.boottime_ns,
@@ -169,6 +170,7 @@ pub fn compile(
             map,
             options,
             first_temporary,
+            scratch_end: header.scratch_end,
             places: places.clone(),
             redirected: header.fds_off,
             patient: BTreeSet::new(),
@@ -193,6 +195,8 @@ struct ProcessCompiler<'a> {
     map: &'a ImageMap,
     options: &'a PlanOptions,
     first_temporary: u32,
+    /// [`PlanHeader::scratch_end`].
+    scratch_end: u32,
     /// Where sockets are while the plan runs.
     places: Places,
     /// Data: [`PlanHeader::fds_off`].
