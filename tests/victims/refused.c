@@ -106,7 +106,10 @@ static void make(const char *what)
 		outsider(ends[0]);
 		close(ends[1]);
 	} else if (!strcmp(what, "netlink")) {
-		MUST(socket(AF_NETLINK, SOCK_RAW, NETLINK_XFRM));
+		int s = MUST(socket(AF_NETLINK, SOCK_RAW, NETLINK_XFRM));
+		struct sockaddr_nl any = { .nl_family = AF_NETLINK };
+		/* Until it has a number it holds nothing. */
+		MUST(bind(s, (void *)&any, sizeof any));
 	} else if (!strcmp(what, "packet")) {
 		MUST(socket(AF_PACKET, SOCK_DGRAM, 0));
 	} else if (!strcmp(what, "routing")) {

@@ -27,11 +27,17 @@ int main(void)
 	a.nl_groups = 1;
 	MUST(bind(event, (void *)&a, sizeof a));
 	int unbound = MUST(socket(AF_NETLINK, SOCK_RAW, NETLINK_ROUTE));
+	// Of a protocol that may hold state, but without any: dbus-daemon has one for the audit.
+	int unused = MUST(socket(AF_NETLINK, SOCK_RAW, NETLINK_XFRM));
 	unsigned route_groups = groups(route), event_groups = groups(event);
 	ready();
 	await_verify();
 	SAME(groups(route), route_groups);
 	SAME(groups(event), event_groups);
+	struct sockaddr_nl none = { .nl_pid = 1 };
+	socklen_t size_of_none = sizeof none;
+	MUST(getsockname(unused, (void *)&none, &size_of_none));
+	SAME(none.nl_pid, 0);
 	SAME(fcntl(route, F_GETFD), FD_CLOEXEC);
 	SAME(fcntl(event, F_GETFL) & O_NONBLOCK, O_NONBLOCK);
 	socklen_t instructions = 0;

@@ -88,11 +88,18 @@ impl Facts {
         {
             facts.name.clear();
         }
+        if facts.is_netlink() && facts.name.iter().skip(4).all(|&byte| byte == 0) {
+            facts.name.clear();
+        }
         Ok(facts)
     }
 
     pub fn is_unix(&self) -> bool {
         self.family == libc::AF_UNIX as u32
+    }
+
+    pub fn is_netlink(&self) -> bool {
+        self.family == libc::AF_NETLINK as u32
     }
 
     pub fn is_inet(&self) -> bool {

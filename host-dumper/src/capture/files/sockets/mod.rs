@@ -159,10 +159,14 @@ fn judge(proc: &Proc, known: &Known, inode: u64, facts: &Facts, fd: BorrowedFd<'
                 _ => Kind::Socket,
             }
         }
-        libc::AF_NETLINK if !NETLINK_PLAIN.contains(&facts.protocol) => refused(
-            format!("is a netlink socket of protocol {}", facts.protocol),
-            "it may hold state in the kernel that cannot be seen: let the program close it",
-        ),
+        // One without a number has never been used: the kernel gives it with the first message
+        // (netlink_sendmsg).
+        libc::AF_NETLINK if !NETLINK_PLAIN.contains(&facts.protocol) && !facts.name.is_empty() => {
+            refused(
+                format!("is a netlink socket of protocol {}", facts.protocol),
+                "it may hold state in the kernel that cannot be seen: let the program close it",
+            )
+        }
         libc::AF_NETLINK if readable(fd) => refused(
             "is a netlink socket with messages that wait",
             "they can only be read by taking them: let the program read them",
