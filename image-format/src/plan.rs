@@ -94,8 +94,9 @@ pub struct PlanHeader {
     pub needs_count: u32,
     /// First number after `scratch_fd` that a process of the tree uses; `u32::MAX` for none.
     pub scratch_end: u32,
-    /// 0.
-    pub reserved: u32,
+    /// Data: path of the program that the processes of the tree came from, ended by a zero byte;
+    /// empty where they came from several.
+    pub exe_off: u32,
 }
 
 const _: () = assert!(core::mem::size_of::<PlanHeader>() == 160);

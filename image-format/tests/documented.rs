@@ -63,7 +63,7 @@ fn tables() {
                 step_count steps_off data_len data_off flags scratch_fd max_pid monotonic_ns
                 boottime_ns realtime_ns memory_need cpu_off help_off info_off info_len termios_off
                 name_off winsize euid egid generation stopped files_off files_count fds_off
-                fds_count needs_off needs_count scratch_end reserved),
+                fds_count needs_off needs_count scratch_end exe_off),
         ),
         (
             "Process",

@@ -200,7 +200,7 @@ impl Opening<'_> {
     fn by_path(&self) -> Outcome<i32> {
         let flags = self.plan.flags as usize | sys::O_CLOEXEC | sys::O_NOCTTY;
         sys::openat(sys::AT_FDCWD, self.path, flags, 0)
-            .map_err(|e| self.fault("cannot open a file", e, Advice::GiveRight))
+            .map_err(|e| self.fault("cannot open", e, Advice::GiveRight))
     }
 
     /// And its size.
@@ -237,7 +237,7 @@ impl Opening<'_> {
         let flags = O_CREAT | O_EXCL | sys::O_RDWR | sys::O_CLOEXEC;
         let mode = self.plan.mode as usize & 0o7777;
         let fd = sys::openat(sys::AT_FDCWD, self.path, flags, mode & 0o777)
-            .map_err(|e| self.fault("cannot create a file", e, Advice::None))?;
+            .map_err(|e| self.fault("cannot make a file", e, Advice::None))?;
         steps.created.note_file(self.path);
         let _ = sys::plain(FCHMOD, &[fd as usize, mode]);
         let written = self.write(fd);

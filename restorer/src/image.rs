@@ -73,6 +73,14 @@ pub fn open(name: Option<&CStr>, front: &[u8]) -> Outcome<i32> {
     ))
 }
 
+/// Starts the program that was dumped, from where it was; `path` is ended by a zero byte. Comes back
+/// with why not.
+pub fn start_program(path: &[u8], [argv, envp]: [usize; 2]) -> Box<Fault> {
+    // SAFETY: the kernel reads the path, and the vectors that it made itself.
+    let done = unsafe { sys::call(nr::EXECVEAT, &[0, path.as_ptr() as usize, argv, envp, 0]) };
+    Fault::sys("cannot start", path, done.err().unwrap_or_default(), Advice::None)
+}
+
 /// For `--copy-all`: the same command from a copy of the image in memory, so that nothing keeps the
 /// medium busy, this process' /proc/PID/exe included. Comes back at once from such a copy: of all
 /// files only it can be sealed and is not (memfd_create(2)).
@@ -153,7 +161,7 @@ impl Image {
         let offset = chunk.at + u64::from(chunk.header.data_start);
         let base = window
             .map(len, 4096, mm::READ | mm::WRITE, mm::PRIVATE, self.fd, offset)
-            .map_err(|e| Fault::sys("cannot map the plan", "", e, Advice::FreeMemory))?;
+            .map_err(|e| Fault::sys("cannot map the image", "", e, Advice::FreeMemory))?;
         // SAFETY: mapped for good, writable.
         unsafe { Plan::new(base, len as usize) }
     }

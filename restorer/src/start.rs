@@ -82,7 +82,10 @@ pub unsafe extern "C" fn start(sp: *const usize) -> ! {
 
 fn run(entry: &Entry) -> Outcome<i32> {
     let began = sys::now();
-    let arguments = entry.arguments.iter().skip(1).copied();
+    // The program that was resumed starts itself anew: this file is what it came from, and the
+    // arguments are its own.
+    let by_itself = entry.name == Some(c"/proc/self/exe");
+    let arguments = entry.arguments.iter().skip(if by_itself { usize::MAX } else { 1 }).copied();
     let closed = [0, 1, 2].map(|fd| sys::fstat(fd).is_err());
     let mut outside = Outside { closed, ..Outside::default() };
     let options = Options::parse(arguments, &mut outside)
@@ -98,6 +101,9 @@ fn run(entry: &Entry) -> Outcome<i32> {
     let image = Image::map(fd, &front, &window)?;
     let plan = image.plan(&window)?;
     let header = &plan.header;
+    if by_itself {
+        return Err(image::start_program(plan.text(header.exe_off), entry.vectors));
+    }
     if options.asked & asked::HELP != 0 {
         report::print(plan.text(header.help_off));
         return Ok(0);

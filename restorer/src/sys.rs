@@ -111,7 +111,7 @@ pub mod clone {
 }
 
 /// An error number of the kernel.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Errno(pub i32);
 
 #[allow(missing_docs, reason = "the names are the kernel's")]

@@ -262,8 +262,9 @@ impl<'a> Threads<'a> {
             let what = match e {
                 XsaveError::Short => "floating-point state of unknown form",
                 XsaveError::Missing { .. } => "this processor lacks registers in use",
-                XsaveError::Size { .. } => "this processor's registers have another size",
-                XsaveError::Room => "this processor's registers do not fit",
+                XsaveError::Size { .. } | XsaveError::Room => {
+                    "this processor's registers do not fit"
+                }
             };
             Fault::new(what, object(), Advice::LikeSource)
         })

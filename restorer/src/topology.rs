@@ -161,7 +161,7 @@ fn start_in_place(setup: &mut Setup<'_>, pid: u32, clocks: bool) -> Result<Super
 
 fn in_namespace(setup: &mut Setup<'_>) -> Outcome<()> {
     let Isolation { user, clocks } = namespaces::isolate(&setup.plan.header)?;
-    let failed = |e| Fault::sys("cannot start a process in the namespace", "", e, Advice::NewPid);
+    let failed = |e| Fault::sys("cannot start a process", "", e, Advice::NewPid);
     let init = fork_as(None, SIGCHLD).map_err(failed)?;
     if init == 0 {
         be_init(setup);

@@ -191,7 +191,7 @@ impl Live {
         self.put(v.spare)?;
         let live = v.spare + self.distance;
         let flags = mm::PRIVATE | mm::ANONYMOUS | mm::FIXED_NOREPLACE;
-        let place_error = |e| Fault::sys("cannot place the old vdso", "", e, Advice::ReportKernel);
+        let place_error = |e| Fault::sys("cannot place the vdso", "", e, Advice::ReportKernel);
         // SAFETY: a new mapping where nothing may lie.
         let memory = unsafe { sys::mmap(v.base, v.size, mm::READ | mm::WRITE, flags, -1, 0) }
             .map_err(place_error)?;

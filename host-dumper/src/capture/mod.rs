@@ -35,6 +35,7 @@ mod namespaces;
 mod outside;
 mod patience;
 pub mod proc;
+mod programs;
 mod remote;
 mod resuming;
 mod seccomp;

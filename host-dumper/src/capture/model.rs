@@ -10,6 +10,7 @@ use super::outside::Outside;
 use super::proc::maps::Area;
 use super::proc::status::Status;
 use super::proc::{cgroup, limits, number, Proc};
+use super::programs::Programs;
 use super::seccomp::{self, Sandbox};
 use super::segments::Segments;
 use super::stub::Stub;
@@ -136,6 +137,7 @@ pub(super) fn process(
     parts: Parts<'_>,
     files: &mut Files,
     filters: &mut Vec<SeccompFilter>,
+    programs: &mut Programs,
 ) -> Result<Process> {
     let Parts { proc, survey, stub, parent, examined, descriptors, .. } = parts;
     let Examined { threads, mut answers, pending, stopped, lock_future } = examined;
@@ -151,7 +153,7 @@ pub(super) fn process(
     let all = credentials(proc, &threads);
     let leader = all.first().cloned().ok_or_else(|| proc.format("task", "no thread"))?;
     let others: Vec<_> = all.into_iter().map(|c| (c != leader).then_some(c)).collect();
-    let exe = proc.link("exe")?;
+    let exe = programs.path(proc, inner(&status.ns_pid))?;
     let sharing = shared::Sharing {
         proc,
         embed_limit: parts.embed_limit,
@@ -181,7 +183,7 @@ pub(super) fn process(
             layout: memory::layout(stat, answers.brk),
             auxv: auxv(proc)?,
             vdso: vdso::read(proc.pid(), &survey.table, stub)?,
-            exe: exe.strip_suffix(b" (deleted)").unwrap_or(&exe).to_vec().into(),
+            exe: exe.into(),
             lock_future,
         },
         threads: threads

@@ -9,6 +9,7 @@ use super::files::{self, Live, Settings};
 use super::member::{Handled, Member, TakenBack};
 use super::model::{self, Parts};
 use super::proc::Proc;
+use super::programs::Programs;
 use super::seccomp;
 use super::segments::Segments;
 use super::survey::{self, Survey};
@@ -227,7 +228,7 @@ impl Session {
         self.live = files.live.take();
         let descriptors = std::mem::take(&mut files.descriptors);
         let mut processes = Vec::with_capacity(self.members.len());
-        let mut filters = Vec::new();
+        let (mut filters, mut programs) = (Vec::new(), Programs::default());
         let each = self.members.iter().zip(examined).zip(descriptors);
         let mut inner = BTreeMap::new();
         for (i, ((member, examined), descriptors)) in each.enumerate() {
@@ -258,7 +259,7 @@ impl Session {
                 segments: &segments,
                 sysv_ipc: self.options.sysv_ipc,
             };
-            processes.push(model::process(parts, &mut files, &mut filters)?);
+            processes.push(model::process(parts, &mut files, &mut filters, &mut programs)?);
         }
         for owner in files.open.iter_mut().map(|file| &mut file.owner[1]) {
             *owner = inner.get(&owner.unsigned_abs()).map_or(*owner, |&id| id as i32);

@@ -17,7 +17,8 @@ record! {
         pub auxv: Vec<u64>,
         /// The vdso, unless the process has none.
         pub vdso: Option<Vdso>,
-        /// Path that /proc/PID/exe showed.
+        /// Path of the program: what /proc/PID/exe showed before the first resume; empty where
+        /// that is not known.
         pub exe: Bytes,
         /// mlockall(MCL_FUTURE) is in force: bit 0; with MCL_ONFAULT: bit 1.
         pub lock_future: u8,

@@ -6,7 +6,7 @@
 
 use super::arch::nr;
 use super::builder::Arg;
-use super::ProcessCompiler;
+use super::{own_files, ProcessCompiler};
 use crate::LinkError;
 use image_format::model::{FileObject, OpenFile, Pipe, Process};
 use image_format::plan::{arg, op, Expect};
@@ -76,7 +76,7 @@ impl ProcessCompiler<'_> {
 
     /// Takes the descriptions that the first process made.
     fn take(&mut self, uses: &Uses) -> Result<(), LinkError> {
-        self.own_pidfds(uses)?;
+        self.own_files(uses)?;
         for (&index, places) in uses {
             let file = self.file_at(index)?;
             let held = self.object_fd(index);
@@ -140,7 +140,7 @@ impl ProcessCompiler<'_> {
                 FileObject::Shared { shared: memory } => shared.entry(memory),
                 FileObject::Socket { .. } => continue,
                 // Not before all processes are there.
-                FileObject::PidFd { .. } if super::is_family(self.tree) => continue,
+                _ if super::is_family(self.tree) && own_files::is_own(file) => continue,
                 _ => {
                     let temporary = self.first_temporary;
                     let alone = self.alone(&uses[&index]);

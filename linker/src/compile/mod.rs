@@ -24,6 +24,7 @@ mod mqueue;
 mod numbers;
 mod objects;
 mod opening;
+mod own_files;
 mod pidfds;
 mod process;
 mod redirects;
@@ -150,6 +151,7 @@ pub fn compile(
     let info = info_text(tree);
     (header.info_off, header.info_len) = (b.data(info.as_bytes()), info.len() as u32);
     header.help_off = b.path(HELP.as_bytes());
+    header.exe_off = b.path(program(tree));
     header.name_off = b.text(&root.threads.first().map_or_else(String::new, |t| t.name.text()));
     if let Some(terminal) = tree.terminals.iter().find(|t| t.pair.is_none()) {
         header.termios_off = b.data(&terminal.termios.0);
@@ -311,6 +313,18 @@ fn held(tree: &Tree) -> u32 {
         tree.files.len() as u32
     } else {
         0
+    }
+}
+
+/// The program that a process of the tree means by /proc/self/exe: which process it is cannot be told
+/// from within the image, so that all must have the same.
+fn program(tree: &Tree) -> &[u8] {
+    let mut all = tree.processes.iter().map(|p| p.memory.exe.0.as_slice());
+    let first = all.next().unwrap_or_default();
+    if all.all(|other| other == first) {
+        first
+    } else {
+        b""
     }
 }
 

@@ -6,7 +6,7 @@ use super::descriptor::{Descriptor, Kind};
 use super::inflight;
 use super::segment::Attached;
 use super::sockets::{Gatherer, Live, TableName};
-use super::{anonymous, locks, mqueue, pidfds, pipe, shared, sharing, terminal};
+use super::{anonymous, locks, mqueue, own_proc, pidfds, pipe, shared, sharing, terminal};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
 use crate::capture::proc::Proc;
@@ -115,7 +115,9 @@ pub(in crate::capture) fn capture(
         for d in &own.descriptors {
             if groups[i] == i {
                 let borrowed = if d.kind == Kind::PathOnly { None } else { borrow(&pidfd, d.fd) };
-                let object = object(&around, d, borrowed.as_ref(), &mut sockets, &mut out)?;
+                let mut object = object(&around, d, borrowed.as_ref(), &mut sockets, &mut out)?;
+                let is_shared = || fds.iter().zip(&groups).any(|(f, &g)| g == i && f.0 != d.pid);
+                own_proc::by_way_of_self(proc, d, is_shared, &mut object);
                 let (owner, signal) = borrowed.as_ref().map_or(([0; 2], 0), owner);
                 index[i] = out.open.len() as u32;
                 heads.push(inflight::Head {

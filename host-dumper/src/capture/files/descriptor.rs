@@ -3,12 +3,13 @@
 use super::lines::Lines;
 use super::mqueue;
 use super::outsiders::is_held_elsewhere;
+use super::own_proc;
 use super::pidfds;
 use super::pipe::{self, Ends};
 use super::sockets::{self, Facts};
 use crate::capture::error::{CaptureError, Result};
 use crate::capture::proc::fdinfo::{self, FdInfo};
-use crate::capture::proc::{number, Proc};
+use crate::capture::proc::Proc;
 use crate::capture::target::{name_among, name_of};
 use image_format::PAGE_SIZE;
 use nix::sys::stat::FileStat;
@@ -308,13 +309,9 @@ fn regular(proc: &Proc, d: &Descriptor) -> Kind {
     if kind == mqueue::MQUEUE_MAGIC {
         return mqueue::kind(proc, d);
     }
-    let on_proc = kind == PROC_MAGIC;
-    let of_process = d
-        .link
-        .strip_prefix(b"/proc/")
-        .is_some_and(|rest| rest.split(|&b| b == b'/').next().and_then(number::decimal).is_some());
-    if on_proc && of_process {
-        return refused("is a file about a process in /proc", "close it first");
+    let about_another = own_proc::is_of_process(&d.link) && own_proc::path(proc, d).is_none();
+    if kind == PROC_MAGIC && about_another {
+        return refused("is a file about another process, or a thread, in /proc", "close it first");
     }
     if d.stat.st_nlink == 0 || d.link.ends_with(b" (deleted)") {
         if kind == HUGETLBFS_MAGIC {

@@ -10,6 +10,7 @@ mod lines;
 mod locks;
 mod mqueue;
 mod outsiders;
+mod own_proc;
 mod pidfds;
 mod pipe;
 mod segment;
