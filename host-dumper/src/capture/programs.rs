@@ -48,7 +48,8 @@ impl Programs {
     }
 }
 
-fn is_image(file: &File) -> bool {
+/// Whether a file begins as an image does.
+pub(super) fn is_image(file: &File) -> bool {
     let mut magic = [0; FRONT_MAGIC.len()];
     file.read_exact_at(&mut magic, FRONT_OFFSET as u64).is_ok() && magic == FRONT_MAGIC
 }

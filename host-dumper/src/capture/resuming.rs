@@ -6,8 +6,8 @@
 
 use super::patience::Patience;
 use super::proc::{maps, Proc};
-use image_format::container::{FRONT_MAGIC, FRONT_OFFSET};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use super::programs::is_image;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 /// How long a resume may take before a dump gives up on it.
@@ -41,10 +41,8 @@ impl Resuming {
 /// image costs one read.
 pub(super) fn has_whole_image(proc: &Proc) -> bool {
     let inode = || {
-        let exe = proc.file("exe").ok()?;
-        let mut magic = [0; FRONT_MAGIC.len()];
-        exe.read_exact_at(&mut magic, FRONT_OFFSET as u64).ok()?;
-        (magic == FRONT_MAGIC).then(|| exe.metadata().ok().map(|m| m.ino()))?
+        let image = proc.file("exe").ok().filter(is_image)?;
+        image.metadata().ok().map(|found| found.ino())
     };
     let Some(inode) = inode() else { return false };
     let Some(areas) = proc.read_optional("maps").and_then(|text| maps::parse(&text)) else {
