@@ -30,7 +30,7 @@ use image_format::control::{offset, outcome};
 use image_format::model::{Control, SigInfo};
 use parts::Part;
 use plain::Plain;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Signals of a program without the library.
 const SUSPEND: u32 = libc::SIGUSR1 as u32;
@@ -58,6 +58,7 @@ pub struct Round {
     plain: Vec<Plain>,
     /// Somebody was sent a signal.
     began: bool,
+    since: Instant,
     /// Why it will have been cancelled, should nothing else be said.
     text: String,
 }
@@ -85,7 +86,14 @@ impl Round {
     pub fn new(policy: Policy, timeout: Duration, leave_running: bool) -> Self {
         let text = String::from("the dumper failed");
         let (asked, plain) = (Vec::new(), Vec::new());
-        Self { policy, timeout, leave_running, asked, plain, began: false, text }
+        let since = Instant::now();
+        Self { policy, timeout, leave_running, asked, plain, began: false, since, text }
+    }
+
+    /// Whether there is time to ask once more, where somebody turns up again and again who was not
+    /// asked: a program that becomes another one all the time.
+    pub fn has_time(&self) -> bool {
+        self.since.elapsed() < self.timeout
     }
 
     /// Asks whoever opted in and was not asked yet, children before their parents. True if anybody

@@ -275,9 +275,8 @@ fn stop_and_read(
         };
         let tree = session.pids().len() > 1;
         let passing = match error {
-            DumpError::Consent(_) | DumpError::Capture(CaptureError::NoFooting { .. }) => {
-                tries < TRIES
-            }
+            DumpError::Consent(_) => tries < TRIES && round.has_time(),
+            DumpError::Capture(CaptureError::NoFooting { .. }) => tries < TRIES,
             DumpError::Capture(CaptureError::Refused(_)) => tries < TRIES / 4 && tree,
             DumpError::Capture(CaptureError::Died { .. }) => tries < TRIES && tree,
             _ => false,
