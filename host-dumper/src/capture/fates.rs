@@ -135,6 +135,7 @@ fn words(d: &Descriptor, options: &Options) -> (Fate, String) {
         Kind::SocketReset { .. } => {
             (Differs, "comes back as a connection that was reset; see --tcp-established".into())
         }
+        Kind::SocketBegun => (Differs, "comes back as a connection that was refused".into()),
         Kind::SocketLive { .. } => (Travels, "lives on, with what is in its queues".into()),
         Kind::Outside { stdio } => {
             (Differs, format!("comes back as descriptor {stdio} of the resuming command"))

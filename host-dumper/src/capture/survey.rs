@@ -123,6 +123,7 @@ pub(super) fn losses(survey: &Survey, processes: usize) -> Vec<String> {
             files::Kind::SocketReset { peer } => {
                 (format!("is connected with {peer}"), "the connection was reset")
             }
+            files::Kind::SocketBegun => ("is making a connection".into(), "it was refused"),
             files::Kind::SocketOutside { peer } => {
                 (format!("is connected with {peer}"), "its other end was closed or changed")
             }

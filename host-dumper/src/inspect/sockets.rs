@@ -25,6 +25,7 @@ pub fn line(tree: &Tree, index: u32) -> String {
         }
         SocketLink::Address { address: to } => format!("connected with {}", address(&to.0)),
         SocketLink::Reset => String::from("comes back as a connection that was reset"),
+        SocketLink::Refused => String::from("comes back as a connection that was refused"),
         SocketLink::Live { connection: c } => {
             format!("lives on with {}, {}", address(&c.peer.0), to_send(c))
         }

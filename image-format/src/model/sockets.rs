@@ -125,6 +125,8 @@ variant! {
             /// Its state.
             connection: Connection,
         },
+        /// A TCP connection that was being made; the program sees that it was refused.
+        10 => Refused,
     }
 }
 

@@ -278,6 +278,7 @@ pub(super) fn object(
         Kind::Socket
         | Kind::SocketOutside { .. }
         | Kind::SocketReset { .. }
+        | Kind::SocketBegun
         | Kind::SocketLive { .. } => {
             let Some(borrowed) = borrowed else {
                 return Err(refused(

@@ -86,6 +86,8 @@ pub(in crate::capture) enum Kind {
         /// The address at its other end.
         peer: String,
     },
+    /// A TCP connection that is being made, which is given up.
+    SocketBegun,
     /// A TCP connection that leads outside and lives on.
     SocketLive {
         /// The address at its other end.

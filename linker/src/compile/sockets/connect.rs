@@ -5,14 +5,13 @@ use super::super::builder::Arg;
 use super::super::ProcessCompiler;
 use super::options::is_v6_only;
 use super::{
-    address, is_tcp, name, AF_NETLINK, AF_UNIX, O_NONBLOCK, ROOMY, SOCK_DGRAM, SOCK_STREAM,
+    address, is_tcp, name, AF_NETLINK, AF_UNIX, F_SETFL, O_NONBLOCK, ROOMY, SOCK_DGRAM, SOCK_STREAM,
 };
 use crate::LinkError;
 use image_format::model::{Socket, SocketFile, SocketLink, CLOSED_CLIENT};
 use image_format::plan::{op, Expect};
 
 pub(super) const AT_FDCWD: u64 = -100i64 as u64;
-const SHUT_RDWR: u64 = 2;
 /// A value that unlinkat(2) does not take for flags; a bind(2) that succeeds makes it zero.
 pub(super) const NOT_BOUND: u64 = 0xffff_ffff;
 
@@ -65,7 +64,12 @@ impl ProcessCompiler<'_> {
     pub(super) fn bind(&mut self, i: u32) -> Result<(), LinkError> {
         let socket = self.socket_at(i)?;
         let home = self.places.home(i);
-        let later = matches!(socket.link, SocketLink::Reset | SocketLink::Live { .. });
+        // A connection that is over holds no port, and need not be from this machine.
+        let later = match socket.link {
+            SocketLink::Reset | SocketLink::Refused | SocketLink::Live { .. } => true,
+            SocketLink::Gone { .. } => is_tcp(socket),
+            _ => false,
+        };
         if !socket.name.0.is_empty() && !later {
             match socket.family {
                 AF_UNIX => self.bind_unix(i, socket, home),
@@ -171,6 +175,7 @@ impl ProcessCompiler<'_> {
             match socket.link {
                 _ if self.is_accepted(i)? => self.accepted(i)?,
                 SocketLink::Reset => self.over_loopback(i, true)?,
+                SocketLink::Refused => self.refused(i)?,
                 SocketLink::Gone { .. } if is_tcp(socket) => self.over_loopback(i, false)?,
                 SocketLink::Live { .. } => self.repair(i)?,
                 SocketLink::Gone { .. } => {
@@ -202,22 +207,14 @@ impl ProcessCompiler<'_> {
         const SO_LINGER: u64 = 13;
         let socket = self.socket_at(i)?;
         let what = name(socket);
-        let temporary = self.helper();
-        self.single(socket, temporary);
-        let place = address::loopback(socket.family, is_v6_only(socket));
-        if is_v6_only(socket) {
-            self.v6_only(socket, temporary);
-        }
-        let at = self.b.data(&place);
-        let length = self.b.words(&[place.len() as u64]);
-        let bytes = Arg::value(place.len() as u64);
-        let args = [Arg::fd(temporary), Arg::data(at), bytes];
-        self.b.call(&what, nr::BIND, &args, Expect::Success);
-        self.must(&what, nr::LISTEN, [u64::from(temporary), 1, 0, 0, 0, 0]);
-        let args = [Arg::fd(temporary), Arg::data(at), Arg::data(length)];
-        self.b.call(&what, nr::GETSOCKNAME, &args, Expect::Success);
-        let args = [Arg::fd(self.places.home(i)), Arg::data(at), bytes];
-        self.b.call(&what, nr::CONNECT, &args, Expect::Success);
+        let (temporary, to) = self.at_loopback(socket, true);
+        let [at, bytes] = to;
+        self.b.call(
+            &what,
+            nr::CONNECT,
+            &[Arg::fd(self.places.home(i)), at, bytes],
+            Expect::Success,
+        );
         let other = self.places.other(i);
         self.accept(Arg::fd(temporary), other, &what);
         self.must(&what, nr::CLOSE, [u64::from(temporary), 0, 0, 0, 0, 0]);
@@ -229,6 +226,42 @@ impl ProcessCompiler<'_> {
             self.must(&what, nr::CLOSE, [u64::from(other), 0, 0, 0, 0, 0]);
         }
         Ok(())
+    }
+
+    /// A connection to where nobody listens, made without waiting: then the answer finds a call in
+    /// progress, and whoever waits for that to end, or repeats it, is told (inet_stream_connect).
+    fn refused(&mut self, i: u32) -> Result<(), LinkError> {
+        let socket = self.socket_at(i)?;
+        let what = name(socket);
+        let home = u64::from(self.places.home(i));
+        let (temporary, [at, bytes]) = self.at_loopback(socket, false);
+        self.must(&what, nr::FCNTL, [home, F_SETFL, u64::from(O_NONBLOCK), 0, 0, 0]);
+        self.b.call(&what, nr::CONNECT, &[Arg::value(home), at, bytes], Expect::Ignore);
+        self.must(&what, nr::FCNTL, [home, F_SETFL, 0, 0, 0, 0]);
+        self.must(&what, nr::CLOSE, [u64::from(temporary), 0, 0, 0, 0, 0]);
+        Ok(())
+    }
+
+    /// A helper of the same sort, bound to the loopback address; gives its number, and its address.
+    fn at_loopback(&mut self, socket: &Socket, listens: bool) -> (u32, [Arg; 2]) {
+        let what = name(socket);
+        let temporary = self.helper();
+        self.single(socket, temporary);
+        let place = address::loopback(socket.family, is_v6_only(socket));
+        if is_v6_only(socket) {
+            self.v6_only(socket, temporary);
+        }
+        let at = self.b.data(&place);
+        let length = self.b.words(&[place.len() as u64]);
+        let bytes = Arg::value(place.len() as u64);
+        let args = [Arg::fd(temporary), Arg::data(at), bytes];
+        self.b.call(&what, nr::BIND, &args, Expect::Success);
+        if listens {
+            self.must(&what, nr::LISTEN, [u64::from(temporary), 1, 0, 0, 0, 0]);
+        }
+        let args = [Arg::fd(temporary), Arg::data(at), Arg::data(length)];
+        self.b.call(&what, nr::GETSOCKNAME, &args, Expect::Success);
+        (temporary, [Arg::data(at), bytes])
     }
 
     /// Step 5: connections that wait to be accepted, and those that go one way.
@@ -285,8 +318,8 @@ impl ProcessCompiler<'_> {
             self.must(&what, nr::CLOSE, [other, 0, 0, 0, 0, 0]);
         }
         let how = match socket.shutdown {
-            _ if gone && is_tcp(socket) => SHUT_RDWR,
-            _ if gone && socket.kind != SOCK_DGRAM => return Ok(()),
+            _ if matches!(socket.link, SocketLink::Reset | SocketLink::Refused) => return Ok(()),
+            _ if gone && !is_tcp(socket) && socket.kind != SOCK_DGRAM => return Ok(()),
             bits @ 1..=3 => u64::from(bits) - 1,
             _ => return Ok(()),
         };

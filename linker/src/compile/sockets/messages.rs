@@ -36,7 +36,7 @@ impl ProcessCompiler<'_> {
                     Some((self.places.other(i), socket))
                 }
                 // What came from outside: lost with the connection, or put back already.
-                SocketLink::Reset | SocketLink::Live { .. } => continue,
+                SocketLink::Reset | SocketLink::Refused | SocketLink::Live { .. } => continue,
                 _ => None,
             };
             for message in &socket.queue {

@@ -49,7 +49,9 @@ fn is_late(socket: &Socket, option: &SocketOption) -> bool {
             // Sending a datagram would give it a name.
             socket.kind == SOCK_DGRAM && socket.name.0.is_empty()
         }
-        (SOL_SOCKET, SO_BINDTODEVICE) => matches!(socket.link, SocketLink::Reset),
+        (SOL_SOCKET, SO_BINDTODEVICE) => {
+            matches!(socket.link, SocketLink::Reset | SocketLink::Refused)
+        }
         // Groups can be joined at any time, and messages would come in.
         (SOL_SOCKET, SO_LINGER | SO_RCVLOWAT | SO_RCVTIMEO | SO_SNDTIMEO | SO_ATTACH_FILTER)
         | (IPPROTO_TCP, TCP_CORK | TCP_DEFER_ACCEPT)

@@ -1,7 +1,7 @@
 //! From sockets to the model: their links, their queues, and what is in flight in them.
 
 use super::diag::Diag;
-use super::link::{Facts, Known, Link};
+use super::link::{Facts, Known, Link, BOTH};
 use super::netlock::{self, NetLock, TableName};
 use super::places::Places;
 use super::repair::{self, Live};
@@ -196,6 +196,9 @@ impl Gatherer {
                 out.warnings.push(format!("packets that wait in raw socket {inode} are lost"));
             }
             let file = places.file(facts, entry.inode);
+            // Of a closed one neither half goes on; the kernel does not list it.
+            let over = facts.is_tcp() && !facts.forsaken;
+            let over = over && matches!(link, SocketLink::Gone { .. });
             out.sockets.push(Socket {
                 inode: entry.inode,
                 family: facts.family,
@@ -206,7 +209,7 @@ impl Gatherer {
                 options: options::read(&mut usual, entry.fd.as_fd(), facts),
                 link,
                 memberships: groups::read(entry.fd.as_fd(), facts),
-                shutdown: facts.unix.shutdown,
+                shutdown: if over { BOTH } else { facts.unix.shutdown },
                 peek_offset: if facts.has_queue() {
                     queue::peek_offset(entry.fd.as_fd())
                 } else {
@@ -260,6 +263,7 @@ impl Gatherer {
             Link::None => SocketLink::None,
             Link::Gone => gone(places, entry, facts),
             Link::Reset => SocketLink::Reset,
+            Link::Begun => SocketLink::Refused,
             Link::Address(address) => SocketLink::Address { address: address.clone().into() },
             Link::Peer(peer) => SocketLink::Peer { socket: known(peer).ok_or(missing)? },
             Link::OneWay(peer) => SocketLink::OneWay { socket: known(peer).ok_or(missing)? },

@@ -1,19 +1,22 @@
 //! What each socket is connected with, as far as the sockets that are known tell.
 
 use super::diag::{Diag, UnixSocket};
-use super::{raw, raw_peer};
+use super::{forsaken, raw, raw_peer};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::BorrowedFd;
 
 /// TCP_ states, which Unix sockets use as well.
 const ESTABLISHED: u8 = 1;
+const SYN_SENT: u8 = 2;
 const CLOSE: u8 = 7;
+/// The other side sends no more.
+const CLOSE_WAIT: u8 = 8;
 const LISTEN: u8 = 10;
 /// States in which the own side sends no more.
 const SENT_FIN: [u8; 5] = [4, 5, 6, 9, 11];
 /// Shut down both ways.
-const BOTH: u32 = 3;
+pub const BOTH: u32 = 3;
 
 /// What the kernel tells of one socket.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub struct Facts {
     pub unix: UnixSocket,
     /// Connections that wait at a listening TCP socket.
     pub waiting: u32,
+    /// Nobody has the other end of a TCP connection any more, and all that it sent is here.
+    pub forsaken: bool,
 }
 
 /// What a socket is connected with; other sockets by their inodes.
@@ -47,6 +52,8 @@ pub enum Link {
     Outside(Option<u64>),
     /// A TCP connection that leads outside, or was reset already.
     Reset,
+    /// A TCP connection that is being made.
+    Begun,
 }
 
 impl Facts {
@@ -62,6 +69,7 @@ impl Facts {
             peer: raw::peer(fd),
             unix: UnixSocket::default(),
             waiting: 0,
+            forsaken: false,
         };
         if facts.is_unix() {
             facts.unix = diag.unix(inode)?;
@@ -78,6 +86,10 @@ impl Facts {
             facts.unix.backlog = sacked.map_or(0, |b| u32::from_ne_bytes(*b));
             if SENT_FIN.contains(&facts.unix.state) {
                 facts.unix.shutdown = 2;
+            }
+            if facts.unix.state == CLOSE_WAIT {
+                let both = facts.ends();
+                facts.forsaken = both.is_some_and(|(a, b)| forsaken::is_forsaken(a, b));
             }
         }
         if facts.is_raw() && facts.peer.is_none() {
@@ -138,10 +150,18 @@ impl Facts {
     pub fn is_listening(&self) -> bool {
         self.unix.state == LISTEN
     }
+
+    /// Where it is and with what it is connected.
+    fn ends(&self) -> Option<(Endpoint, Endpoint)> {
+        Some((endpoint(&self.name)?, endpoint(self.peer.as_ref()?)?))
+    }
 }
 
-/// Address and port of an internet address, IPv4 in its mapped form.
-fn endpoint(address: &[u8]) -> Option<([u8; 16], u16)> {
+/// Address, IPv4 in its mapped form, and port.
+pub type Endpoint = ([u8; 16], u16);
+
+/// Those of an internet address.
+pub fn endpoint(address: &[u8]) -> Option<Endpoint> {
     let family = u16::from_ne_bytes(*address.first_chunk()?);
     let port = u16::from_be_bytes(*address.get(2..)?.first_chunk()?);
     let mut ip = [0; 16];
@@ -220,11 +240,12 @@ impl Known {
         match facts.unix.state {
             LISTEN => Link::Listening { backlog: facts.unix.backlog, pending: Vec::new() },
             CLOSE => Link::None,
+            SYN_SENT => Link::Begun,
+            _ if facts.forsaken => Link::Gone,
             _ => {
-                let ends = |f: &Facts| Some((endpoint(&f.name)?, endpoint(f.peer.as_ref()?)?));
-                let Some((here, there)) = ends(facts) else { return Link::Reset };
+                let Some((here, there)) = facts.ends() else { return Link::Reset };
                 let other =
-                    self.0.iter().find(|(_, f)| f.is_tcp() && ends(f) == Some((there, here)));
+                    self.0.iter().find(|(_, f)| f.is_tcp() && f.ends() == Some((there, here)));
                 other.map_or(Link::Reset, |(inode, _)| Link::Peer(*inode))
             }
         }

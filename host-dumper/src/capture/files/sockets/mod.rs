@@ -5,6 +5,7 @@
 //! a message, which shows only when the queues are read.
 
 mod diag;
+mod forsaken;
 mod gather;
 mod groups;
 mod link;
@@ -103,7 +104,10 @@ pub(super) fn kinds(processes: &[(&Proc, &[Descriptor])], keep: bool) -> Result<
         };
         let kind = match kind {
             // One of standard input, output and error that leads outside.
-            Kind::SocketOutside { .. } | Kind::SocketReset { .. } | Kind::Refused { .. }
+            Kind::SocketOutside { .. }
+            | Kind::SocketReset { .. }
+            | Kind::SocketBegun
+            | Kind::Refused { .. }
                 if *first <= 2 && !keep =>
             {
                 Kind::Outside { stdio: *first }
@@ -156,6 +160,7 @@ fn judge(proc: &Proc, known: &Known, inode: u64, facts: &Facts, fd: BorrowedFd<'
                 Link::Reset => Kind::SocketReset {
                     peer: facts.peer.as_deref().map_or_else(|| "its peer".into(), show),
                 },
+                Link::Begun => Kind::SocketBegun,
                 _ => Kind::Socket,
             }
         }

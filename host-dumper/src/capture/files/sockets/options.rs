@@ -102,6 +102,14 @@ const OF_TCP: [i32; 13] = [
     libc::TCP_SAVE_SYN,
 ];
 
+/// A stream may not set these, and an accepted one shows what came with its first packet.
+const NOT_OF_STREAMS: [(i32, i32); 4] = [
+    (IP, libc::IP_MULTICAST_IF),
+    (IP, libc::IP_MULTICAST_TTL),
+    (IPV6, libc::IPV6_MULTICAST_IF),
+    (IPV6, libc::IPV6_MULTICAST_HOPS),
+];
+
 /// Headers of its own (both families), filters of ICMP messages (both), where to put a checksum.
 const OF_RAW: [(i32, i32); 5] = [
     (IP, libc::IP_HDRINCL),
@@ -139,6 +147,9 @@ fn names(facts: &Facts) -> Vec<(i32, i32)> {
         }
     } else if facts.family == libc::AF_NETLINK as u32 {
         all.extend(OF_NETLINK.map(|name| (NETLINK, name)));
+    }
+    if facts.is_tcp() {
+        all.retain(|option| !NOT_OF_STREAMS.contains(option));
     }
     all
 }
