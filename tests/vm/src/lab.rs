@@ -47,15 +47,8 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Builds the driver and the guest's root; `nomem` beside them, unless it is for the `short`
-    /// form.
-    pub fn prepare(
-        series: &str,
-        work: &Path,
-        source: &Path,
-        agent: &Path,
-        short: bool,
-    ) -> Outcome<Self> {
+    /// Builds the driver, `nomem`, and the guest's root.
+    pub fn prepare(series: &str, work: &Path, source: &Path, agent: &Path) -> Outcome<Self> {
         let kernel = Kernel::prepare(series, work)?;
         let driver = kernel.build_driver(&source.join("kmod"))?;
         let folder = work.join(format!("run-{series}"));
@@ -69,10 +62,8 @@ impl Lab {
         archive.file("bin/busybox", &tools::read(&tools::find("busybox")?)?);
         archive.file("bin/pen", &tools::read(&source.join("kmod/pen"))?);
         archive.file("pen_driver.ko", &tools::read(&driver)?);
-        if !short {
-            let module = kernel.build_module("nomem", &source.join("tests/vm/nomem"))?;
-            archive.file("later/nomem.ko", &tools::read(&module)?);
-        }
+        let module = kernel.build_module("nomem", &source.join("tests/vm/nomem"))?;
+        archive.file("later/nomem.ko", &tools::read(&module)?);
         for (at, (name, bytes)) in kernel.modules(&MODULES)?.into_iter().enumerate() {
             let place = if LATER.contains(&name.as_str()) {
                 format!("later/{name}.ko")

@@ -39,7 +39,7 @@ struct Options {
     /// Only this kernel series; journeys need both
     #[arg(long, value_parser = ["6.1", "6.12"])]
     kernel: Option<String>,
-    /// The first journeys and the driver's first scenarios on one kernel
+    /// The first journeys, and the driver's scenarios on one kernel
     #[arg(long)]
     short: bool,
     /// Long counts: hundreds of pulled sticks, a thousand plugged in
@@ -177,7 +177,7 @@ fn run(options: &Options, place: &Place) -> Outcome<Count> {
         };
         let any = |scenario: &Scenario| options.wants(scenario.name, in_short(scenario));
         if wanted && scenarios::all().iter().any(any) {
-            let lab = Lab::prepare(series, &place.work, &place.source, &agent, options.short)?;
+            let lab = Lab::prepare(series, &place.work, &place.source, &agent)?;
             run_all(&lab, options, &mut count)?;
         }
     }
@@ -185,7 +185,7 @@ fn run(options: &Options, place: &Place) -> Outcome<Count> {
 }
 
 fn in_short(scenario: &Scenario) -> bool {
-    scenarios::SHORT.contains(&scenario.name)
+    !scenarios::NOT_SHORT.contains(&scenario.name)
 }
 
 /// The agent is this package's other program, linked without a dynamic
