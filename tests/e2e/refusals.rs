@@ -34,6 +34,12 @@ const STATES: &[(&str, &[&str])] = &[
     ("terminal-output", &["nobody has read"]),
     ("two-terminals", &["besides"]),
     ("terminal-in-use", &["outsider"]),
+    ("data-not-accepted", &["sent data already"]),
+    ("fifo-gone", &["is a named pipe that was removed"]),
+    ("directory-gone", &["is a directory that was removed"]),
+    ("path-gone", &["leads to a path that is gone"]),
+    ("file-of-another", &["about another process"]),
+    ("file-of-a-thread", &["or a thread, in /proc"]),
     ("clone-vm", &["clone_vm"]),
     ("clone-files", &["clone_files"]),
     ("clone-fs", &["clone_fs"]),
@@ -49,6 +55,7 @@ const TWOFOLD: &[(&str, [&str; 2])] = &[
 /// States that only root makes.
 const OF_ROOT: &[(&str, &str)] = &[
     ("packet", "is a packet socket; let the program close it"),
+    ("device", "is a device (1:11) whose state is not known"),
     ("routing", "is a raw socket of internet protocol 2; it may hold state"),
 ];
 

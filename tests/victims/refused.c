@@ -110,6 +110,33 @@ static void make(const char *what)
 		struct sockaddr_nl any = { .nl_family = AF_NETLINK };
 		/* Until it has a number it holds nothing. */
 		MUST(bind(s, (void *)&any, sizeof any));
+	} else if (!strcmp(what, "data-not-accepted")) {
+		struct sockaddr_un here = { .sun_family = AF_UNIX, .sun_path = "listener" };
+		int listener = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
+		int client = MUST(socket(AF_UNIX, SOCK_STREAM, 0));
+		MUST(bind(listener, (void *)&here, sizeof here));
+		MUST(listen(listener, 5));
+		MUST(connect(client, (void *)&here, sizeof here));
+		MUST(write(client, "x", 1));
+		MUST(unlink(here.sun_path));
+	} else if (!strcmp(what, "fifo-gone")) {
+		MUST(mkfifo("gone", 0600));
+		MUST(open("gone", O_RDWR));
+		MUST(unlink("gone"));
+	} else if (!strcmp(what, "directory-gone")) {
+		MUST(mkdir("gone", 0700));
+		MUST(open("gone", O_RDONLY | O_DIRECTORY));
+		MUST(rmdir("gone"));
+	} else if (!strcmp(what, "path-gone")) {
+		MUST(close(MUST(open("gone", O_WRONLY | O_CREAT, 0600))));
+		MUST(open("gone", O_PATH));
+		MUST(unlink("gone"));
+	} else if (!strcmp(what, "file-of-another")) {
+		MUST(open("/proc/1/stat", O_RDONLY));
+	} else if (!strcmp(what, "file-of-a-thread")) {
+		MUST(open("/proc/thread-self/stat", O_RDONLY));
+	} else if (!strcmp(what, "device")) {
+		MUST(open("/dev/kmsg", O_RDONLY));
 	} else if (!strcmp(what, "packet")) {
 		MUST(socket(AF_PACKET, SOCK_DGRAM, 0));
 	} else if (!strcmp(what, "routing")) {
