@@ -22,6 +22,8 @@ static void run_make_posts(const struct step *s)
 	char name[60];
 	struct mq_attr sizes = { .mq_maxmsg = POSTS, .mq_msgsize = POST };
 	post_name(s->object, name, sizeof name);
+	/* A test that was ended may have left one, and pids come again. */
+	mq_unlink(name);
 	fds[s->a][0] = DO(s, mq_open(name, O_RDWR | O_CREAT | O_EXCL, 0600, &sizes));
 }
 
