@@ -73,6 +73,12 @@ pub fn cases() -> Vec<Case> {
         let stands = |state: &str| user == "user" || state != "seccomp";
         let states = STATES.iter().filter(|(state, _)| stands(state));
         all.extend(states.map(|(state, words)| case(state, vec![words])));
+        // What is in a queue shows only when it is read.
+        all.extend(["own-in-message", "process-in-message"].map(|state| {
+            Case::new(format!("refused::{state}::{user}"), user == "root", move || {
+                refused_by_dump(uid, &[state], &[&["on its way in a message"]])?.verify()
+            })
+        }));
         all.extend(
             TWOFOLD.iter().map(|(state, words)| case(state, vec![&words[..1], &words[1..]])),
         );

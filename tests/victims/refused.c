@@ -119,6 +119,22 @@ static void make(const char *what)
 		MUST(connect(client, (void *)&here, sizeof here));
 		MUST(write(client, "x", 1));
 		MUST(unlink(here.sun_path));
+	} else if (!strcmp(what, "own-in-message") || !strcmp(what, "process-in-message")) {
+		/* Kept as well, in a tree: who opens it is not who made the queue. */
+		make("child");
+		int ends[2];
+		int fd = MUST(*what == 'o' ? open("/proc/self/status", O_RDONLY) : syscall(SYS_pidfd_open, child, 0));
+		MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+		char control[CMSG_SPACE(sizeof fd)] = { 0 };
+		struct iovec body = { "x", 1 };
+		struct msghdr message = { .msg_iov = &body, .msg_iovlen = 1, .msg_control = control,
+					  .msg_controllen = sizeof control };
+		struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+		head->cmsg_level = SOL_SOCKET;
+		head->cmsg_type = SCM_RIGHTS;
+		head->cmsg_len = CMSG_LEN(sizeof fd);
+		memcpy(CMSG_DATA(head), &fd, sizeof fd);
+		MUST(sendmsg(ends[0], &message, 0));
 	} else if (!strcmp(what, "fifo-gone")) {
 		MUST(mkfifo("gone", 0600));
 		MUST(open("gone", O_RDWR));

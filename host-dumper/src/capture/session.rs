@@ -278,6 +278,7 @@ impl Session {
         let mut found = sysv::look(self.proc(), &self.pids(), self.options.sysv_ipc);
         warnings.append(&mut found.notes);
         let tree = model::tree(source, processes, zombies, files, found, filters);
+        files::none_is_own(&tree)?;
         Ok(Captured { tree, embeds, warnings, losses, mapped_files, held, attached })
     }
 

@@ -199,6 +199,21 @@ variant! {
     }
 }
 
+impl FileObject {
+    /// Whether each process that has it opens it by itself when all have been started: processes as
+    /// files, and files of /proc in which a process looks at itself. Neither is there before.
+    pub fn is_own(&self) -> bool {
+        match self {
+            Self::PidFd { .. } => true,
+            Self::Regular { path, .. } | Self::Directory { path } | Self::PathOnly { path } => {
+                let rest = path.0.strip_prefix(b"/proc/self");
+                rest.is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
+            }
+            _ => false,
+        }
+    }
+}
+
 record! {
     /// A registration of mq_notify(3).
     pub struct QueueNotice {

@@ -6,7 +6,7 @@
 
 use super::arch::nr;
 use super::builder::Arg;
-use super::{own_files, ProcessCompiler};
+use super::ProcessCompiler;
 use crate::LinkError;
 use image_format::model::{FileObject, OpenFile, Pipe, Process};
 use image_format::plan::{arg, op, Expect};
@@ -140,7 +140,7 @@ impl ProcessCompiler<'_> {
                 FileObject::Shared { shared: memory } => shared.entry(memory),
                 FileObject::Socket { .. } => continue,
                 // Not before all processes are there.
-                _ if super::is_family(self.tree) && own_files::is_own(file) => continue,
+                _ if super::is_family(self.tree) && file.object.is_own() => continue,
                 _ => {
                     let temporary = self.first_temporary;
                     let alone = self.alone(&uses[&index]);

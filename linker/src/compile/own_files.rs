@@ -1,25 +1,11 @@
 //! What each process of a tree opens by itself when all have been started, instead of taking what
-//! the first one made: processes as files, and files of /proc in which a process looks at itself.
-//! Neither is there before.
+//! the first one made ([`FileObject::is_own`]).
 
 use super::descriptors::{name, Uses};
 use super::ProcessCompiler;
 use crate::LinkError;
-use image_format::model::{FileObject, OpenFile};
+use image_format::model::FileObject;
 use std::collections::BTreeSet;
-
-/// Whether it is one of these.
-pub(super) fn is_own(file: &OpenFile) -> bool {
-    match &file.object {
-        FileObject::PidFd { .. } => true,
-        FileObject::Regular { path, .. }
-        | FileObject::Directory { path }
-        | FileObject::PathOnly { path } => {
-            path.0.strip_prefix(b"/proc/self").is_some_and(|rest| matches!(rest, [] | [b'/', ..]))
-        }
-        _ => false,
-    }
-}
 
 impl ProcessCompiler<'_> {
     /// In each process of several: those that it has, and those that sets of its own watch, where
@@ -33,7 +19,7 @@ impl ProcessCompiler<'_> {
         }
         for index in wanted {
             let file = self.file_at(index)?;
-            if is_own(&file) {
+            if file.object.is_own() {
                 let what = match &file.object {
                     FileObject::PidFd { .. } => "process as a file".to_owned(),
                     _ => name(&file, uses.get(&index).map_or(&[], Vec::as_slice)),

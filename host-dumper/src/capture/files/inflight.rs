@@ -10,8 +10,8 @@ use super::sockets::{Gathered, Gatherer, Places};
 use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
 use crate::capture::proc::Proc;
-use image_format::model::{lock, FileObject, OpenFile};
-use std::collections::BTreeMap;
+use image_format::model::{lock, FileObject, OpenFile, Tree};
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 /// One descriptor of each description that is known.
@@ -86,6 +86,37 @@ pub(super) fn gather(
         _ => true,
     }));
     Ok(())
+}
+
+/// In a tree the first process fills the queues, before any other is there to open what is its own.
+pub(in crate::capture) fn none_is_own(tree: &Tree) -> Result<()> {
+    if tree.processes.len() + tree.zombies.len() == 1 {
+        return Ok(());
+    }
+    let messages = tree.sockets.iter().flat_map(|socket| &socket.queue);
+    let is_own = |&file: &u32| tree.files.get(file as usize).is_some_and(|f| f.object.is_own());
+    let own: BTreeSet<u32> =
+        messages.flat_map(|message| &message.files).copied().filter(is_own).collect();
+    let holder = |file: u32| {
+        let all = tree.processes.iter().flat_map(|p| p.descriptors.iter().map(move |d| (p.pid, d)));
+        let found = all.into_iter().find(|(_, d)| d.file == file);
+        found.map_or("a descriptor".into(), |(pid, d)| {
+            format!("descriptor {} of process {pid}", d.fd)
+        })
+    };
+    let refusal = |&file: &u32| {
+        Refusal::new(
+            holder(file),
+            "is on its way in a message, and only its process can open it (/proc/self, pidfd)",
+            "let the program receive it first",
+        )
+    };
+    let refusals: Vec<Refusal> = own.iter().map(refusal).collect();
+    if refusals.is_empty() {
+        Ok(())
+    } else {
+        Err(CaptureError::Refused(refusals))
+    }
 }
 
 /// A pipe of which one end was nowhere to be seen must have it in a message, or nowhere.

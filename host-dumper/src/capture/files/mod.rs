@@ -23,6 +23,7 @@ mod watches;
 pub use contents::{Embed, Part, Source};
 pub(super) use describe::{capture, Files, Settings};
 pub(super) use descriptor::{classify_all as classify, scan, Descriptor, Kind};
+pub(super) use inflight::none_is_own;
 pub(super) use lines::{doubtful, refusals as terminal_refusals, settle_doubt};
 pub(super) use outsiders::foreign_holders;
 pub use segment::Attached;

@@ -19,7 +19,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Seals that a memfd has that was made without the wish to be sealed.
@@ -200,7 +200,9 @@ impl Sharing<'_> {
         }
         let place = Path::new(OsStr::from_bytes(path));
         // Opened once: another process may remove it before it is copied.
-        let file = match File::open(place) {
+        // What has its path now may be a named pipe, at which an open would wait.
+        let opened = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(place);
+        let file = match opened {
             Ok(file) => Some(file),
             Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::NotFound) => None,
             Err(e) => return Err(unreadable(place, e)),
