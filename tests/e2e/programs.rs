@@ -21,6 +21,7 @@ pub fn cases() -> Vec<Case> {
         "program",
         &[
             ("two_inputs", two_inputs),
+            ("out_of_its_terminal", out_of_its_terminal),
             ("python_prompt", python_prompt),
             ("python_threads", python_threads),
             ("xz_two_threads", xz),
@@ -98,6 +99,23 @@ fn two_inputs(mode: Mode) -> Outcome {
     process.expect("First number: ")?;
     process.send("40")?;
     process.expect("Second number: ")?;
+    let mut process = stage.travel(process, Kind::Pipes)?;
+    process.send("2")?;
+    process.expect("40 + 2 = 42")?;
+    process.exit_code(0)
+}
+
+/// In a terminal input, output and errors are one description, usually; where there is none, each is
+/// that of the command.
+fn out_of_its_terminal(mode: Mode) -> Outcome {
+    let mut stage = Stage::new("out-of-its-terminal", mode)?;
+    let program = Victim::named("two_inputs")?.program();
+    let mut process = stage.start(&program, &[], Kind::Pty)?;
+    process.expect("First number: ")?;
+    process.send("40")?;
+    process.expect("Second number: ")?;
+    let mut process = stage.travel(process, Kind::Pipes)?;
+    process.expect("here is none")?;
     let mut process = stage.travel(process, Kind::Pipes)?;
     process.send("2")?;
     process.expect("40 + 2 = 42")?;

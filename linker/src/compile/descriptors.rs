@@ -84,6 +84,7 @@ impl ProcessCompiler<'_> {
                 self.ownership(held, &file, &name(&file, places));
             }
             self.duplicate(held, places);
+            self.without_terminal(&file, places);
         }
         let mut own = uses.clone();
         own.retain(|&index, _| self.is_first_user(index));
@@ -185,6 +186,7 @@ impl ProcessCompiler<'_> {
         }
         self.description_locks(file, temporary, &what);
         self.duplicate(temporary, uses);
+        self.without_terminal(file, uses);
         self.must(&what, nr::CLOSE, [u64::from(temporary), 0, 0, 0, 0, 0]);
     }
 

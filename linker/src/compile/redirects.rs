@@ -1,10 +1,12 @@
-//! What the command's options put in the place of descriptors.
+//! What the resuming command puts in the place of descriptors: by its options, and where it has no
+//! terminal.
 
 use super::arch::nr;
 use super::builder::{Arg, Skip};
 use super::descriptors::O_CLOEXEC;
 use super::ProcessCompiler;
-use image_format::plan::Expect;
+use image_format::model::{FileObject, OpenFile};
+use image_format::plan::{arg, Expect};
 
 /// What stands for a descriptor that was not redirected.
 const NO_DESCRIPTOR: u64 = u32::MAX as u64;
@@ -57,5 +59,29 @@ impl ProcessCompiler<'_> {
         let skip = self.b.skip_always();
         self.b.land(wanted);
         Some(skip)
+    }
+
+    /// Where the program is resumed without a terminal, what it had of its own comes from the command,
+    /// each descriptor from that of the same number: in a terminal they are one description,
+    /// usually, and the command's input is for reading only.
+    pub(super) fn without_terminal(&mut self, file: &OpenFile, uses: &[(u32, bool)]) {
+        let FileObject::Tty { terminal } = file.object else { return };
+        let outer = self.tree.terminals.get(terminal as usize).is_some_and(|t| t.pair.is_none());
+        let standard = || uses.iter().filter(|(fd, _)| *fd <= 2);
+        if !outer || standard().next().is_none() {
+            return;
+        }
+        // Then the first that the command has open stands for it.
+        let stdio = |fd: u64| Arg(fd, arg::STDIO);
+        let none = [0, 1, 2].map(|fd| self.b.skip_if_equal(Arg::kind(arg::TERMINAL), stdio(fd)));
+        let there = self.b.skip_always();
+        self.b.land(none);
+        for &(fd, cloexec) in standard() {
+            let flags = if cloexec { u64::from(O_CLOEXEC) } else { 0 };
+            let args = [stdio(fd.into()), Arg::fd(fd), Arg::value(flags)];
+            // One that the command has closed stays what it is.
+            self.b.call(&format!("descriptor {fd}"), nr::DUP3, &args, Expect::Ignore);
+        }
+        self.b.land([there]);
     }
 }
