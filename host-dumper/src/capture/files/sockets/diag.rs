@@ -1,4 +1,4 @@
-//! What the kernel tells of Unix sockets over netlink (unix_diag).
+//! What the kernel tells of sockets over netlink (sock_diag), of Unix sockets above all (unix_diag).
 
 use super::raw;
 use nix::sys::socket::{recv, send, MsgFlags};
@@ -96,19 +96,42 @@ impl Diag {
     }
 
     fn ask(&self, flags: u16, inode: u32) -> io::Result<()> {
-        let mut request = Vec::with_capacity(HEADER + 24);
-        request.extend_from_slice(&40u32.to_ne_bytes());
-        request.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-        request.extend_from_slice(&flags.to_ne_bytes());
-        request.extend_from_slice(&[0; 8]);
-        request.extend_from_slice(&[libc::AF_UNIX as u8, 0, 0, 0]);
+        let mut request = vec![libc::AF_UNIX as u8, 0, 0, 0];
         let (all_states, any_cookie) = (u32::MAX, u32::MAX);
         for word in [all_states, inode, SHOW, any_cookie, any_cookie] {
             request.extend_from_slice(&word.to_ne_bytes());
         }
-        send(self.channel.as_raw_fd(), &request, MsgFlags::empty())?;
+        self.send(flags, &request)
+    }
+
+    /// The answer to one request (struct inet_diag_req_v2 and its like); an error of the kernel's is
+    /// one of these.
+    pub fn answer(&mut self, request: &[u8]) -> io::Result<&[u8]> {
+        self.send(NLM_F_REQUEST, request)?;
+        let len = recv(self.channel.as_raw_fd(), &mut self.answer, MsgFlags::empty())?;
+        body(&self.answer[..len])
+    }
+
+    fn send(&self, flags: u16, request: &[u8]) -> io::Result<()> {
+        let mut message = Vec::with_capacity(HEADER + request.len());
+        message.extend_from_slice(&((HEADER + request.len()) as u32).to_ne_bytes());
+        message.extend_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        message.extend_from_slice(&flags.to_ne_bytes());
+        message.extend_from_slice(&[0; 8]);
+        message.extend_from_slice(request);
+        send(self.channel.as_raw_fd(), &message, MsgFlags::empty())?;
         Ok(())
     }
+}
+
+/// What follows the header of a message.
+fn body(message: &[u8]) -> io::Result<&[u8]> {
+    let short = || io::Error::from(io::ErrorKind::InvalidData);
+    if word(message, 4).ok_or_else(short)? as u16 == NLMSG_ERROR {
+        let errno = word(message, HEADER).ok_or_else(short)? as i32;
+        return Err(io::Error::from_raw_os_error(-errno));
+    }
+    message.get(HEADER..).ok_or_else(short)
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -117,11 +140,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 
 fn parse(answer: &[u8]) -> io::Result<UnixSocket> {
     let short = || io::Error::from(io::ErrorKind::InvalidData);
-    let kind = word(answer, 4).ok_or_else(short)? as u16;
-    if kind == NLMSG_ERROR {
-        let errno = word(answer, HEADER).ok_or_else(short)? as i32;
-        return Err(io::Error::from_raw_os_error(-errno));
-    }
+    body(answer)?;
     let state = *answer.get(HEADER + 2).ok_or_else(short)?;
     let mut found = UnixSocket { state, ..UnixSocket::default() };
     let mut rest = answer.get(2 * HEADER..).unwrap_or(&[]);

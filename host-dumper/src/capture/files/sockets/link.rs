@@ -89,7 +89,7 @@ impl Facts {
             }
             if facts.unix.state == CLOSE_WAIT {
                 let both = facts.ends();
-                facts.forsaken = both.is_some_and(|(a, b)| forsaken::is_forsaken(a, b));
+                facts.forsaken = both.is_some_and(|(a, b)| forsaken::is_forsaken(diag, a, b));
             }
         }
         if facts.is_raw() && facts.peer.is_none() {
