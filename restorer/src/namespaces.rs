@@ -116,8 +116,9 @@ pub struct Isolation {
 
 /// Gives the children of this process a pid namespace of their own (and this process a user and
 /// a mount namespace), in which any pid can be chosen. Children, because the first of them
-/// becomes the namespace's init.
-pub fn isolate(header: &PlanHeader) -> Outcome<Isolation> {
+/// becomes the namespace's init. With `clocks` they are in their time namespace already: another
+/// one would be measured by offsets that do not hold for this process.
+pub fn isolate(header: &PlanHeader, clocks: bool) -> Outcome<Isolation> {
     let failed = |e| {
         Fault::sys(
             "the original process id cannot be had here",
@@ -157,7 +158,7 @@ pub fn isolate(header: &PlanHeader) -> Outcome<Isolation> {
         map(c"uid_map", header.euid, here).map_err(error)?;
         map(c"gid_map", header.egid, gid.unwrap_or(0)).map_err(error)?;
     }
-    Ok(Isolation { user, clocks: keep_clocks(header) })
+    Ok(Isolation { user, clocks: clocks || keep_clocks(header) })
 }
 
 /// In the namespace's init: the /proc of the new namespace, where that is permitted.

@@ -64,7 +64,7 @@ pub fn rehearse(setup: &Setup<'_>) -> Outcome<()> {
         let errno = if taken.is_some() { Errno::EEXIST } else { Errno::EPERM };
         return Err(not_the_same_pid(taken.unwrap_or(setup.plan.process(0)?.pid), errno));
     }
-    namespaces::isolate(&setup.plan.header).map(|_| ())
+    namespaces::isolate(&setup.plan.header, true).map(|_| ())
 }
 
 fn may_have_another_pid(setup: &Setup<'_>) -> Outcome<()> {
@@ -118,7 +118,7 @@ pub fn resume(mut setup: Setup<'_>) -> Outcome<()> {
         Err(errno @ (Errno::EEXIST | Errno::EPERM | Errno::EINVAL)) if setup.options.same_pid => {
             Err(not_the_same_pid(taken.unwrap_or(pid), errno))
         }
-        Err(Errno::EEXIST | Errno::EPERM | Errno::EINVAL) => in_namespace(&mut setup),
+        Err(Errno::EEXIST | Errno::EPERM | Errno::EINVAL) => in_namespace(&mut setup, clocks),
         Err(e) => Err(failed("cannot start a process", e)),
     }
 }
@@ -159,8 +159,8 @@ fn start_in_place(setup: &mut Setup<'_>, pid: u32, clocks: bool) -> Result<Super
     Ok(Supervised { program: child as i32 })
 }
 
-fn in_namespace(setup: &mut Setup<'_>) -> Outcome<()> {
-    let Isolation { user, clocks } = namespaces::isolate(&setup.plan.header)?;
+fn in_namespace(setup: &mut Setup<'_>, clocks: bool) -> Outcome<()> {
+    let Isolation { user, clocks } = namespaces::isolate(&setup.plan.header, clocks)?;
     let failed = |e| Fault::sys("cannot start a process", "", e, Advice::NewPid);
     let init = fork_as(None, SIGCHLD).map_err(failed)?;
     if init == 0 {

@@ -20,6 +20,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("monotonic_root", true, || paused("monotonic", "pause", Mode::Root)),
         case("monotonic_user", false, || paused("monotonic", "pause", Mode::User)),
+        case("monotonic_beside_another", true, monotonic_beside_another),
         case("monotonic_jump_is_said", false, || paused("monotonic", "", Mode::NewPid)),
         case("rseq_root", true, || paused("rseq", "", Mode::Root)),
         case("rseq_user", false, || paused("rseq", "", Mode::User)),
@@ -45,4 +46,20 @@ fn paused(victim: &str, word: &str, mode: Mode) -> Outcome {
         return process.end();
     }
     process.verify()
+}
+
+/// Root tries the original pid first, and makes a namespace when that is taken.
+fn monotonic_beside_another() -> Outcome {
+    let dir = scratch::directory("beside", None).map_err(|e| e.to_string())?;
+    let image = dir.join("resume.elf");
+    let mut command = Command::new(Victim::named("monotonic")?.program());
+    command::as_user(&mut command, None);
+    command.current_dir(&dir).arg("pause");
+    let mut left = process::start(command, Kind::Pipes, &dir)?;
+    left.expect("READY")?;
+    command::dump(left.pid, &image, None, &["--leave-running"])?;
+    // That time passes is what is tried.
+    std::thread::sleep(WHILE);
+    resume_with(Mode::Root, &image, &dir, Kind::Pipes, &[])?.verify()?;
+    left.end()
 }
