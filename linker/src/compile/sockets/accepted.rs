@@ -4,6 +4,7 @@ use super::super::arch::nr;
 use super::super::builder::Arg;
 use super::super::ProcessCompiler;
 use super::connect::{AT_FDCWD, NOT_BOUND};
+use super::options::is_v6_only;
 use super::{address, is_tcp, name, AF_UNIX, ROOMY, SOCK_DGRAM};
 use crate::LinkError;
 use image_format::codec::Bytes;
@@ -149,6 +150,9 @@ impl ProcessCompiler<'_> {
         self.single(socket, temporary);
         self.reuse_address(socket, temporary);
         self.reused.remove(&temporary);
+        if is_v6_only(socket) {
+            self.v6_only(socket, temporary);
+        }
         let at = self.b.data(&socket.name.0);
         let length = Arg::value(socket.name.0.len() as u64);
         let args = [Arg::fd(temporary), Arg::data(at), length];

@@ -66,8 +66,13 @@ impl ProcessCompiler<'_> {
     pub(super) fn early_options(&mut self, i: u32) -> Result<(), LinkError> {
         let socket = self.socket_at(i)?;
         let home = self.places.home(i);
+        // IPV6_V6ONLY comes from the listening socket, and can't be set where there is a port.
+        let inherited = |o: &SocketOption| (o.level, o.name) == (IPPROTO_IPV6, IPV6_V6ONLY);
+        let is_accepted = self.is_accepted(i)?;
         for option in socket.options.iter().filter(|o| !is_late(socket, o)) {
-            self.option(socket, home, option);
+            if !(is_accepted && inherited(option)) {
+                self.option(socket, home, option);
+            }
         }
         Ok(())
     }
