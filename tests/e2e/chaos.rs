@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::command;
+use crate::network;
 use crate::process::{Kind, Outcome, Process};
 use crate::programs::Stage;
 use crate::victims::{resume_with, Mode, Victim};
@@ -51,7 +52,7 @@ pub fn cases() -> Vec<Case> {
         .map(|seed| {
             let way = Way::of(seed);
             let name = format!("chaos::{seed}::{}", way.name());
-            Case::new(name, way.mode().needs_root(), move || try_seed(seed, way))
+            Case::new(name, way.mode().needs_root(), move || network::alone(|| try_seed(seed, way)))
         })
         .collect()
 }

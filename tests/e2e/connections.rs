@@ -10,11 +10,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::sched::{setns, unshare, CloneFlags};
+use nix::sched::{setns, CloneFlags};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
 use crate::command::{self, Finished};
+use crate::network::namespace;
 use crate::process::{self, Kind, Outcome, Process, LIMIT};
 use crate::random::Random;
 use crate::reaper;
@@ -121,15 +122,6 @@ impl Lab {
         enter(&mut command, self.ours.as_raw_fd());
         process::start(command, Kind::Pipes, dir)
     }
-}
-
-/// A new network namespace.
-fn namespace() -> Outcome<File> {
-    let made = std::thread::spawn(|| {
-        unshare(CloneFlags::CLONE_NEWNET)?;
-        File::open("/proc/thread-self/ns/net")
-    });
-    made.join().map_err(|_| "panic")?.map_err(|e| format!("a network namespace: {e}"))
 }
 
 fn enter(command: &mut Command, space: RawFd) {

@@ -10,6 +10,7 @@ use std::sync::OnceLock;
 
 use crate::command;
 use crate::library;
+use crate::network;
 use crate::process::{self, Kind, Outcome, Process};
 use crate::scratch;
 use crate::victims::{resume_with, Mode};
@@ -23,10 +24,10 @@ pub fn cases() -> Vec<Case> {
     [("root", Mode::Root), ("user", Mode::User), ("newpid", Mode::NewPid)]
         .map(|(name, mode)| {
             let name = format!("consent::example_kv::{name}");
-            Case::new(name, mode.needs_root(), move || travels(mode))
+            Case::new(name, mode.needs_root(), move || network::alone(|| travels(mode)))
         })
         .into_iter()
-        .chain([Case::new("consent::example_kv::clones", false, clones)])
+        .chain([Case::new("consent::example_kv::clones", false, || network::alone(clones))])
         .collect()
 }
 

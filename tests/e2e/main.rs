@@ -22,6 +22,7 @@ mod messages;
 mod mounts;
 mod multiplexers;
 mod narrower;
+mod network;
 mod options;
 mod pauses;
 mod policies;

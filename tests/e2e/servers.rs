@@ -12,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 
+use crate::network;
 use crate::process::{children, Kind, Outcome, Process, LIMIT};
 use crate::programs::{as_both, Stage};
 use crate::victims::{is_stopped, until, Mode};
@@ -19,6 +20,8 @@ use crate::Case;
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
+    let redis = |mode| network::alone(|| redis(mode));
+    let nginx = |mode| network::alone(|| nginx(mode));
     as_both("server", &[("redis", redis), ("nginx", nginx)])
 }
 

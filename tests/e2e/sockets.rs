@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use crate::command;
+use crate::network;
 use crate::process::Outcome;
 use crate::refusals;
 use crate::scratch;
@@ -15,7 +16,9 @@ const FAILED: i32 = 125;
 /// All cases.
 pub fn cases() -> Vec<Case> {
     let taken = |victim: &'static str, word: &'static str| {
-        Case::new(format!("sockets::taken_{victim}"), false, move || taken(victim, word))
+        Case::new(format!("sockets::taken_{victim}"), false, move || {
+            network::alone(|| taken(victim, word))
+        })
     };
     vec![
         taken("socket_names", "Unix socket that listens at"),

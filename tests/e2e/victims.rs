@@ -10,6 +10,8 @@
 //! - `Stdio`: `pipes` (default), `file` or `pty`.
 //! - `Dump`: further options for `dumper`.
 //! - `Resume`: further options for the image.
+//! - `Network`: `own` for one without anybody else, where ports are given up and taken back.
+//! - `Notes`: words of which each note of a resume must have one; without it there must be no note.
 //! - `Before`: `stop` stops the victim by SIGSTOP before each dump and continues it after each
 //!   resume.
 //! - `Dumps`: how many dumps in a row, each of the process that the last image brought back; 2
@@ -28,6 +30,7 @@ use nix::unistd::Pid;
 
 use crate::command;
 use crate::library;
+use crate::network;
 use crate::process::{self, Kind, Outcome, Process};
 use crate::scratch::{self, NOBODY};
 
@@ -194,7 +197,11 @@ impl Victim {
     pub fn try_in(&self, mode: Mode) -> Outcome {
         let dir = scratch::directory(&format!("{}-{mode:?}", self.name), mode.uid())
             .map_err(|e| e.to_string())?;
-        let done = self.try_at(mode, &dir);
+        let done = if self.directive("Network") == Some("own") {
+            network::alone(|| self.try_at(mode, &dir))
+        } else {
+            self.try_at(mode, &dir)
+        };
         if done.is_ok() {
             let _ = fs::remove_dir_all(&dir);
         }
@@ -230,8 +237,24 @@ impl Victim {
             process = self.resume(place, &image, dir).map_err(tag)?;
             self.after_resume(&process).map_err(tag)?;
             process.ping().map_err(tag)?;
+            self.judge_notes(mode, &process.seen()).map_err(tag)?;
         }
         process.verify()
+    }
+
+    /// Whether all notes of a resume are expected.
+    fn judge_notes(&self, mode: Mode, output: &str) -> Outcome {
+        let mut allowed = self.words("Notes");
+        match mode {
+            Mode::NewPid => allowed.push("no time namespace could be had"),
+            Mode::Empty => allowed.extend(["working directory", "has another id here"]),
+            _ => {}
+        }
+        let is_strange = |line: &&str| !allowed.iter().any(|word| line.contains(word));
+        match output.lines().filter(|l| l.contains("resume: note: ")).find(is_strange) {
+            None => Ok(()),
+            Some(line) => Err(format!("a note that nobody expects: {line}")),
+        }
     }
 
     fn leave_running(&self, mut process: Process, dir: &Path) -> Outcome {

@@ -1,5 +1,6 @@
 //#Modes: root user newpid
 //#Dump: --external-sockets close
+//#Network: own
 // TCP connections to another process, with threads that wait in calls on them while the dump comes, and in
 // every state that a connection can be in: each call returns at once after the resume, and no later one
 // hangs.

@@ -1,5 +1,6 @@
 // TCP connections within that have come to their end on one side or both, while the program still has them
 // open: what was sent can be read, then comes the end; accepted ones beside their listening socket too.
+//#Network: own
 #include "victim.h"
 #include <netinet/in.h>
 #include <poll.h>

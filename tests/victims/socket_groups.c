@@ -1,5 +1,6 @@
 // UDP sockets in multicast groups of the loopback interface, IPv4 and IPv6, one with a list of
 // sources; several sockets at one port (SO_REUSEPORT), and one for both families.
+//#Network: own
 #include "victim.h"
 #include <arpa/inet.h>
 #include <net/if.h>

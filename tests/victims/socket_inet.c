@@ -1,5 +1,6 @@
 // TCP and UDP: listening, bound, connected within the process with what waits, datagrams, options,
 // IPv4 and IPv6.
+//#Network: own
 #include "victim.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>

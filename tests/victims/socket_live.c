@@ -1,4 +1,5 @@
 //#Modes: none
+//#Network: own
 // Two TCP connections to another process, one made from here and one accepted, with bytes on the
 // way in all queues; arguments: the other's address, "live", "child" or, where a
 // reset is expected, "reset". The streams must be whole afterwards.

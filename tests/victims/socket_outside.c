@@ -1,5 +1,6 @@
 //#Modes: root user newpid
 //#Dump: --external-sockets close
+//#Network: own
 // Sockets whose other end is in another process: a Unix socket sees it closed, after what was sent;
 // a TCP connection sees a reset, at once.
 #include "victim.h"

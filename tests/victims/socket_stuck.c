@@ -1,4 +1,5 @@
 //#Modes: root
+//#Network: own
 // TCP connections within, of which one end has sent more than the other has room for: over one the
 // one way, over the other both ways. Only root can carry what was not taken.
 #include "victim.h"
