@@ -90,7 +90,8 @@ fn set_clocks(header: &PlanHeader) -> Result<(), Errno> {
     written
 }
 
-/// Makes a time namespace for the children of this process; false where it cannot be had.
+/// Makes a time namespace for the children of this process; false where it cannot be had. Not
+/// twice: the offsets that would be taken for this process's are its children's by then.
 pub fn keep_clocks(header: &PlanHeader) -> bool {
     sys::plain(nr::UNSHARE, &[clone::NEWTIME as usize]).is_ok() && set_clocks(header).is_ok()
 }
@@ -105,20 +106,10 @@ pub fn change_clocks(header: &PlanHeader) -> bool {
         })
 }
 
-/// What [`isolate`] could get.
-#[derive(Debug, Clone, Copy)]
-pub struct Isolation {
-    /// A user namespace was needed.
-    pub user: bool,
-    /// The clocks go on.
-    pub clocks: bool,
-}
-
 /// Gives the children of this process a pid namespace of their own (and this process a user and
 /// a mount namespace), in which any pid can be chosen. Children, because the first of them
-/// becomes the namespace's init. With `clocks` they are in their time namespace already: another
-/// one would be measured by offsets that do not hold for this process.
-pub fn isolate(header: &PlanHeader, clocks: bool) -> Outcome<Isolation> {
+/// becomes the namespace's init. True where a user namespace was needed.
+pub fn isolate(header: &PlanHeader) -> Outcome<bool> {
     let failed = |e| {
         Fault::sys(
             "the original process id cannot be had here",
@@ -158,7 +149,7 @@ pub fn isolate(header: &PlanHeader, clocks: bool) -> Outcome<Isolation> {
         map(c"uid_map", header.euid, here).map_err(error)?;
         map(c"gid_map", header.egid, gid.unwrap_or(0)).map_err(error)?;
     }
-    Ok(Isolation { user, clocks: clocks || keep_clocks(header) })
+    Ok(user)
 }
 
 /// In the namespace's init: the /proc of the new namespace, where that is permitted.

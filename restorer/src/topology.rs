@@ -10,7 +10,7 @@
 //! In a namespace the program is the supervisor's own child, not init's: so it can wait for it,
 //! hear of its stops and hand it the terminal without a go-between.
 
-use crate::namespaces::{self, Isolation};
+use crate::namespaces;
 use crate::process::{become_program, die_with_parent, failed, Setup};
 use crate::report::{self, Advice, Fault, Outcome};
 use crate::shared::{has_lost_a_child, phase};
@@ -64,7 +64,7 @@ pub fn rehearse(setup: &Setup<'_>) -> Outcome<()> {
         let errno = if taken.is_some() { Errno::EEXIST } else { Errno::EPERM };
         return Err(not_the_same_pid(taken.unwrap_or(setup.plan.process(0)?.pid), errno));
     }
-    namespaces::isolate(&setup.plan.header, true).map(|_| ())
+    namespaces::isolate(&setup.plan.header).map(|_| ())
 }
 
 fn may_have_another_pid(setup: &Setup<'_>) -> Outcome<()> {
@@ -160,7 +160,8 @@ fn start_in_place(setup: &mut Setup<'_>, pid: u32, clocks: bool) -> Result<Super
 }
 
 fn in_namespace(setup: &mut Setup<'_>, clocks: bool) -> Outcome<()> {
-    let Isolation { user, clocks } = namespaces::isolate(&setup.plan.header, clocks)?;
+    let user = namespaces::isolate(&setup.plan.header)?;
+    let clocks = clocks || namespaces::keep_clocks(&setup.plan.header);
     let failed = |e| Fault::sys("cannot start a process", "", e, Advice::NewPid);
     let init = fork_as(None, SIGCHLD).map_err(failed)?;
     if init == 0 {
