@@ -86,6 +86,30 @@ pub fn spawn(command: &mut Command) -> io::Result<i32> {
     Ok(pid)
 }
 
+/// Has a child of ours take this pid, which must be free; [`end`] gives it back.
+pub fn occupy(pid: i32) -> io::Result<()> {
+    let set = [pid];
+    // struct clone_args (clone(2)) up to set_tid_size.
+    let mut arguments = [0u64; 10];
+    arguments[4] = libc::SIGCHLD as u64;
+    arguments[8..].copy_from_slice(&[set.as_ptr() as u64, 1]);
+    let mut state = lock();
+    // SAFETY: the arguments live across the call; the child is a copy of this process with one
+    // thread, and makes nothing but system calls that take no memory.
+    unsafe {
+        let size = std::mem::size_of_val(&arguments);
+        match libc::syscall(libc::SYS_clone3, arguments.as_mut_ptr(), size) {
+            0 => loop {
+                libc::syscall(libc::SYS_pause);
+            },
+            -1 => return Err(io::Error::last_os_error()),
+            _ => {}
+        }
+    }
+    state.children.insert(pid, None);
+    Ok(())
+}
+
 /// Waits until the child has ended, at most for `limit`.
 pub fn wait(pid: i32, limit: Duration) -> Option<Exit> {
     let deadline = Instant::now() + limit;

@@ -6,7 +6,7 @@
 //! - `Flags`: further flags for the compiler.
 //! - `Library`: `suspend` for a program that uses suspend-api, `suspend shared` for its shared library.
 //! - `Modes`: the ways to try it, of those in [`Mode`]; without it root, user, newpid, leave and left;
-//!   `none` if it only serves other tests.
+//!   `none` if it only serves other tests. With root comes taken.
 //! - `Stdio`: `pipes` (default), `file` or `pty`.
 //! - `Dump`: further options for `dumper`.
 //! - `Resume`: further options for the image.
@@ -32,6 +32,7 @@ use crate::command;
 use crate::library;
 use crate::network;
 use crate::process::{self, Kind, Outcome, Process};
+use crate::reaper;
 use crate::scratch::{self, NOBODY};
 
 /// A way to try a victim.
@@ -51,11 +52,13 @@ pub enum Mode {
     Leave,
     /// As root, dumped with `--leave-running`; the process that was left is ended, the image resumed.
     Left,
+    /// As root, when another process has the original pid.
+    Taken,
 }
 
 impl Mode {
     /// All of them with their names.
-    pub const ALL: [(Mode, &'static str); 7] = [
+    pub const ALL: [(Mode, &'static str); 8] = [
         (Mode::Alone, "alone"),
         (Mode::Root, "root"),
         (Mode::User, "user"),
@@ -63,11 +66,12 @@ impl Mode {
         (Mode::Empty, "empty"),
         (Mode::Leave, "leave"),
         (Mode::Left, "left"),
+        (Mode::Taken, "taken"),
     ];
 
     /// Whether it can only be tried by root.
     pub fn needs_root(self) -> bool {
-        matches!(self, Mode::Root | Mode::Empty | Mode::Left)
+        matches!(self, Mode::Root | Mode::Empty | Mode::Left | Mode::Taken)
     }
 
     /// The user everything runs as.
@@ -130,7 +134,11 @@ impl Victim {
         }
         Mode::ALL
             .into_iter()
-            .filter(|(mode, name)| *mode == Mode::Alone || words.contains(name))
+            .filter(|(mode, name)| match mode {
+                Mode::Alone => true,
+                Mode::Taken => words.contains(&"root"),
+                _ => words.contains(name),
+            })
             .collect()
     }
 
@@ -217,6 +225,7 @@ impl Victim {
         if mode == Mode::Leave {
             return self.leave_running(process, dir);
         }
+        let original = process.pid;
         let dumps = self.directive("Dumps").and_then(|d| d.parse().ok()).unwrap_or(2);
         for round in 1..=dumps {
             let tag = |e: String| format!("round {round}: {e}");
@@ -231,6 +240,15 @@ impl Victim {
                 process.end().map_err(tag)?;
             }
             command::gone(&mut process).map_err(tag)?;
+            if mode == Mode::Taken && round == 1 {
+                // Where it fails, the number is taken as well: by a group, of which somebody is left.
+                match reaper::occupy(original) {
+                    Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                        return Err(format!("taking the pid {original}: {e}"));
+                    }
+                    _ => {}
+                }
+            }
             // What was dumped in a root directory of its own goes back there, and is started where
             // that has its path.
             let place = if mode == Mode::Empty && round > 1 { Mode::Root } else { mode };
@@ -239,7 +257,11 @@ impl Victim {
             process.ping().map_err(tag)?;
             self.judge_notes(mode, &process.seen()).map_err(tag)?;
         }
-        process.verify()
+        let verified = process.verify();
+        if mode == Mode::Taken {
+            reaper::end(original);
+        }
+        verified
     }
 
     /// Whether all notes of a resume are expected.
@@ -248,6 +270,7 @@ impl Victim {
         match mode {
             Mode::NewPid => allowed.push("no time namespace could be had"),
             Mode::Empty => allowed.extend(["working directory", "has another id here"]),
+            Mode::Taken => allowed.push("has another id here"),
             _ => {}
         }
         let is_strange = |line: &&str| !allowed.iter().any(|word| line.contains(word));
