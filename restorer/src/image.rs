@@ -121,7 +121,8 @@ impl Image {
     /// Gives the memory of such a copy back, but for what is still in use.
     pub fn give_back(&self, fd: i32) {
         const PUNCH_HOLE_KEEP_SIZE: usize = 3;
-        let is_done = |c: &&Chunk| c.header.kind != kind::PLAN;
+        // The model tells the next dump what the program was before it came from an image.
+        let is_done = |c: &&Chunk| !matches!(c.header.kind, kind::PLAN | kind::MODEL);
         for chunk in self.chain.chunks.iter().filter(is_done) {
             let data = chunk.at as usize + chunk.header.data_start as usize;
             let args = [fd as usize, PUNCH_HOLE_KEEP_SIZE, data, chunk.header.data_len as usize];

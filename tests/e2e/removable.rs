@@ -20,6 +20,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("removable::user", true, of("plain", Mode::User)),
         Case::new("removable::newpid", true, of("plain", Mode::NewPid)),
         Case::new("removable::tree", true, of("tree", Mode::Root)),
+        Case::new("removable::itself", true, of("itself", Mode::Root)),
         Case::new("removable::busy", true, busy),
         Case::new("removable::memory", true, memory),
     ]
