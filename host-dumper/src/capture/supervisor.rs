@@ -4,6 +4,7 @@ use super::mem;
 use super::proc::maps::{self, Area};
 use super::proc::status::Status;
 use super::proc::{number, Proc};
+use super::programs::is_image;
 use super::resuming::has_whole_image;
 use super::target::parent_of;
 use super::FileId;
@@ -14,6 +15,8 @@ use std::io::Read;
 const FIRST_LINE: usize = 128;
 /// Generations of parents looked at for a supervisor: itself, and an init below it.
 pub(super) const SUPERVISORS: usize = 2;
+/// PROT_EXEC.
+const EXECUTABLE: u32 = 4;
 
 /// What an image has made of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +35,23 @@ pub(super) fn is_supervisor(pid: u32) -> bool {
     front(pid).is_some()
 }
 
-/// The image whose front page is the first thing in a process: device and inode.
+/// The image whose front page a process was started from: device and inode.
 fn front(pid: u32) -> Option<FileId> {
-    let area = lowest_area(pid).filter(|area| area.inode != 0 && area.offset == 0)?;
+    let proc = Proc::open(pid).ok()?;
+    let mut area = lowest_area(&proc)?;
+    if !is_front(&area) {
+        // Where the stack may grow without bound, or by personality(2), mappings lie below the
+        // program (mmap_is_legacy in arch/x86/mm/mmap.c).
+        proc.file("exe").ok().filter(is_image)?;
+        let all = maps::parse(&proc.read_optional("maps")?)?;
+        area = all.into_iter().find(|area| is_front(area) && area.prot & EXECUTABLE != 0)?;
+    }
     let magic = mem::read(pid, area.start + FRONT_OFFSET as u64, FRONT_MAGIC.len()).ok()?;
     (magic == FRONT_MAGIC).then_some((area.device, area.inode))
+}
+
+fn is_front(area: &Area) -> bool {
+    area.inode != 0 && area.offset == 0
 }
 
 /// Until it is done, the program of a resume looks like a supervisor where the restorer lies below
@@ -53,9 +68,9 @@ pub(super) fn stage(proc: &Proc, status: &Status) -> Stage {
 }
 
 /// The first mapping of a process; the rest of the table is not even written by the kernel.
-fn lowest_area(pid: u32) -> Option<Area> {
+fn lowest_area(proc: &Proc) -> Option<Area> {
     let mut text = [0; FIRST_LINE];
-    let len = Proc::open(pid).ok()?.file("maps").ok()?.read(&mut text).ok()?;
+    let len = proc.file("maps").ok()?.read(&mut text).ok()?;
     let first = number::lines(&text[..len]).next()?;
     maps::parse_line(first)
 }
