@@ -85,8 +85,7 @@ pub fn become_program(setup: &Setup<'_>) -> ! {
 fn default_signals() {
     sys::set_mask(u64::MAX);
     for signal in (1..=64).filter(|s| !matches!(s, 9 | 19 | 7 | 11 | 4)) {
-        // SAFETY: the default action has no handler.
-        let _ = unsafe { sys::sigaction(signal, &[0; 4]) };
+        sys::default_action(signal);
     }
 }
 

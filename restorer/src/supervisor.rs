@@ -83,6 +83,9 @@ fn kill(pid: i32, signal: i32) {
 
 /// Stands for the program until it ends. All signals are blocked.
 pub fn run(setup: &Setup<'_>, who: Supervised) -> Outcome<()> {
+    // Whoever ignores it is not told of stops (do_notify_parent_cldstop in kernel/signal.c); execve(2)
+    // keeps what was ignored.
+    sys::default_action(SIGCHLD as usize);
     if let Some(pty) = setup.terminal.filter(|t| t.pty.is_some()) {
         crate::relay::start(pty);
     }
@@ -184,11 +187,9 @@ fn end(setup: &Setup<'_>, code: i32, signal: Option<i32>) -> ! {
 pub fn die_of(signal: i32) -> ! {
     let none = [0u64; 2];
     sys::set_mask(!(1 << (signal - 1)));
-    // SAFETY: the kernel reads two words; the default action has no handler.
-    unsafe {
-        let _ = sys::call(nr::PRLIMIT64, &[0, RLIMIT_CORE, none.as_ptr() as usize, 0]);
-        let _ = sys::sigaction(signal as usize, &[0; 4]);
-    }
+    // SAFETY: the kernel reads two words.
+    let _ = unsafe { sys::call(nr::PRLIMIT64, &[0, RLIMIT_CORE, none.as_ptr() as usize, 0]) };
+    sys::default_action(signal as usize);
     let own = sys::plain(nr::GETPID, &[]).unwrap_or(0);
     let _ = sys::plain(nr::KILL, &[own, signal as usize]);
     crate::arch::exit(128 + signal)

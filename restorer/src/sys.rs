@@ -294,6 +294,13 @@ pub unsafe fn sigaction(signal: usize, action: &Action) -> Result<(), Errno> {
     unsafe { call(nr::RT_SIGACTION, &[signal, action.as_ptr() as usize, 0, 8]) }.map(|_| ())
 }
 
+/// Gives a signal its default action back.
+#[inline(never)]
+pub fn default_action(signal: usize) {
+    // SAFETY: the default action has no handler.
+    let _ = unsafe { sigaction(signal, &[0; 4]) };
+}
+
 /// Waits while the word is `value`.
 pub fn futex_wait(word: &core::sync::atomic::AtomicU32, value: u32) {
     // SAFETY: the kernel reads the word; no timeout is given. A private flag is not set, because
