@@ -127,6 +127,8 @@ impl ProcessCompiler<'_> {
         if sockets.is_empty() {
             return Ok(());
         }
+        // A socket file that its own user may not write to can't be connected to; modes come later.
+        self.must("file mode mask", nr::UMASK, [0; 6]);
         let all = 0..sockets.len() as u32;
         for i in all.clone() {
             self.create(i)?;
