@@ -160,7 +160,7 @@ fn twice(
         command::dump(root, &image, None, &[])?;
         command::gone(process)?;
         process::free(&all)?;
-        *process = victim.resume(Mode::Root, &image, dir)?;
+        *process = victim.resume(Mode::Root, &image, dir, &[])?;
         process.ping()?;
         let got = read()?;
         if got != *wanted {
@@ -262,7 +262,7 @@ fn quietly(mode: Mode, between: impl Fn(&Groups), name: &str) -> Outcome {
     command::gone(&mut process)?;
     shows(&image, &groups)?;
     between(&groups);
-    let mut process: Process = victim.resume(mode, &image, &dir)?;
+    let mut process: Process = victim.resume(mode, &image, &dir, &[])?;
     process.ping()?;
     let told = memberships(&children(process.pid))?;
     if told.values().any(|own| own.contains("dumper-e2e")) {

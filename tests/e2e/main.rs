@@ -42,6 +42,7 @@ mod servers;
 mod slow_shell;
 mod sockets;
 mod sudden;
+mod surroundings;
 mod terminal;
 mod trees;
 mod users;

@@ -4,9 +4,10 @@ use std::process::Command;
 
 use crate::command;
 use crate::network;
-use crate::process::Outcome;
+use crate::process::{self, Kind, Outcome};
 use crate::refusals;
 use crate::scratch;
+use crate::surroundings;
 use crate::victims::{Mode, Victim};
 use crate::Case;
 
@@ -23,6 +24,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         taken("socket_names", "Unix socket that listens at"),
         taken("socket_inet", "TCP socket that listens at"),
+        Case::new("sockets::made_by_a_strange_command", false, made_by_a_strange_command),
         Case::new("sockets::reset_is_said", false, reset_is_said),
         Case::new("sockets::lost_packets_are_said", true, || {
             loss_is_said(None, "raw-waiting", "packets that wait in raw socket ")
@@ -57,6 +59,22 @@ fn taken(victim: &str, word: &str) -> Outcome {
         process.ping()?;
     }
     process.verify()
+}
+
+/// A socket file that its user may not write to, as the command's umask would have it, can't be
+/// connected to.
+fn made_by_a_strange_command() -> Outcome {
+    let uid = Mode::User.uid();
+    let dir = scratch::directory("strange", uid).map_err(|e| e.to_string())?;
+    let mut process = Victim::named("socket_names")?.start(Mode::User, &dir)?;
+    let image = dir.join("resume.elf");
+    command::dump(process.pid, &image, uid, &[])?;
+    command::gone(&mut process)?;
+    let mut command = Command::new(&image);
+    command::as_user(&mut command, uid);
+    command.current_dir(&dir).arg("--new-pid");
+    surroundings::strange(&mut command);
+    process::start(command, Kind::Pipes, &dir)?.verify()
 }
 
 fn reset_is_said() -> Outcome {

@@ -6,7 +6,7 @@
 //! - `Flags`: further flags for the compiler.
 //! - `Library`: `suspend` for a program that uses suspend-api, `suspend shared` for its shared library.
 //! - `Modes`: the ways to try it, of those in [`Mode`]; without it root, user, newpid, leave and left;
-//!   `none` if it only serves other tests. With root comes taken.
+//!   `none` if it only serves other tests. With root come taken and strange.
 //! - `Stdio`: `pipes` (default), `file` or `pty`.
 //! - `Dump`: further options for `dumper`.
 //! - `Resume`: further options for the image.
@@ -34,6 +34,7 @@ use crate::network;
 use crate::process::{self, Kind, Outcome, Process};
 use crate::reaper;
 use crate::scratch::{self, NOBODY};
+use crate::surroundings;
 
 /// A way to try a victim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,11 +55,14 @@ pub enum Mode {
     Left,
     /// As root, when another process has the original pid.
     Taken,
+    /// As root, resumed by a command whose surroundings are not a program's; the second time with
+    /// `--new-pid`, where that is among the modes.
+    Strange,
 }
 
 impl Mode {
     /// All of them with their names.
-    pub const ALL: [(Mode, &'static str); 8] = [
+    pub const ALL: [(Mode, &'static str); 9] = [
         (Mode::Alone, "alone"),
         (Mode::Root, "root"),
         (Mode::User, "user"),
@@ -67,11 +71,12 @@ impl Mode {
         (Mode::Leave, "leave"),
         (Mode::Left, "left"),
         (Mode::Taken, "taken"),
+        (Mode::Strange, "strange"),
     ];
 
     /// Whether it can only be tried by root.
     pub fn needs_root(self) -> bool {
-        matches!(self, Mode::Root | Mode::Empty | Mode::Left | Mode::Taken)
+        !matches!(self, Mode::Alone | Mode::User | Mode::NewPid | Mode::Leave)
     }
 
     /// The user everything runs as.
@@ -136,7 +141,7 @@ impl Victim {
             .into_iter()
             .filter(|(mode, name)| match mode {
                 Mode::Alone => true,
-                Mode::Taken => words.contains(&"root"),
+                Mode::Taken | Mode::Strange => words.contains(&"root"),
                 _ => words.contains(name),
             })
             .collect()
@@ -149,6 +154,10 @@ impl Victim {
             Some("file") => Kind::File,
             _ => Kind::Pipes,
         }
+    }
+
+    fn has(&self, mode: Mode) -> bool {
+        self.modes().iter().any(|(one, _)| *one == mode)
     }
 
     /// The built program.
@@ -252,7 +261,9 @@ impl Victim {
             // What was dumped in a root directory of its own goes back there, and is started where
             // that has its path.
             let place = if mode == Mode::Empty && round > 1 { Mode::Root } else { mode };
-            process = self.resume(place, &image, dir).map_err(tag)?;
+            let new_pid = mode == Mode::Strange && round > 1 && self.has(Mode::NewPid);
+            let options: &[&str] = if new_pid { &["--new-pid"] } else { &[] };
+            process = self.resume(place, &image, dir, options).map_err(tag)?;
             self.after_resume(&process).map_err(tag)?;
             process.ping().map_err(tag)?;
             self.judge_notes(mode, &process.seen()).map_err(tag)?;
@@ -316,8 +327,9 @@ impl Victim {
     }
 
     /// Starts an image as the mode says.
-    pub fn resume(&self, mode: Mode, image: &Path, dir: &Path) -> Outcome<Process> {
+    pub fn resume(&self, mode: Mode, image: &Path, dir: &Path, more: &[&str]) -> Outcome<Process> {
         let mut options = self.words("Resume");
+        options.extend(more);
         if mode == Mode::NewPid {
             options.push("--new-pid");
         }
@@ -347,6 +359,9 @@ pub fn resume_with(
     };
     command::as_user(&mut command, mode.uid());
     command.args(options);
+    if mode == Mode::Strange {
+        surroundings::strange(&mut command);
+    }
     process::start(command, kind, dir)
 }
 
