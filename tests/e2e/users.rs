@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::chown;
 
 use crate::command;
+use crate::network;
 use crate::process::{self, Kind, Outcome, Process};
 use crate::scratch::{self, NOBODY};
 use crate::victims::{resume_with, Mode, Victim};
@@ -30,7 +31,28 @@ pub fn cases() -> Vec<Case> {
             has_uid(program, NOBODY)?;
             supervisor.verify()
         }),
+        Case::new("users::owners", true, || taken_over("owners")),
+        Case::new("users::ports", true, || network::alone(|| taken_over("socket_groups"))),
+        Case::new("users::socket_files", true, || taken_over("socket_places")),
+        Case::new("users::terminals", true, || taken_over("pty_pairs")),
     ]
+}
+
+/// A user's program is resumed by root, then by the user, and by root once more.
+fn taken_over(victim: &str) -> Outcome {
+    let victim = Victim::named(victim)?;
+    let dir = scratch::directory("over", Mode::User.uid()).map_err(|e| e.to_string())?;
+    let mut process = victim.start(Mode::User, &dir)?;
+    for (round, to) in [Mode::Root, Mode::User, Mode::Root].into_iter().enumerate() {
+        let tag = |e: String| format!("round {round}: {e}");
+        let image = dir.join(format!("resume{round}.elf"));
+        command::dump(process.pid, &image, None, &[]).map_err(tag)?;
+        command::gone(&mut process).map_err(tag)?;
+        chown(&image, to.uid(), to.uid()).map_err(|e| e.to_string())?;
+        process = victim.resume(to, &image, &dir, &[]).map_err(tag)?;
+        process.ping().map_err(tag)?;
+    }
+    process.verify()
 }
 
 /// Comes back when the program runs again, which `to` resumed.

@@ -88,6 +88,7 @@ calls! {
     IOPRIO_SET 251 "ioprio_set";
     INOTIFY_ADD_WATCH 254 "inotify_add_watch";
     INOTIFY_RM_WATCH 255 "inotify_rm_watch";
+    FCHOWNAT 260 "fchownat";
     UNLINKAT 263 "unlinkat";
     FACCESSAT 269 "faccessat";
     SET_ROBUST_LIST 273 "set_robust_list";

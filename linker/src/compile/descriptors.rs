@@ -154,6 +154,7 @@ impl ProcessCompiler<'_> {
                         self.open(file, temporary, alone, &name(file, &uses[&index]))?;
                     }
                     if let FileObject::Unlinked { embedded, .. } = &file.object {
+                        self.belongs_to_user(temporary, &name(file, &uses[&index]));
                         unlinked.entry(*embedded).or_insert(uses[&index][0].0);
                     }
                     self.place(temporary, &uses[&index], file);
@@ -176,6 +177,19 @@ impl ProcessCompiler<'_> {
         self.sockets(uses)?;
         self.settle_pairs();
         Ok(())
+    }
+
+    /// Gives what was just made to the program's user, where root resumes: only the owner may open
+    /// it anew by way of /proc/self/fd, or change its mode, and sockets share a port with those of
+    /// one user alone.
+    pub(super) fn belongs_to_user(&mut self, fd: u32, what: &str) {
+        let ids = &self.process.credentials;
+        let [user, group] = [ids.uids[1], ids.gids[1]].map(u64::from);
+        if (user, group) != (0, 0) {
+            let args = [u64::from(fd), user, group, 0, 0, 0];
+            // Who has no right to has no other user's program either.
+            self.b.syscall(&format!("owner of {what}"), nr::FCHOWN, args, Expect::Ignore);
+        }
     }
 
     /// Duplicates `temporary` to every descriptor of the description and closes it.
@@ -268,6 +282,7 @@ impl ProcessCompiler<'_> {
         );
         self.move_to(Arg::load(both), reader, &what);
         self.move_to(Arg::load(both + 4), writer, &what);
+        self.belongs_to_user(writer, &what);
         self.capacity(pipe, writer, &what);
         self.pipe_contents(pipe, writer, &what)?;
         let mut taken = [false; 2];

@@ -64,6 +64,7 @@ impl ProcessCompiler<'_> {
             let args = [Arg::data(name), Arg::value(MFD_ALLOW_SEALING | pages)];
             let made = self.make(&what, nr::MEMFD_CREATE, &args);
             self.move_to(Arg::load(made), fd, &what);
+            self.belongs_to_user(fd, &what);
             if memory.mode != MEMFD_MODE {
                 let args = [u64::from(fd), u64::from(memory.mode), 0, 0, 0, 0];
                 self.must(&what, nr::FCHMOD, args);

@@ -146,10 +146,29 @@ impl ProcessCompiler<'_> {
                 let args = [u64::from(slave), u64::from(pair.mode), 0, 0, 0, 0];
                 self.note(&format!("mode of {what}"), nr::FCHMOD, args);
             }
+        } else if pair.mode != 0 {
+            self.owner_of_unopened(master, pair, &what);
         }
         self.set_terminal(&format!("modes of {what}"), master, TCSETS2, &terminal.termios.0);
         let size: Vec<u8> = terminal.winsize.iter().flat_map(|n| n.to_le_bytes()).collect();
         self.set_terminal(&what, master, TIOCSWINSZ, &size);
+    }
+
+    /// A slave that was never opened must not be now either. O_PATH does not (do_dentry_open in
+    /// fs/open.c), and its path may be another terminal's.
+    fn owner_of_unopened(&mut self, master: u32, pair: &TerminalPair, what: &str) {
+        const O_PATH: u64 = 0o10_000_000;
+        const AT_EMPTY_PATH: u64 = 0x1000;
+        let slave = self.b.words(&[u64::MAX]);
+        let args = [Arg::fd(master), Arg::value(TIOCGPTPEER), Arg::value(O_PATH)];
+        self.b.call(what, nr::IOCTL, &args, Expect::Ignore);
+        self.b.keep_result(slave);
+        let slave = Arg::load(slave);
+        let [user, group] = pair.owner.map(|id| Arg::value(u64::from(id)));
+        let empty = Arg::data(self.b.path(b""));
+        let args = [slave, empty, user, group, Arg::value(AT_EMPTY_PATH)];
+        self.b.call(what, nr::FCHOWNAT, &args, Expect::Ignore);
+        self.b.call(what, nr::CLOSE, &[slave], Expect::Ignore);
     }
 
     /// Whether the slave must have been opened once.

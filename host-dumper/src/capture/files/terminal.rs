@@ -9,7 +9,7 @@ use crate::capture::survey::Survey;
 use image_format::codec::Bytes;
 use image_format::model::{Terminal, TerminalPair};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// struct termios2 in bytes.
 const TERMIOS2: usize = 44;
@@ -19,6 +19,7 @@ const TIOCGDEV: libc::c_ulong = 0x8004_5432;
 const TIOCGPKT: libc::c_ulong = 0x8004_5438;
 const TIOCGPTLCK: libc::c_ulong = 0x8004_5439;
 const TIOCGEXCL: libc::c_ulong = 0x8004_5440;
+const TIOCGPTPEER: libc::c_ulong = 0x5441;
 
 /// Reads the terminal that becomes the one of the resume, through a duplicate of the process's own
 /// descriptor.
@@ -92,7 +93,7 @@ pub(super) fn read_pair(
     let number = decode(device);
     let number = libc::minor(number);
     let flag = |request| number_of(master, request).is_some_and(|set| set != 0);
-    let stat = slave.as_ref().map(|(d, _)| d.stat);
+    let stat = slave.as_ref().map(|(d, _)| d.stat).or_else(|| stat_of_slave(master));
     Some(Terminal {
         path: format!("/dev/pts/{number}").into_bytes().into(),
         rdev: decode(device),
@@ -114,6 +115,16 @@ pub(super) fn read_pair(
             owner: stat.map_or([0; 2], |s| [s.st_uid, s.st_gid]),
         }),
     })
+}
+
+/// The slave's file, which is not opened by that: O_PATH.
+fn stat_of_slave(master: &OwnedFd) -> Option<libc::stat> {
+    // SAFETY: makes a descriptor, and touches no memory.
+    let fd =
+        unsafe { libc::ioctl(master.as_raw_fd(), TIOCGPTPEER, libc::O_PATH | libc::O_CLOEXEC) };
+    // SAFETY: the descriptor was just made, and nobody else knows it.
+    let fd = (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })?;
+    nix::sys::stat::fstat(&fd).ok()
 }
 
 /// An id as this program sees it.

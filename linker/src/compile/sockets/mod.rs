@@ -136,12 +136,18 @@ impl ProcessCompiler<'_> {
         self.name_others(true)?;
         for i in all.clone() {
             if !self.is_accepted(i)? {
+                self.socket_of_user(i)?;
                 self.early_options(i)?;
                 self.bind(i)?;
             }
         }
         self.name_others(false)?;
         self.connections()?;
+        for i in all.clone() {
+            if self.is_accepted(i)? {
+                self.socket_of_user(i)?;
+            }
+        }
         self.fill()?;
         self.late_connections()?;
         for i in all.clone() {
@@ -155,6 +161,13 @@ impl ProcessCompiler<'_> {
             self.must("descriptor in a message", nr::CLOSE, [u64::from(number), 0, 0, 0, 0, 0]);
         }
         self.put_in_place(uses)
+    }
+
+    /// Before it is bound: with whom a port can be shared is decided there.
+    fn socket_of_user(&mut self, i: u32) -> Result<(), LinkError> {
+        let what = name(self.socket_at(i)?);
+        self.belongs_to_user(self.places.home(i), &what);
+        Ok(())
     }
 
     /// Puts every socket at its descriptors; those in flight are at none.
