@@ -7,6 +7,7 @@ use super::descriptors::O_CLOEXEC;
 use super::ProcessCompiler;
 use image_format::model::{FileObject, OpenFile};
 use image_format::plan::{arg, Expect};
+use std::collections::BTreeSet;
 
 /// What stands for a descriptor that was not redirected.
 const NO_DESCRIPTOR: u64 = u32::MAX as u64;
@@ -25,8 +26,9 @@ impl ProcessCompiler<'_> {
     /// under the same number.
     pub(super) fn redirections(&mut self) {
         let root = self.tree.processes.first().map_or(&[][..], |p| &p.descriptors);
+        let root: BTreeSet<(u32, u32)> = root.iter().map(|d| (d.fd, d.file)).collect();
         for d in &self.process.descriptors {
-            if !root.iter().any(|r| (r.fd, r.file) == (d.fd, d.file)) {
+            if !root.contains(&(d.fd, d.file)) {
                 continue;
             }
             let Some(by) = self.redirected(d.fd) else { continue };
