@@ -70,7 +70,7 @@ impl Member {
     /// Looks at a process that still runs. Descriptors are not looked at now, and of many threads
     /// only the leader: to read all of them twice would double the time of the dump.
     pub fn open(target: Target) -> Result<Self> {
-        let survey = survey::look(&target, None)?;
+        let survey = survey::look(&target, None, false)?;
         let statuses = survey::threads(&target, &survey, &[target.proc.pid()])?;
         let stub = stub::find(target.proc.pid(), &survey.table);
         Ok(Self {
@@ -107,7 +107,7 @@ impl Member {
     /// Looks anew at a process that has run on since.
     pub fn look_anew(&mut self) -> Result<()> {
         let before = std::mem::take(&mut self.survey.table);
-        self.survey = survey::look(&self.target, Some(before))?;
+        self.survey = survey::look(&self.target, Some(before), false)?;
         self.statuses = survey::threads(&self.target, &self.survey, &[self.pid()])?;
         self.stub = stub::find(self.pid(), &self.survey.table);
         Ok(())
@@ -115,7 +115,7 @@ impl Member {
 
     /// Looks at the descriptors of a process that runs on, unless it has more than `most`.
     pub fn look_at_descriptors(&mut self, most: usize) -> Result<()> {
-        self.survey.descriptors = files::scan(&self.target.proc, most)?;
+        self.survey.descriptors = files::scan(&self.target.proc, most, false)?;
         Ok(())
     }
 
@@ -189,7 +189,7 @@ impl Member {
     /// Looks again at the stopped process.
     pub fn look_again(&mut self) -> Result<()> {
         let before = std::mem::take(&mut self.survey.table);
-        self.survey = survey::look(&self.target, Some(before))?;
+        self.survey = survey::look(&self.target, Some(before), true)?;
         self.stub = stub::find(self.pid(), &self.survey.table);
         let pid = self.pid();
         if !self.code.is_some_and(|code| footing::still_there(pid, code)) {
@@ -200,7 +200,7 @@ impl Member {
         while self.leave_code_of_ours()? {
             // What ran a moment may have closed a descriptor or mapped memory.
             let before = std::mem::take(&mut self.survey.table);
-            self.survey = survey::look(&self.target, Some(before))?;
+            self.survey = survey::look(&self.target, Some(before), true)?;
         }
         let tids: Vec<u32> = self.threads.iter().map(Thread::tid).collect();
         self.statuses = survey::threads(&self.target, &self.survey, &tids)?;

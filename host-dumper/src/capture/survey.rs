@@ -18,12 +18,12 @@ pub(super) struct Survey {
     pub descriptors: Vec<Descriptor>,
 }
 
-/// Looks at a process. `table` is an earlier one that may still hold; without it the process runs,
-/// and its descriptors are left for later.
-pub(super) fn look(target: &Target, table: Option<Table>) -> Result<Survey> {
+/// Looks at a process, which runs or `stands`. `table` is an earlier one that may still hold; without
+/// it the descriptors are left for later.
+pub(super) fn look(target: &Target, table: Option<Table>, stands: bool) -> Result<Survey> {
     let proc = &target.proc;
     let (table, descriptors) = match table {
-        Some(table) => (memory::settle(proc, table)?, files::scan(proc, usize::MAX)?),
+        Some(table) => (memory::settle(proc, table)?, files::scan(proc, usize::MAX, stands)?),
         None => (memory::read_details(proc)?, Vec::new()),
     };
     Ok(Survey { status: proc.status()?, stat: proc.stat()?, table, descriptors })

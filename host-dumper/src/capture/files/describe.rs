@@ -15,8 +15,8 @@ use crate::capture::ExternalSockets;
 use image_format::model::{
     self, lock, FileLock, FileObject, OpenFile, Pipe, SharedMemory, Socket, Terminal,
 };
-use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// What of the descriptors goes into the model.
@@ -62,23 +62,6 @@ pub(in crate::capture) struct Settings {
 /// Flags that open(2) acts on once and that fcntl shows all the same.
 pub(super) const ONCE: u32 = (libc::O_CREAT | libc::O_EXCL | libc::O_NOCTTY | libc::O_TRUNC) as u32;
 
-/// fcntl(2) commands that the libc crate does not name.
-const F_GETOWN_EX: libc::c_int = 16;
-const F_GETSIG: libc::c_int = 11;
-
-/// F_GETOWN_EX and F_GETSIG.
-pub(super) fn owner(file: &OwnedFd) -> ([i32; 2], i32) {
-    let mut owner = [0i32; 2];
-    // SAFETY: F_GETOWN_EX writes struct f_owner_ex, two ints.
-    let got = unsafe { libc::fcntl(file.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) };
-    if got != 0 || owner[1] == 0 {
-        owner = [0; 2];
-    }
-    // SAFETY: F_GETSIG takes no argument.
-    let signal = unsafe { libc::fcntl(file.as_raw_fd(), F_GETSIG) };
-    (owner, signal.max(0))
-}
-
 /// Describes all descriptors of the stopped processes, whose root is the first.
 pub(in crate::capture) fn capture(
     procs: &[&Proc],
@@ -111,14 +94,14 @@ pub(in crate::capture) fn capture(
         let around =
             Around { proc, pids: &pids, stat: &survey.stat, settings, all: &own.descriptors };
         let mut descriptors = Vec::with_capacity(own.descriptors.len());
-        let first = i;
+        let mut met = BTreeSet::new();
         for d in &own.descriptors {
             if groups[i] == i {
-                let borrowed = if d.kind == Kind::PathOnly { None } else { borrow(&pidfd, d.fd) };
+                let borrowed = if is_asked(&d.kind) { borrow(&pidfd, d.fd) } else { None };
                 let mut object = object(&around, d, borrowed.as_ref(), &mut sockets, &mut out)?;
                 let is_shared = || fds.iter().zip(&groups).any(|(f, &g)| g == i && f.0 != d.pid);
                 own_proc::by_way_of_self(proc, d, is_shared, &mut object);
-                let (owner, signal) = borrowed.as_ref().map_or(([0; 2], 0), owner);
+                let (owner, signal) = d.owner;
                 index[i] = out.open.len() as u32;
                 heads.push(inflight::Head {
                     pid: proc.pid(),
@@ -133,7 +116,7 @@ pub(in crate::capture) fn capture(
                 index[i] = index[groups[i]];
             }
             // The kernel shows a process's locks with each duplicate of the description.
-            let alone = !(first..i).any(|earlier| groups[earlier] == groups[i]);
+            let alone = met.insert(groups[i]);
             descriptors.push(model::Descriptor {
                 fd: d.fd,
                 file: index[i],
@@ -148,6 +131,25 @@ pub(in crate::capture) fn capture(
     inflight::gather(procs, &all, sockets, heads, &survey.stat, settings, &mut out)?;
     anonymous::resolve(&all, &index, &groups, &mut out.open)?;
     Ok(out)
+}
+
+/// Whether more is to be asked of such a thing than was when it was first looked at.
+fn is_asked(kind: &Kind) -> bool {
+    !matches!(
+        kind,
+        Kind::Regular
+            | Kind::Unlinked
+            | Kind::Directory
+            | Kind::PathOnly
+            | Kind::Device
+            | Kind::EventFd
+            | Kind::Epoll
+            | Kind::SignalFd
+            | Kind::PidFd
+            | Kind::TtyHungUp
+            | Kind::Outside { .. }
+            | Kind::Refused { .. }
+    )
 }
 
 /// What an object is looked at with.
@@ -235,7 +237,7 @@ pub(super) fn object(
         Kind::PathOnly => FileObject::PathOnly { path: path() },
         Kind::Device => FileObject::Device { path: path(), rdev: d.stat.st_rdev },
         Kind::Pipe | Kind::PipeOutside { .. } => {
-            FileObject::PipeEnd { pipe: pipe_index(proc, d, out)? }
+            FileObject::PipeEnd { pipe: pipe_index(proc, d, borrowed, out)? }
         }
         Kind::EventFd => {
             let (count, semaphore) = d.info.eventfd.unwrap_or_default();
@@ -309,17 +311,22 @@ fn refused(d: &Descriptor, pids: &[u32], reason: &str, remedy: &str) -> CaptureE
     CaptureError::Refused(vec![Refusal::new(d.name_among(pids.len()), reason, remedy)])
 }
 
-fn pipe_index(proc: &Proc, d: &Descriptor, out: &mut Files) -> Result<u32> {
+fn pipe_index(
+    proc: &Proc,
+    d: &Descriptor,
+    borrowed: Option<&OwnedFd>,
+    out: &mut Files,
+) -> Result<u32> {
     let inode = d.stat.st_ino;
     let packets = d.writes() && d.flags() & libc::O_DIRECT as u32 != 0;
     if let Some(i) = out.pipes.iter().position(|p| p.inode == inode) {
         if packets && out.pipes[i].packets.is_empty() {
             // The read end came first and did not know that these are packets.
-            out.pipes[i] = pipe::read(proc, d, true)?;
+            out.pipes[i] = pipe::read(proc, d, borrowed, true)?;
         }
         return Ok(i as u32);
     }
-    out.pipes.push(pipe::read(proc, d, packets)?);
+    out.pipes.push(pipe::read(proc, d, borrowed, packets)?);
     Ok(out.pipes.len() as u32 - 1)
 }
 

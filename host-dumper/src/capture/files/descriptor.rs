@@ -7,8 +7,8 @@ use super::own_proc;
 use super::pidfds;
 use super::pipe::{self, Ends};
 use super::sockets::{self, Facts};
-use crate::capture::error::{CaptureError, Result};
-use crate::capture::proc::fdinfo::{self, FdInfo};
+use crate::capture::error::Result;
+use crate::capture::proc::fdinfo::FdInfo;
 use crate::capture::proc::Proc;
 use crate::capture::target::{name_among, name_of};
 use image_format::PAGE_SIZE;
@@ -122,6 +122,8 @@ pub(in crate::capture) struct Descriptor {
     pub stat: FileStat,
     /// What it is.
     pub kind: Kind,
+    /// Whom its signals go to (type and id), and which.
+    pub owner: ([i32; 2], i32),
     /// What the kernel tells of a socket.
     pub socket: Option<Arc<Facts>>,
 }
@@ -187,26 +189,6 @@ impl Descriptor {
     }
 }
 
-/// Reads all descriptors of a process, without finding out what they lead to; none if there are
-/// more than `most`.
-pub(in crate::capture) fn scan(proc: &Proc, most: usize) -> Result<Vec<Descriptor>> {
-    let mut all = Vec::new();
-    let numbers = proc.numbers("fd")?;
-    if numbers.len() > most {
-        return Ok(all);
-    }
-    for fd in numbers {
-        match read(proc, fd) {
-            Ok(d) => all.push(d),
-            // Closed since the directory was read: possible only while the process runs.
-            Err(CaptureError::Proc { source, .. })
-                if source.raw_os_error() == Some(libc::ENOENT) => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(all)
-}
-
 /// Finds out what the descriptors of several processes lead to: the other end of one may be in
 /// another process. The first is the root. With `keep`, TCP connections to the outside live on.
 pub(in crate::capture) fn classify_all(
@@ -240,28 +222,15 @@ pub(in crate::capture) fn classify_all(
     let each: Vec<_> = procs.iter().copied().zip(all.iter().map(Vec::as_slice)).collect();
     let (sockets, facts) = sockets::kinds(&each, keep)?;
     let lines = Lines::of(procs, all)?;
+    let mut systems = FileSystems::default();
     for (proc, all) in procs.iter().zip(all) {
         for d in all {
             d.kind = pidfds::kind(d, &pids)
-                .unwrap_or_else(|| classify(proc, d, &ends, &sockets, &lines));
+                .unwrap_or_else(|| classify(proc, d, &ends, &sockets, &lines, &mut systems));
             d.socket = facts.get(&d.stat.st_ino).filter(|_| d.is_socket()).cloned();
         }
     }
     Ok(())
-}
-
-pub(super) fn read(proc: &Proc, fd: u32) -> Result<Descriptor> {
-    let name = format!("fd/{fd}");
-    let link = proc.link(&name)?;
-    let info = info(proc, fd)?;
-    let stat = proc.stat_of(&name)?;
-    Ok(Descriptor { pid: proc.pid(), fd, link, info, stat, kind: Kind::Regular, socket: None })
-}
-
-/// The fdinfo of a descriptor.
-pub(super) fn info(proc: &Proc, fd: u32) -> Result<FdInfo> {
-    let name = format!("fdinfo/{fd}");
-    fdinfo::parse(&proc.read_record(&name)?).ok_or_else(|| proc.format(&name, "a field is missing"))
 }
 
 pub(super) fn refused(reason: impl Into<String>, remedy: &'static str) -> Kind {
@@ -274,6 +243,7 @@ pub(super) fn classify(
     ends: &Ends,
     sockets: &BTreeMap<u64, Kind>,
     lines: &Lines,
+    systems: &mut FileSystems,
 ) -> Kind {
     if d.info.flags & libc::O_PATH as u32 != 0 {
         return if d.link.ends_with(b" (deleted)") {
@@ -283,7 +253,7 @@ pub(super) fn classify(
         };
     }
     match d.stat.st_mode & libc::S_IFMT {
-        libc::S_IFREG => regular(proc, d),
+        libc::S_IFREG => regular(proc, d, systems),
         libc::S_IFDIR if d.link.ends_with(b" (deleted)") => {
             refused("is a directory that was removed", "close it first")
         }
@@ -296,9 +266,21 @@ pub(super) fn classify(
     }
 }
 
-fn regular(proc: &Proc, d: &Descriptor) -> Kind {
-    let path = proc.path(&format!("fd/{}", d.fd));
-    let kind = statfs(&path).map_or(0, |s| s.filesystem_type().0);
+/// Types of file systems (statfs(2)) by device: those that matter here have devices of their own.
+#[derive(Debug, Default)]
+pub(super) struct FileSystems(BTreeMap<u64, i64>);
+
+impl FileSystems {
+    fn of(&mut self, proc: &Proc, d: &Descriptor) -> i64 {
+        *self.0.entry(d.stat.st_dev).or_insert_with(|| {
+            let path = proc.path(&format!("fd/{}", d.fd));
+            statfs(&path).map_or(0, |s| s.filesystem_type().0)
+        })
+    }
+}
+
+fn regular(proc: &Proc, d: &Descriptor, systems: &mut FileSystems) -> Kind {
+    let kind = systems.of(proc, d);
     if d.link.starts_with(b"/memfd:") {
         return Kind::Memfd;
     }

@@ -1,10 +1,11 @@
 //! Descriptors that are on their way in messages between sockets: descriptions that processes hold
 //! as well, or that nobody holds any more.
 
-use super::describe::{locks_of, object, owner, Around, Files, Settings, ONCE};
-use super::descriptor::{classify, read, Descriptor, Kind};
+use super::describe::{locks_of, object, Around, Files, Settings, ONCE};
+use super::descriptor::{classify, Descriptor, FileSystems, Kind};
 use super::lines::Lines;
 use super::pipe::{is_abandoned, Ends};
+use super::scan::read;
 use super::sharing::same;
 use super::sockets::{Gathered, Gatherer, Places};
 use crate::capture::error::{CaptureError, Refusal, Result};
@@ -46,7 +47,7 @@ pub(super) fn gather(
         .map_err(|source| CaptureError::Proc { path: "/proc/self".into(), source })?;
     sockets.read_queues(&mut |sockets, fd: OwnedFd| {
         let number = fd.as_raw_fd() as u32;
-        let mut d = read(&here, number)?;
+        let mut d = read(&here, number, &fd)?;
         let place = (d.stat.st_dev, d.stat.st_ino);
         for head in heads.iter().filter(|head| head.place == place) {
             let equal = same((own, number), (head.pid, head.fd));
@@ -60,13 +61,14 @@ pub(super) fn gather(
         } else {
             let ends = Ends::of([&d], own);
             // A terminal would be one to resume in, or the end of a pair: nobody can tell.
-            classify(&here, &d, &ends, &BTreeMap::new(), &Lines::default())
+            let mut systems = FileSystems::default();
+            classify(&here, &d, &ends, &BTreeMap::new(), &Lines::default(), &mut systems)
         };
         let around =
             Around { proc: &here, pids: &[], stat, settings, all: std::slice::from_ref(&d) };
         let object = object(&around, &d, Some(&fd), sockets, out)?;
         let file = out.open.len() as u32;
-        let (owner, signal) = owner(&fd);
+        let (owner, signal) = d.owner;
         let flags = d.flags() & !ONCE;
         let locks = locks_of(&d, |kind| kind != lock::POSIX);
         out.open.push(OpenFile { flags, offset: d.info.pos, object, owner, signal, locks });

@@ -91,7 +91,7 @@ fn mark(proc: &Proc, fd: u32, link: &[u8]) -> Option<Mark> {
     if let Some(slave) = slave {
         return Some(Mark::Slave(stat.st_dev, slave as u32));
     }
-    let info = super::descriptor::info(proc, fd).ok()?;
+    let info = super::scan::info(proc, fd).ok()?;
     Some(Mark::Master(stat.st_dev, stat.st_ino, info.tty_index?))
 }
 
@@ -114,7 +114,7 @@ pub(super) fn holders(pids: &[u32], pipes: &[(Vec<u8>, bool)]) -> BTreeMap<(Vec<
     }
     others(pids, |other, fd, link| {
         for wanted in pipes.iter().filter(|(pipe, _)| pipe == link) {
-            let info = super::descriptor::info(other, fd).ok();
+            let info = super::scan::info(other, fd).ok();
             let mode = info.map_or(0, |info| info.flags as i32 & libc::O_ACCMODE);
             let fits = if wanted.1 { mode != libc::O_RDONLY } else { mode != libc::O_WRONLY };
             if fits {
@@ -137,7 +137,12 @@ fn others(pids: &[u32], mut show: impl FnMut(&Proc, u32, &[u8]) -> bool) {
         }
         let Ok(proc) = Proc::open(other) else { continue };
         for fd in proc.numbers("fd").unwrap_or_default() {
-            let Ok(link) = proc.try_link(&format!("fd/{fd}")) else { continue };
+            let link = match proc.try_link(&format!("fd/{fd}")) {
+                Ok(link) => link,
+                // The process is closed to this user, with all that it has.
+                Err(e) if e.raw_os_error() == Some(libc::EACCES) => break,
+                Err(_) => continue,
+            };
             if !show(&proc, fd, &link) {
                 return;
             }

@@ -103,12 +103,7 @@ pub(super) fn read_named(
     d: &Descriptor,
     end: Option<&OwnedFd>,
 ) -> Result<Pipe> {
-    let mut pipe = Pipe {
-        inode: d.stat.st_ino,
-        capacity: PIPE_SIZE,
-        data: Vec::new().into(),
-        packets: Vec::new(),
-    };
+    let mut pipe = empty(d, PIPE_SIZE);
     let Some(end) = end else { return Ok(pipe) };
     let failed = |source: io::Error| CaptureError::File {
         path: String::from_utf8_lossy(&d.link).into_owned(),
@@ -121,18 +116,31 @@ pub(super) fn read_named(
         alone = !is_held_elsewhere(pids, &d.link);
     }
     if alone {
-        pipe = read(proc, d, d.flags() & libc::O_DIRECT as u32 != 0)?;
+        pipe = read(proc, d, Some(end), d.flags() & libc::O_DIRECT as u32 != 0)?;
     }
     Ok(pipe)
 }
 
 /// Reads a pipe without taking anything out of it: its contents are copied into one of ours.
-pub(super) fn read(proc: &Proc, d: &Descriptor, packets: bool) -> Result<Pipe> {
+/// `end` is a duplicate of the descriptor.
+pub(super) fn read(
+    proc: &Proc,
+    d: &Descriptor,
+    end: Option<&OwnedFd>,
+    packets: bool,
+) -> Result<Pipe> {
     let path = proc.path(&format!("fd/{}", d.fd));
     let failed = |what: &'static str| {
         let path = path.display().to_string();
         move |source: io::Error| CaptureError::File { path, what, source }
     };
+    if let Some(end) = end {
+        // Either end tells.
+        let capacity = pipe_size(end).map_err(failed("ask the size of"))?;
+        if bytes_inside(end).map_err(failed("look into"))? == 0 {
+            return Ok(empty(d, capacity));
+        }
+    }
     // Opened anew for reading, whichever end the descriptor is; non-blocking, for an empty one.
     let source = OpenOptions::new()
         .read(true)
@@ -140,8 +148,7 @@ pub(super) fn read(proc: &Proc, d: &Descriptor, packets: bool) -> Result<Pipe> {
         .open(&path)
         .map_err(failed("open"))?;
     let capacity = pipe_size(&source).map_err(failed("ask the size of"))?;
-    let mut pipe =
-        Pipe { inode: d.stat.st_ino, capacity, data: Vec::new().into(), packets: Vec::new() };
+    let mut pipe = empty(d, capacity);
     let waiting = bytes_inside(&source).map_err(failed("look into"))?;
     if waiting == 0 {
         return Ok(pipe);
@@ -172,6 +179,10 @@ pub(super) fn read(proc: &Proc, d: &Descriptor, packets: bool) -> Result<Pipe> {
     }
     pipe.data = data.into();
     Ok(pipe)
+}
+
+fn empty(d: &Descriptor, capacity: u32) -> Pipe {
+    Pipe { inode: d.stat.st_ino, capacity, data: Vec::new().into(), packets: Vec::new() }
 }
 
 fn pipe_size(file: &impl AsRawFd) -> io::Result<u32> {

@@ -37,37 +37,38 @@ pub(super) fn groups<K: Ord>(fds: &[(u32, u32)], alike: &[K]) -> Result<Vec<usiz
     let mut order: Vec<usize> = (0..fds.len()).collect();
     order.sort_by(|&a, &b| alike[a].cmp(&alike[b]));
     let mut first: Vec<usize> = (0..fds.len()).collect();
-    for group in order.chunk_by(|&a, &b| alike[a] == alike[b]).filter(|g| g.len() > 1) {
+    for group in order.chunk_by_mut(|&a, &b| alike[a] == alike[b]).filter(|g| g.len() > 1) {
         let mut failed = None;
-        let mut sorted = group.to_vec();
-        // The kernel's order is total, so that sorting brings equal ones together.
-        sorted.sort_by(|&a, &b| {
-            compare(fds[a], fds[b]).unwrap_or_else(|e| {
+        // The kernel's order is total. Two that are equal, and not found to be by way of others,
+        // are compared with each other: their order could not be known otherwise.
+        group.sort_by(|&a, &b| {
+            let order = compare(fds[a], fds[b]).unwrap_or_else(|e| {
                 failed = Some(e);
                 Ordering::Equal
-            })
+            });
+            if order == Ordering::Equal {
+                let (a, b) = (head(&first, a), head(&first, b));
+                first[a.max(b)] = a.min(b);
+            }
+            order
         });
         if let Some(e) = failed {
             return Err(e);
         }
-        let mut head = sorted[0];
-        let mut run: Vec<usize> = Vec::new();
-        let mut close = |run: &mut Vec<usize>| {
-            let lowest = run.iter().copied().min();
-            for i in run.drain(..) {
-                first[i] = lowest.unwrap_or(i);
-            }
-        };
-        for &i in &sorted {
-            if i != head && compare(fds[head], fds[i])? != Ordering::Equal {
-                close(&mut run);
-                head = i;
-            }
-            run.push(i);
-        }
-        close(&mut run);
+    }
+    for i in 0..first.len() {
+        // Heads come before those they lead.
+        first[i] = first[first[i]];
     }
     Ok(first)
+}
+
+/// The first of those that were found equal so far.
+fn head(first: &[usize], mut i: usize) -> usize {
+    while first[i] != i {
+        i = first[i];
+    }
+    i
 }
 
 #[cfg(test)]
@@ -75,6 +76,18 @@ mod tests {
     use super::*;
     use std::fs::File;
     use std::os::fd::AsRawFd;
+
+    #[test]
+    fn many_duplicates_of_few() {
+        let files: Vec<File> = (0..4).map(|_| File::open("/dev/null").unwrap()).collect();
+        let which = |i: usize| i * i % 7 % 4;
+        let all: Vec<File> = (0..200).map(|i| files[which(i)].try_clone().unwrap()).collect();
+        let own = std::process::id();
+        let fds: Vec<_> = all.iter().map(|f| (own, f.as_raw_fd() as u32)).collect();
+        let wanted: Vec<usize> =
+            (0..200).map(|i| (0..200).find(|&j| which(j) == which(i)).unwrap()).collect();
+        assert_eq!(groups(&fds, &[0; 200]).unwrap(), wanted);
+    }
 
     #[test]
     fn duplicates_are_found() {

@@ -19,6 +19,89 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+/// Reads until `is_over`, given the bytes that were read and those that were asked for.
+fn read_until(mut file: File, is_over: impl Fn(usize, usize) -> bool) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 8 << 10];
+    let mut len = 0;
+    loop {
+        let room = bytes.len() - len;
+        match file.read(&mut bytes[len..]) {
+            Ok(n) => {
+                len += n;
+                if n == 0 || is_over(n, room) {
+                    break;
+                }
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+        if len == bytes.len() {
+            bytes.resize(len * 2, 0);
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// Reads a file that is one record.
+fn record(file: File) -> io::Result<Vec<u8>> {
+    read_until(file, |read, room| read < room)
+}
+
+/// The numbers that a directory lists, ascending.
+fn listed(mut dir: Dir) -> nix::Result<Vec<u32>> {
+    let mut numbers = Vec::new();
+    for entry in dir.iter() {
+        if let Some(n) = number::decimal(entry?.file_name().to_bytes()) {
+            numbers.push(n as u32);
+        }
+    }
+    numbers.sort_unstable();
+    Ok(numbers)
+}
+
+/// A directory of one process that has numbers for names. Kept open, as looking up two components
+/// of a path takes a microsecond more than one.
+#[derive(Debug)]
+pub struct Directory<'a> {
+    proc: &'a Proc,
+    name: &'static str,
+    dir: OwnedFd,
+}
+
+impl Directory<'_> {
+    fn failed(&self, entry: u32, source: io::Error) -> CaptureError {
+        self.proc.failed(&format!("{}/{entry}", self.name), source)
+    }
+
+    /// All entries, ascending.
+    pub fn numbers(&self) -> Result<Vec<u32>> {
+        let dir = self.dir.try_clone().and_then(|dir| Ok(Dir::from_fd(dir)?));
+        let numbers = dir.and_then(|dir| Ok(listed(dir)?));
+        numbers.map_err(|e| self.proc.failed(self.name, e))
+    }
+
+    /// Reads an entry that is one record, see [`Proc::read_record`].
+    pub fn read_record(&self, entry: u32) -> Result<Vec<u8>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let file = openat(&self.dir, entry.to_string().as_str(), flags, Mode::empty());
+        let bytes = file.map_err(io::Error::from).and_then(|file| record(file.into()));
+        bytes.map_err(|e| self.failed(entry, e))
+    }
+
+    /// Where a link leads.
+    pub fn link(&self, entry: u32) -> Result<Vec<u8>> {
+        let link = readlinkat(&self.dir, entry.to_string().as_str());
+        Ok(link.map_err(|e| self.failed(entry, e.into()))?.into_vec())
+    }
+
+    /// The stat of what an entry leads to.
+    pub fn stat_of(&self, entry: u32) -> Result<FileStat> {
+        let stat = fstatat(&self.dir, entry.to_string().as_str(), AtFlags::empty());
+        stat.map_err(|e| self.failed(entry, e.into()))
+    }
+}
+
 /// The directory of one process, kept open: a recycled pid cannot be taken for it.
 #[derive(Debug)]
 pub struct Proc {
@@ -71,43 +154,23 @@ impl Proc {
 
     /// Reads an entry; the error is the system's own.
     pub fn try_read(&self, name: &str) -> io::Result<Vec<u8>> {
-        self.read_until(name, |read, _| read == 0)
+        read_until(self.file(name)?, |read, _| read == 0)
     }
 
     /// Reads an entry that is one record, which the kernel writes as a whole before it hands any of
     /// it out: what is shorter than was asked for is all (`single_open`, `seq_read_iter` in
     /// fs/seq_file.c), and a second read, of nothing, is spared.
     pub fn read_record(&self, name: &str) -> Result<Vec<u8>> {
-        self.read_until(name, |read, room| read < room).map_err(|e| self.failed(name, e))
+        let file = self.file(name);
+        file.and_then(record).map_err(|e| self.failed(name, e))
     }
 
-    /// Reads until `is_over`, given the bytes that were read and those that were asked for.
-    fn read_until(
-        &self,
-        name: &str,
-        is_over: impl Fn(usize, usize) -> bool,
-    ) -> io::Result<Vec<u8>> {
-        let mut file = self.file(name)?;
-        let mut bytes = vec![0; 8 << 10];
-        let mut len = 0;
-        loop {
-            let room = bytes.len() - len;
-            match file.read(&mut bytes[len..]) {
-                Ok(n) => {
-                    len += n;
-                    if n == 0 || is_over(n, room) {
-                        break;
-                    }
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-            if len == bytes.len() {
-                bytes.resize(len * 2, 0);
-            }
-        }
-        bytes.truncate(len);
-        Ok(bytes)
+    /// Opens a directory of many entries.
+    pub fn directory(&self, name: &'static str) -> Result<Directory<'_>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let dir = openat(&self.dir, name, flags, Mode::empty());
+        let dir = dir.map_err(|e| self.failed(name, e.into()))?;
+        Ok(Directory { proc: self, name, dir })
     }
 
     /// Reads an entry line by line, in a buffer that does not grow with its length; what `take`
@@ -160,28 +223,17 @@ impl Proc {
         self.try_link(name).map_err(|e| self.failed(name, e))
     }
 
-    /// The stat of what an entry leads to.
-    pub fn stat_of(&self, name: &str) -> Result<FileStat> {
-        fstatat(&self.dir, name, AtFlags::empty()).map_err(|errno| CaptureError::Proc {
-            path: self.path(name).display().to_string(),
-            source: errno.into(),
-        })
-    }
-
     /// The numbers that a directory lists, ascending.
     pub fn numbers(&self, name: &str) -> Result<Vec<u32>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let mut dir = Dir::openat(&self.dir, name, flags, Mode::empty())
-            .map_err(|e| self.failed(name, e.into()))?;
-        let mut numbers = Vec::new();
-        for entry in dir.iter() {
-            let entry = entry.map_err(|e| self.failed(name, e.into()))?;
-            if let Some(n) = number::decimal(entry.file_name().to_bytes()) {
-                numbers.push(n as u32);
-            }
-        }
-        numbers.sort_unstable();
-        Ok(numbers)
+        let dir = Dir::openat(&self.dir, name, flags, Mode::empty());
+        dir.and_then(listed).map_err(|e| self.failed(name, e.into()))
+    }
+
+    /// How many descriptors there are; none where the kernel does not say (before 6.2).
+    pub fn count_descriptors(&self) -> Option<usize> {
+        let stat = fstatat(&self.dir, "fd", AtFlags::empty()).ok()?;
+        usize::try_from(stat.st_size).ok().filter(|n| *n > 0)
     }
 
     /// The status file, of the process.

@@ -2,6 +2,7 @@
 
 use super::raw;
 use nix::sys::socket::{recv, send, MsgFlags};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -54,6 +55,8 @@ const ROOM: usize = 64 << 10;
 pub struct Diag {
     channel: OwnedFd,
     answer: Vec<u8>,
+    /// By inode.
+    known: BTreeMap<u64, UnixSocket>,
 }
 
 impl Diag {
@@ -61,11 +64,29 @@ impl Diag {
     pub fn open() -> io::Result<Self> {
         let (family, kind) = (libc::AF_NETLINK as u32, libc::SOCK_RAW as u32);
         let channel = raw::socket(family, kind, NETLINK_SOCK_DIAG)?;
-        Ok(Self { channel, answer: vec![0; ROOM] })
+        Ok(Self { channel, answer: vec![0; ROOM], known: BTreeMap::new() })
+    }
+
+    /// Asks about all Unix sockets there are and keeps what is said of those with these inodes. The
+    /// kernel goes through all of them for a question about one as well.
+    pub fn look_at_all(&mut self, inodes: &BTreeSet<u64>) -> io::Result<()> {
+        let mut known = BTreeMap::new();
+        self.each(|message, found| {
+            let inode = word(message, HEADER + 4).map(u64::from);
+            if let Some(inode) = inode.filter(|inode| inodes.contains(inode)) {
+                known.insert(inode, found);
+            }
+            true
+        })?;
+        self.known = known;
+        Ok(())
     }
 
     /// Asks about the Unix socket with this inode.
     pub fn unix(&mut self, inode: u64) -> io::Result<UnixSocket> {
+        if let Some(known) = self.known.get(&inode) {
+            return Ok(known.clone());
+        }
         self.ask(NLM_F_REQUEST, inode as u32)?;
         let len = recv(self.channel.as_raw_fd(), &mut self.answer, MsgFlags::empty())?;
         parse(&self.answer[..len])
@@ -74,6 +95,19 @@ impl Diag {
     /// Whether nothing waits in the sockets of this name that were not accepted before their client
     /// was closed. They have no inode yet, so that only a look at all sockets shows them.
     pub fn is_silent(&mut self, name: &[u8]) -> io::Result<bool> {
+        let mut is_silent = true;
+        self.each(|message, found| {
+            let no_inode = word(message, HEADER + 4) == Some(0);
+            let forsaken = no_inode && found.state == ESTABLISHED && found.peer == Some(0);
+            let named = found.name.get(..) == name.get(2..);
+            is_silent = !(forsaken && named && found.received > 0);
+            is_silent
+        })?;
+        Ok(is_silent)
+    }
+
+    /// Shows all Unix sockets, until there is no interest.
+    fn each(&mut self, mut show: impl FnMut(&[u8], UnixSocket) -> bool) -> io::Result<()> {
         self.ask(NLM_F_REQUEST | NLM_F_DUMP, 0)?;
         loop {
             let len = recv(self.channel.as_raw_fd(), &mut self.answer, MsgFlags::empty())?;
@@ -81,14 +115,10 @@ impl Diag {
             while let Some(length) = word(rest, 0) {
                 let Some(message) = rest.get(..length as usize) else { break };
                 if word(message, 4).is_some_and(|kind| kind as u16 == NLMSG_DONE) {
-                    return Ok(true);
+                    return Ok(());
                 }
-                let no_inode = word(message, HEADER + 4) == Some(0);
-                let found = parse(message)?;
-                let forsaken = no_inode && found.state == ESTABLISHED && found.peer == Some(0);
-                let named = found.name.get(..) == name.get(2..);
-                if forsaken && named && found.received > 0 {
-                    return Ok(false);
+                if !show(message, parse(message)?) {
+                    return Ok(());
                 }
                 rest = rest.get((length as usize).next_multiple_of(4).max(HEADER)..).unwrap_or(&[]);
             }
@@ -186,6 +216,18 @@ mod tests {
         drop(b);
         let found = diag.unix(ino_a).unwrap();
         assert_eq!((found.peer, found.shutdown), (Some(0), 3));
+    }
+
+    #[test]
+    fn all_at_once_tell_the_same() {
+        let pair = || socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::empty());
+        let pairs: Vec<_> = (0..300).map(|_| pair().unwrap()).collect();
+        let inodes: BTreeSet<u64> = pairs.iter().map(|(a, _)| fstat(a).unwrap().st_ino).collect();
+        let mut diag = Diag::open().unwrap();
+        let one_by_one: Vec<_> = inodes.iter().map(|&inode| diag.unix(inode).unwrap()).collect();
+        diag.look_at_all(&inodes).unwrap();
+        assert_eq!(diag.known.keys().copied().collect::<BTreeSet<_>>(), inodes);
+        assert_eq!(diag.known.values().cloned().collect::<Vec<_>>(), one_by_one);
     }
 
     #[test]

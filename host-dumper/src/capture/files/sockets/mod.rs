@@ -39,6 +39,9 @@ use std::sync::Arc;
 /// devices, generic.
 const NETLINK_PLAIN: [u32; 4] = [0, 4, 15, 16];
 
+/// Sockets from which on all Unix sockets there are are looked at, rather than one after the other.
+const MANY: usize = 16;
+
 /// Closes connections whose program has ended, so that their addresses are free at once.
 pub(in crate::capture) fn close_quietly(connections: Vec<OwnedFd>) {
     connections.into_iter().for_each(raw::reset);
@@ -74,6 +77,10 @@ pub(super) fn kinds(processes: &[(&Proc, &[Descriptor])], keep: bool) -> Result<
         return Ok((Kinds::new(), AllFacts::new()));
     }
     let mut diag = Diag::open().map_err(|e| failed("ask about", &e))?;
+    if held.len() > MANY && diag.look_at_all(&held.keys().copied().collect()).is_err() {
+        // Answers may wait in the channel. They are asked about one by one.
+        diag = Diag::open().map_err(|e| failed("ask about", &e))?;
+    }
     let mut known = Known::default();
     let mut kinds = BTreeMap::new();
     for (inode, holder) in &held {
