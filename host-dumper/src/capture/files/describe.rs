@@ -3,6 +3,7 @@
 use super::borrow::{borrow, pidfd};
 use super::contents::{recognise, Embed, Source};
 use super::descriptor::{Descriptor, Kind};
+use super::eventfd;
 use super::inflight;
 use super::segment::Attached;
 use super::sockets::{Gatherer, Live, TableName};
@@ -97,7 +98,7 @@ pub(in crate::capture) fn capture(
         let mut met = BTreeSet::new();
         for d in &own.descriptors {
             if groups[i] == i {
-                let borrowed = if is_asked(&d.kind) { borrow(&pidfd, d.fd) } else { None };
+                let borrowed = if is_asked(d) { borrow(&pidfd, d.fd) } else { None };
                 let mut object = object(&around, d, borrowed.as_ref(), &mut sockets, &mut out)?;
                 let is_shared = || fds.iter().zip(&groups).any(|(f, &g)| g == i && f.0 != d.pid);
                 own_proc::by_way_of_self(proc, d, is_shared, &mut object);
@@ -134,9 +135,12 @@ pub(in crate::capture) fn capture(
 }
 
 /// Whether more is to be asked of such a thing than was when it was first looked at.
-fn is_asked(kind: &Kind) -> bool {
+fn is_asked(d: &Descriptor) -> bool {
+    if d.info.eventfd.is_some_and(|(_, semaphore)| semaphore.is_none()) {
+        return true;
+    }
     !matches!(
-        kind,
+        d.kind,
         Kind::Regular
             | Kind::Unlinked
             | Kind::Directory
@@ -241,6 +245,12 @@ pub(super) fn object(
         }
         Kind::EventFd => {
             let (count, semaphore) = d.info.eventfd.unwrap_or_default();
+            let semaphore = match (semaphore, borrowed) {
+                (None, Some(file)) => eventfd::is_semaphore(file, count).map_err(|source| {
+                    CaptureError::File { path: d.name(), what: "ask the kind of", source }
+                })?,
+                (known, _) => known.unwrap_or_default(),
+            };
             FileObject::EventFd { count, semaphore }
         }
         Kind::Epoll => FileObject::Epoll { interests: Vec::new() },

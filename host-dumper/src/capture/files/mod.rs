@@ -5,6 +5,7 @@ mod borrow;
 mod contents;
 mod describe;
 mod descriptor;
+mod eventfd;
 mod inflight;
 mod lines;
 mod locks;

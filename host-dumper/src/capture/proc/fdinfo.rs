@@ -11,8 +11,8 @@ pub struct FdInfo {
     pub flags: u32,
     /// Inode.
     pub inode: u64,
-    /// Counter of an eventfd and whether it is a semaphore.
-    pub eventfd: Option<(u64, bool)>,
+    /// Counter of an eventfd and whether it is a semaphore, where the kernel says that (6.6).
+    pub eventfd: Option<(u64, Option<bool>)>,
     /// What tells one eventfd from another; 0 where the kernel does not say (before 5.2).
     pub eventfd_id: u64,
     /// Locks and leases held through it, as the kernel words them.
@@ -140,7 +140,7 @@ pub fn parse(text: &[u8]) -> Option<FdInfo> {
             }
             b"eventfd-id" => info.eventfd_id = first.and_then(decimal).unwrap_or(0),
             b"eventfd-semaphore" => {
-                info.eventfd.get_or_insert_default().1 = decimal(first?)? != 0;
+                info.eventfd.get_or_insert_default().1 = Some(decimal(first?)? != 0);
             }
             b"tfd" => info.epoll.push(epoll(value)?),
             b"clockid" => info.timer.clock = first.and_then(decimal)? as i32,
@@ -172,7 +172,7 @@ mod tests {
             lock:\t1: FLOCK  ADVISORY  WRITE 359 00:13:11691 0 EOF\n";
         let info = parse(text).unwrap();
         assert_eq!((info.pos, info.flags, info.inode), (12, 0o2000002, 1044));
-        assert_eq!(info.eventfd, Some((0x1f, true)));
+        assert_eq!(info.eventfd, Some((0x1f, Some(true))));
         assert_eq!(info.eventfd_id, 4);
         assert_eq!(info.locks.len(), 1);
         assert_eq!(parse(b"pos:\t1\n"), None);

@@ -134,13 +134,26 @@ pub fn take_smaps_line(all: &mut Vec<(Area, Detail)>, line: &[u8]) -> Option<()>
     } else if let Some(key) = line.strip_prefix(b"ProtectionKey:") {
         detail.key = decimal(words(key).next()?)? as u32;
     } else if let Some(flags) = line.strip_prefix(b"VmFlags:") {
+        let mut before = [0; 2];
         for name in flags.split(|&b| b == b' ').filter_map(|n| <[u8; 2]>::try_from(n).ok()) {
-            if let Some(bit) = FLAGS.iter().position(|f| **f == name) {
-                detail.flags |= 1 << bit;
+            detail.flags |= bit(name);
+            if before == NAMELESS && AFTER_LOCKONFAULT.contains(&&name) && detail.has(b"lo") {
+                detail.flags |= bit(*b"lf");
             }
+            before = name;
         }
     }
     Some(())
+}
+
+/// What the kernel writes for a flag that it has no name for. Older ones have none for VM_LOCKONFAULT.
+const NAMELESS: [u8; 2] = *b"??";
+/// The flags that are shown after it: they come in the order of their bits, of which only this one
+/// had no name up to the last of these (include/linux/mm.h, show_smap_vma_flags in fs/proc/task_mmu.c).
+const AFTER_LOCKONFAULT: [&[u8; 2]; 8] = [b"ac", b"nr", b"ht", b"sf", b"ar", b"wf", b"dd", b"sd"];
+
+fn bit(name: [u8; 2]) -> u64 {
+    FLAGS.iter().position(|f| **f == name).map_or(0, |bit| 1 << bit)
 }
 
 /// The kernel writes a newline in a path as \012 and leaves everything else as it is.
@@ -191,6 +204,19 @@ mod tests {
         for line in ["", "x", "2000-1000 r--p 0 0:0 0", "1000-2000 r 0 0:0 0", "1000-2000 r--p"] {
             assert_eq!(parse_line(line.as_bytes()), None, "{line}");
         }
+    }
+
+    #[test]
+    fn a_lock_on_fault_without_a_name() {
+        let flags = |text: &str| {
+            let text = format!("1000-3000 rw-p 00000000 00:00 0\nVmFlags: {text}\n");
+            let (_, detail) = parse_smaps(text.as_bytes()).unwrap().remove(0);
+            (detail.has(b"lo"), detail.has(b"lf"))
+        };
+        assert_eq!(flags("rd wr mr mw me lo ?? ac sd "), (true, true));
+        assert_eq!(flags("rd wr mr mw me lo lf ac sd "), (true, true));
+        assert_eq!(flags("rd wr mr mw me lo ac sd ?? "), (true, false));
+        assert_eq!(flags("rd wr mr mw me ?? ac sd "), (false, false));
     }
 
     #[test]
