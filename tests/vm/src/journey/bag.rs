@@ -49,6 +49,63 @@ pub fn pack(to: &Path, source: &Path, target: &Path) -> Outcome<()> {
     copy_libraries(&programs, to)
 }
 
+/// A victim that runs on pipes.
+pub struct Victim {
+    /// Its name, for the length of the run.
+    pub name: &'static str,
+    /// The modes that it is for.
+    pub modes: Vec<String>,
+    /// Options for the dumper.
+    pub dump: String,
+    /// Options for the image.
+    pub resume: Vec<String>,
+}
+
+/// Builds all victims in C that need no terminal, no library of ours and nobody who stops them.
+pub fn pack_victims(to: &Path, source: &Path) -> Outcome<Vec<Victim>> {
+    let bin = to.join("bin");
+    tools::folder(&bin)?;
+    let folder = source.join("tests/victims");
+    let mut names: Vec<String> = std::fs::read_dir(&folder)
+        .doing(|| format!("reading {}", folder.display()))?
+        .flatten()
+        .filter_map(|entry| Some(entry.file_name().to_str()?.strip_suffix(".c")?.to_owned()))
+        .collect();
+    names.sort();
+    let (mut victims, mut programs) = (Vec::new(), Vec::new());
+    for name in names {
+        let text = tools::read(&folder.join(format!("{name}.c")))?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let directive = |which: &str| {
+            let start = format!("//#{which}:");
+            text.lines()
+                .find_map(|line| line.strip_prefix(&start))
+                .map(|rest| rest.trim().to_owned())
+        };
+        let elsewhere = directive("Stdio").is_some_and(|kind| kind != "pipes")
+            || directive("Before").is_some()
+            || directive("Library").is_some();
+        let words = |text: String| text.split_ascii_whitespace().map(str::to_owned).collect();
+        let modes: Vec<String> =
+            words(directive("Modes").unwrap_or_else(|| "root user newpid".to_owned()));
+        if elsewhere || modes == ["none"] {
+            continue;
+        }
+        let program = build_victim(source, &name, &bin)?;
+        if !directive("Flags").is_some_and(|flags| flags.contains("-static")) {
+            programs.push(program);
+        }
+        victims.push(Victim {
+            name: name.leak(),
+            modes,
+            dump: directive("Dump").unwrap_or_default(),
+            resume: words(directive("Resume").unwrap_or_default()),
+        });
+    }
+    copy_libraries(&programs, to)?;
+    Ok(victims)
+}
+
 fn copy_libraries(programs: &[PathBuf], to: &Path) -> Outcome<()> {
     for program in programs {
         for library in libraries(program)? {

@@ -234,14 +234,21 @@ impl Guest {
     /// Dumps it as its own user and puts the image into the bag; the summary line.
     pub fn dump(&mut self, traveller: &Traveller) -> Outcome<String> {
         let image = traveller.image();
-        let command = format!("rm -f {image}; dumper {} -o {image}", traveller.pid);
+        let told = self.dump_here(traveller, "")?;
+        self.sh(&format!("cp -p {image} /bag/ && rm {image}"))?;
+        Ok(told)
+    }
+
+    /// Dumps it as its own user, with these options; the summary line.
+    pub fn dump_here(&mut self, traveller: &Traveller, options: &str) -> Outcome<String> {
+        let image = traveller.image();
+        let command = format!("rm -f {image}; dumper {} -o {image} {options}", traveller.pid);
         let (rc, out, err) = self.run(&command, traveller.mode.uid())?;
         ensure(rc == 0, || format!("dumping {}: {rc}\n{out}{err}", traveller.name()))?;
         let end = self.end(traveller)?;
         ensure(end["rest"] == json!([]), || {
             format!("{} said something while it was dumped: {end}", traveller.name())
         })?;
-        self.sh(&format!("cp -p {image} /bag/ && rm {image}"))?;
         Ok(out.trim().to_owned())
     }
 

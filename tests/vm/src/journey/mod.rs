@@ -2,6 +2,7 @@
 
 mod bag;
 mod copies;
+mod every;
 mod guest;
 mod hops;
 mod obstacles;
@@ -30,5 +31,6 @@ pub fn all() -> Vec<Journey> {
     all.extend(copies::journeys());
     all.extend(stick::journeys());
     all.extend(pulled::journeys());
+    all.extend(every::journeys());
     all
 }

@@ -9,8 +9,20 @@ use crate::machine::{tail_of_log, Machine, Setup};
 use crate::tools;
 use std::path::{Path, PathBuf};
 
-/// What a guest needs for the bag; a kernel that has one built in has no file.
-const MODULES: [&str; 3] = ["virtio_pci", "9pnet_virtio", "9p"];
+/// What a guest needs for the bag, and what other machines load by themselves when a dumper asks about
+/// sockets; a kernel that has one built in has no file.
+const MODULES: [&str; 10] = [
+    "virtio_pci",
+    "9pnet_virtio",
+    "9p",
+    "unix_diag",
+    "tcp_diag",
+    "udp_diag",
+    "raw_diag",
+    "netlink_diag",
+    "af_packet_diag",
+    "xfrm_user",
+];
 
 /// What those need besides who carry their images on a stick; the driver comes last.
 const STICK_MODULES: [&str; 1] = ["xhci_pci"];
@@ -19,6 +31,7 @@ const STICK_MODULES: [&str; 1] = ["xhci_pci"];
 pub struct World {
     kernels: Vec<Home>,
     folder: PathBuf,
+    source: PathBuf,
 }
 
 /// A kernel, and first roots for it.
@@ -77,7 +90,17 @@ impl World {
             tools::write(&with_driver, bare_root(&kernel, agent, Some(&driver))?)?;
             kernels.push(Home { kernel, plain, with_driver });
         }
-        Ok(Self { kernels, folder })
+        Ok(Self { kernels, folder, source: source.to_owned() })
+    }
+
+    /// The folder that guests see as the bag.
+    pub fn bag(&self) -> PathBuf {
+        self.folder.join("bag")
+    }
+
+    /// The project's folder.
+    pub fn source(&self) -> &Path {
+        &self.source
     }
 
     /// Boots a machine.
