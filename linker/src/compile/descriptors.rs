@@ -9,7 +9,7 @@ use super::builder::Arg;
 use super::ProcessCompiler;
 use crate::LinkError;
 use image_format::model::{FileObject, OpenFile, Pipe, Process};
-use image_format::plan::{arg, op, Expect};
+use image_format::plan::{op, Expect};
 use std::collections::BTreeMap;
 
 pub(super) const O_WRONLY: u32 = 1;
@@ -20,16 +20,10 @@ pub(super) const O_EXCL: u32 = 0o200;
 const O_TRUNC: u32 = 0o1000;
 pub(super) const O_APPEND: u32 = 0o2000;
 pub(super) const O_NONBLOCK: u32 = 0o4000;
-const O_ASYNC: u32 = 0o20000;
+pub(super) const O_ASYNC: u32 = 0o20000;
 const O_DIRECT: u32 = 0o40000;
 pub(super) const O_CLOEXEC: u32 = 0o2_000_000;
 pub(super) const F_SETFL: u64 = 4;
-const F_SETSIG: u64 = 10;
-const F_SETOWN: u64 = 8;
-const F_SETOWN_EX: u64 = 15;
-/// Who is told, by F_SETOWN_EX.
-const F_OWNER_TID: i32 = 0;
-const F_OWNER_PID: i32 = 1;
 const F_SETPIPE_SZ: u64 = 1031;
 /// Flags that are not given to open(2): they act once, or cannot be set by it.
 pub(super) const ONCE: u32 = O_CREAT | O_EXCL | O_TRUNC | O_ASYNC;
@@ -209,59 +203,6 @@ impl ProcessCompiler<'_> {
             let flags = if cloexec { u64::from(O_CLOEXEC) } else { 0 };
             let args = [u64::from(from), u64::from(fd), flags, 0, 0, 0];
             self.must(&format!("descriptor {fd}"), nr::DUP3, args);
-        }
-    }
-
-    /// Who is told of what happens to the description: the ids must be there already.
-    fn ownership(&mut self, fd: u32, file: &OpenFile, what: &str) {
-        let [kind, id] = file.owner;
-        if kind == F_OWNER_TID {
-            // Threads come later, and see to it themselves.
-        } else if kind == F_OWNER_PID && id as u32 == self.process.pid {
-            let args = [Arg::fd(fd), Arg::value(F_SETOWN), Arg::kind(arg::PID)];
-            self.b.call(&format!("owner of {what}"), nr::FCNTL, &args, Expect::Note);
-        } else {
-            let at =
-                self.b.data(&file.owner.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<u8>>());
-            let args = [Arg::fd(fd), Arg::value(F_SETOWN_EX), Arg::data(at)];
-            self.b.call(&format!("owner of {what}"), nr::FCNTL, &args, Expect::Note);
-        }
-        if file.signal != 0 {
-            let args = [u64::from(fd), F_SETSIG, file.signal as u64, 0, 0, 0];
-            self.note(&format!("signal of {what}"), nr::FCNTL, args);
-        }
-    }
-
-    /// O_ASYNC, which open(2) does not set. The kernel keeps the number by which it was set and tells
-    /// it with the signal (fasync_insert_entry in fs/fcntl.c), so that it has to be one of the program's.
-    fn asynchronous(&mut self, uses: &Uses) -> Result<(), LinkError> {
-        for (&index, places) in uses {
-            let file = self.file_at(index)?;
-            let Some(&(fd, _)) = places.first() else { continue };
-            if file.flags & O_ASYNC != 0 && self.is_first_user(index) {
-                let args = [u64::from(fd), F_SETFL, u64::from(file.flags), 0, 0, 0];
-                self.note(&format!("O_ASYNC of descriptor {fd}"), nr::FCNTL, args);
-            }
-        }
-        Ok(())
-    }
-
-    /// In a thread: it is the one that is told of what happens to descriptions.
-    pub(super) fn owned_by_thread(&mut self, tid: u32) {
-        let (tree, process) = (self.tree, self.process);
-        let owned =
-            tree.files.iter().enumerate().filter(|(_, f)| f.owner == [F_OWNER_TID, tid as i32]);
-        for (index, _) in owned {
-            let Some(d) = process.descriptors.iter().find(|d| d.file as usize == index) else {
-                continue;
-            };
-            // struct f_owner_ex: the type, which is 0, and the id; eight bytes are stored.
-            let at = self.b.data(&[0; 16]);
-            let what = format!("owner of descriptor {}", d.fd);
-            let store = [Arg::value(u64::from(at) + 4), Arg::kind(arg::TID)];
-            self.b.step(op::STORE, &what, 0, &store, Expect::Success);
-            let args = [Arg::fd(d.fd), Arg::value(F_SETOWN_EX), Arg::data(at)];
-            self.b.call(&what, nr::FCNTL, &args, Expect::Note);
         }
     }
 

@@ -25,6 +25,7 @@ mod numbers;
 mod objects;
 mod opening;
 mod own_files;
+mod owners;
 mod pidfds;
 mod process;
 mod redirects;

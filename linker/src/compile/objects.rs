@@ -42,6 +42,11 @@ fn flock_words(l: &FileLock) -> [u64; 4] {
     [if l.exclusive { F_WRLCK } else { F_RDLCK }, l.start, l.len, 0]
 }
 
+/// Arguments of fcntl(2) that set a lease.
+pub(super) fn lease(l: &FileLock, fd: u32) -> [u64; 6] {
+    [u64::from(fd), F_SETLEASE, if l.exclusive { F_WRLCK } else { F_RDLCK }, 0, 0, 0]
+}
+
 impl ProcessCompiler<'_> {
     /// Makes the object and moves it to number `temporary`; false for objects of other kinds.
     pub(super) fn anonymous(
@@ -244,8 +249,7 @@ impl ProcessCompiler<'_> {
                     self.must(&what, nr::FLOCK, [fd, operation, 0, 0, 0, 0]);
                 }
                 lock::LEASE => {
-                    let kind = if l.exclusive { F_WRLCK } else { F_RDLCK };
-                    self.must(&what, nr::FCNTL, [fd, F_SETLEASE, kind, 0, 0, 0]);
+                    self.must(&what, nr::FCNTL, lease(l, fd as u32));
                 }
                 _ => self.record_lock(l, fd, F_OFD_SETLK, &what),
             }

@@ -24,6 +24,7 @@ impl ProcessCompiler<'_> {
         let root = family.0[0];
         if me == 0 {
             self.root_session();
+            self.root_group();
         }
         if family.0.len() == 1 {
             return;
