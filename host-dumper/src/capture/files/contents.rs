@@ -5,6 +5,7 @@ use image_format::container::{hash_data, HASH_BLOCK, SAMPLES, SAMPLE_SIZE, WHOLE
 use image_format::model::Contents;
 use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +56,23 @@ pub(super) fn recognise(path: &Path, size: u64, embedded: Option<u32>) -> Result
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(Contents::Unread),
         Err(source) => Err(unreadable(path, source)),
     }
+}
+
+/// The same of a file that may not be opened anew, by way of the process's own descriptor; it does not
+/// travel along.
+pub(super) fn recognise_borrowed(
+    borrowed: Option<&OwnedFd>,
+    path: &Path,
+    size: u64,
+) -> Result<Contents> {
+    let cannot = |source| unreadable(path, source);
+    let Some(borrowed) = borrowed else { return Ok(Contents::Unread) };
+    let file = File::from(borrowed.try_clone().map_err(cannot)?);
+    // Nothing is moved: all reads tell their place. One for writing only may not be read.
+    if size > 0 && file.read_at(&mut [0], 0).is_err() {
+        return Ok(Contents::Unread);
+    }
+    recognise_open(&file, path, size, None)
 }
 
 /// The same of a file that is open for reading.

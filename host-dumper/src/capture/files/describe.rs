@@ -1,7 +1,7 @@
 //! From descriptors to the model's open file descriptions.
 
 use super::borrow::{borrow, pidfd};
-use super::contents::{recognise, Embed, Source};
+use super::contents::{recognise, recognise_borrowed, Embed, Source};
 use super::descriptor::{Descriptor, Kind};
 use super::eventfd;
 use super::inflight;
@@ -179,9 +179,14 @@ pub(super) fn locks_of(d: &Descriptor, wanted: impl Fn(u32) -> bool) -> Vec<File
 fn regular(
     d: &Descriptor,
     open: &Path,
+    borrowed: Option<&OwnedFd>,
     embed_limit: u64,
     out: &mut Files,
 ) -> Result<model::Contents> {
+    if locks::of_writing(&d.info.locks) {
+        // To open the file would break the lease.
+        return recognise_borrowed(borrowed, open, d.stat.st_size.max(0) as u64);
+    }
     let file = (d.stat.st_dev, d.stat.st_ino);
     if let Some(known) = out.regular.get(&file) {
         return Ok(known.clone());
@@ -230,7 +235,7 @@ pub(super) fn object(
     let mode = d.stat.st_mode & 0o7777;
     Ok(match &d.kind {
         Kind::Regular => {
-            let contents = regular(d, &open, settings.embed_limit, out)?;
+            let contents = regular(d, &open, borrowed, settings.embed_limit, out)?;
             FileObject::Regular { path: path(), size, mode, contents }
         }
         Kind::Unlinked => {

@@ -31,6 +31,11 @@ pub(super) fn parse(text: &[u8]) -> Option<FileLock> {
     Some(FileLock { kind, exclusive, start, len })
 }
 
+/// Whether a write lease is among them: every opening of the file would break it.
+pub(super) fn of_writing(locks: &[Vec<u8>]) -> bool {
+    locks.iter().filter_map(|l| parse(l)).any(|l| l.kind == lock::LEASE && l.exclusive)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +48,8 @@ mod tests {
         assert_eq!(posix, FileLock { kind: lock::POSIX, exclusive: false, start: 10, len: 10 });
         assert_eq!(parse(b"3: OFDLCK ADVISORY  READ -1 0:1:2 0 0").unwrap().len, 1);
         assert!(parse(b"4: LEASE  ACTIVE    READ 359 fe:00:11691 0 EOF").is_some());
+        let write = b"1: LEASE  ACTIVE    WRITE 359 fe:00:11691 0 EOF".to_vec();
+        assert!(of_writing(&[b"2: FLOCK  ADVISORY  WRITE 359 00:13:1 0 EOF".to_vec(), write]));
         assert_eq!(parse(b"4: LEASE  BREAKING  READ 359 fe:00:11691 0 EOF"), None);
         assert_eq!(parse(b""), None);
     }

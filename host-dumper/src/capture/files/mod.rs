@@ -63,6 +63,13 @@ pub(super) fn refusals(all: &[Descriptor], options: &Options) -> Vec<Refusal> {
                 format!("holds a lock that cannot be set again ({lock})"),
                 "dump the program when it does not hold it",
             ));
+        } else if matches!(d.kind, Kind::Unlinked | Kind::Memfd) && locks::of_writing(&d.info.locks)
+        {
+            refusals.push(Refusal::new(
+                object,
+                "holds a write lease on a removed file, which to read would break it",
+                "dump the program when it does not hold it",
+            ));
         }
     }
     refusals
