@@ -14,50 +14,14 @@ use crate::scratch::{self, NOBODY};
 use crate::victims::{resume_with, until, Mode, Victim};
 use crate::Case;
 
+mod states;
+
+use states::{FOUND_LATE, OF_ROOT, STATES, TWOFOLD};
+
 /// Exit status for a process that exists but holds what cannot be carried.
 const REFUSED: i32 = 3;
 /// Exit status for a pid that is none, or not ours to dump.
 const NO_PROCESS: i32 = 4;
-
-/// States of `refused.c`, and words of which one must be in the message.
-const STATES: &[(&str, &[&str])] = &[
-    ("urgent", &["urgent"]),
-    ("socket", &["outsider"]),
-    ("netlink", &["netlink"]),
-    ("aio", &["asynchronous"]),
-    ("outside-pipe", &["(outsider) has"]),
-    ("seccomp", &["seccomp"]),
-    ("fanotify", &["use inotify"]),
-    ("pidfd", &["outside (pidfd)"]),
-    ("pidfd-gone", &["collected (pidfd)"]),
-    ("mqueue", &["by taking it"]),
-    ("terminal-output", &["nobody has read"]),
-    ("two-terminals", &["besides"]),
-    ("terminal-in-use", &["outsider"]),
-    ("data-not-accepted", &["sent data already"]),
-    ("fifo-gone", &["is a named pipe that was removed"]),
-    ("directory-gone", &["is a directory that was removed"]),
-    ("path-gone", &["leads to a path that is gone"]),
-    ("file-of-another", &["about another process"]),
-    ("file-of-a-thread", &["or a thread, in /proc"]),
-    ("clone-vm", &["clone_vm"]),
-    ("clone-files", &["clone_files"]),
-    ("clone-fs", &["clone_fs"]),
-];
-
-/// States of which descriptor and memory are named, each with its remedy.
-const TWOFOLD: &[(&str, [&str; 2])] = &[
-    ("secretmem", ["is secret memory (memfd_secret)", "is secret memory, which nobody"]),
-    ("userfaultfd", ["before it watches memory", "end the program that watches it"]),
-    ("io_uring", ["without io_uring; many have", "belongs to an io_uring"]),
-];
-
-/// States that only root makes.
-const OF_ROOT: &[(&str, &str)] = &[
-    ("packet", "is a packet socket; let the program close it"),
-    ("device", "is a device (1:11) whose state is not known"),
-    ("routing", "is a raw socket of internet protocol 2; it may hold state"),
-];
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
@@ -73,10 +37,10 @@ pub fn cases() -> Vec<Case> {
         let stands = |state: &str| user == "user" || state != "seccomp";
         let states = STATES.iter().filter(|(state, _)| stands(state));
         all.extend(states.map(|(state, words)| case(state, vec![words])));
-        // What is in a queue shows only when it is read.
-        all.extend(["own-in-message", "process-in-message"].map(|state| {
+        // `check` does not tell of these.
+        all.extend(FOUND_LATE.iter().map(|(state, words)| {
             Case::new(format!("refused::{state}::{user}"), user == "root", move || {
-                refused_by_dump(uid, &[state], &[&["on its way in a message"]])?.verify()
+                refused_by_dump(uid, &[state], &[&[words]])?.verify()
             })
         }));
         all.extend(
@@ -88,6 +52,7 @@ pub fn cases() -> Vec<Case> {
             refused(None, &[state], &[&[words]])
         }));
     }
+    all.push(Case::new("refused::protection_key", false, protection_key));
     all.push(Case::new("refused::raw_of_root", true, raw_of_root));
     let together = ["asynchronous", "netlink", "seccomp", "pidfd"];
     let states = ["aio", "netlink", "seccomp", "pidfd"];
@@ -359,6 +324,15 @@ fn parent() -> Outcome {
         return Err(done.tell());
     }
     nothing_left(&dir, &[])
+}
+
+fn protection_key() -> Outcome {
+    let processor = fs::read_to_string("/proc/cpuinfo").map_err(|e| e.to_string())?;
+    if !processor.split_ascii_whitespace().any(|flag| flag == "ospke") {
+        eprintln!("refused::protection_key: this processor has none, nothing tried");
+        return Ok(());
+    }
+    refused(own_user(), &["pkey"], &[&["has a protection key"]])
 }
 
 /// What root made for a user cannot be made again by the user.

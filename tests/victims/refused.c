@@ -1,7 +1,7 @@
 //#Modes: none
 //#Flags: -lrt
 // States that a dump refuses, chosen by the arguments; the process must not notice any of it.
-#include "victim.h"
+#include "flights.h"
 #include <grp.h>
 #include <linux/filter.h>
 #include <linux/io_uring.h>
@@ -11,6 +11,8 @@
 #include <mqueue.h>
 #include <netinet/in.h>
 #include <pty.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/fanotify.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
@@ -18,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <termios.h>
 
 static pid_t child, zombie;
 /* Written by the child of a vfork as well, beside a thread that waits for it. */
@@ -84,6 +87,11 @@ static void outsider(int not)
 	wait(NULL);
 }
 
+static void is_told(union sigval unused)
+{
+	(void)unused;
+}
+
 static void make(const char *what)
 {
 	if (!strcmp(what, "child")) {
@@ -125,16 +133,69 @@ static void make(const char *what)
 		int ends[2];
 		int fd = MUST(*what == 'o' ? open("/proc/self/status", O_RDONLY) : syscall(SYS_pidfd_open, child, 0));
 		MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
-		char control[CMSG_SPACE(sizeof fd)] = { 0 };
-		struct iovec body = { "x", 1 };
-		struct msghdr message = { .msg_iov = &body, .msg_iovlen = 1, .msg_control = control,
-					  .msg_controllen = sizeof control };
-		struct cmsghdr *head = CMSG_FIRSTHDR(&message);
-		head->cmsg_level = SOL_SOCKET;
-		head->cmsg_type = SCM_RIGHTS;
-		head->cmsg_len = CMSG_LEN(sizeof fd);
-		memcpy(CMSG_DATA(head), &fd, sizeof fd);
-		MUST(sendmsg(ends[0], &message, 0));
+		give(ends[0], fd);
+	} else if (!strcmp(what, "epoll-in-message")) {
+		/* What it watches is shown to those who have it alone. */
+		int ends[2], set = MUST(epoll_create1(0)), pipe_ends[2];
+		struct epoll_event event = { .events = EPOLLIN };
+		MUST(pipe(pipe_ends));
+		MUST(epoll_ctl(set, EPOLL_CTL_ADD, pipe_ends[0], &event));
+		MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+		give_away(ends[0], set);
+	} else if (!strcmp(what, "epoll-elsewhere")) {
+		/* What it watches is closed here; somebody outside has it, and the set. */
+		int set = MUST(epoll_create1(0)), event = MUST(eventfd(0, 0));
+		struct epoll_event wanted = { .events = EPOLLIN };
+		MUST(epoll_ctl(set, EPOLL_CTL_ADD, event, &wanted));
+		outsider(-1);
+		MUST(close(event));
+	} else if (!strcmp(what, "pipe-in-message")) {
+		/* The end that nobody here holds but the message; the other is outside. */
+		int ends[2], way[2];
+		MUST(pipe(ends));
+		outsider(ends[0]);
+		MUST(close(ends[1]));
+		MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, way));
+		give_away(way[0], ends[0]);
+	} else if (!strcmp(what, "watch-gone")) {
+		int watcher = MUST(inotify_init());
+		MUST(open("locked.txt", O_WRONLY | O_CREAT, 0600));
+		MUST(inotify_add_watch(watcher, "locked.txt", IN_MODIFY));
+		MUST(unlink("locked.txt"));
+	} else if (!strcmp(what, "mqueue-thread")) {
+		char name[64];
+		snprintf(name, sizeof name, "/refused-%d", getpid());
+		struct sigevent told = { .sigev_notify = SIGEV_THREAD, .sigev_notify_function = is_told };
+		mqd_t queue = MUST(mq_open(name, O_CREAT | O_RDWR, 0600, NULL));
+		MUST(mq_unlink(name));
+		MUST(mq_notify(queue, &told));
+	} else if (!strcmp(what, "family")) {
+		MUST(socket(AF_VSOCK, SOCK_STREAM, 0));
+	} else if (!strcmp(what, "pkey")) {
+		void *at = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		MUST(pkey_mprotect(at, 4096, PROT_READ | PROT_WRITE, MUST(pkey_alloc(0, 0))));
+	} else if (!strcmp(what, "lease-breaking") || !strcmp(what, "lease-removed")) {
+		signal(SIGIO, SIG_IGN);
+		int fd = MUST(open("locked.txt", O_RDWR | O_CREAT, 0600));
+		MUST(fcntl(fd, F_SETLEASE, F_WRLCK));
+		if (strstr(what, "removed")) {
+			MUST(unlink("locked.txt"));
+			return;
+		}
+		/* Not one of the tree. */
+		pid_t between = MUST(fork());
+		if (!between) {
+			if (MUST(fork()))
+				_exit(0);
+			for (int i = 0; i < 3; i++)
+				close(i);
+			close(fd);
+			open("locked.txt", O_RDONLY);
+			_exit(0);
+		}
+		MUST(waitpid(between, NULL, 0));
+		while (MUST(fcntl(fd, F_GETLEASE)) == F_WRLCK)
+			usleep(500);
 	} else if (!strcmp(what, "fifo-gone")) {
 		MUST(mkfifo("gone", 0600));
 		MUST(open("gone", O_RDWR));
@@ -229,6 +290,17 @@ static void make(const char *what)
 		MUST(pipe(ends));
 		outsider(ends[0]);
 		close(ends[1]);
+	} else if (!strcmp(what, "terminal-line") || !strcmp(what, "terminal-raw") || !strcmp(what, "terminal-end")) {
+		/* Typed and not read: a line; bytes of which no line is made; the end of the input. */
+		int ends[2];
+		struct termios modes;
+		MUST(openpty(&ends[0], &ends[1], NULL, NULL, NULL));
+		MUST(tcgetattr(ends[1], &modes));
+		modes.c_lflag &= ~ECHO;
+		if (strstr(what, "raw"))
+			cfmakeraw(&modes);
+		MUST(tcsetattr(ends[1], TCSANOW, &modes));
+		MUST(write(ends[0], strstr(what, "end") ? "\x04" : strstr(what, "raw") ? "abc" : "abc\n", strstr(what, "end") ? 1 : 3 + !strstr(what, "raw")));
 	} else if (!strcmp(what, "terminal-output")) {
 		int ends[2];
 		MUST(openpty(&ends[0], &ends[1], NULL, NULL, NULL));

@@ -12,8 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 const KCMP_EPOLL_TFD: libc::c_int = 7;
 
 fn refuse(d: &Descriptor, reason: impl Into<String>, remedy: &'static str) -> CaptureError {
-    let object = format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link));
-    CaptureError::Refused(vec![Refusal::new(object, reason, remedy)])
+    CaptureError::Refused(vec![Refusal::new(d.name(), reason, remedy)])
 }
 
 /// A timerfd. Asking the kernel brings the count of expirations up to date, as reading would.

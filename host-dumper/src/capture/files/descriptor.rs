@@ -157,7 +157,12 @@ impl Descriptor {
 
     /// What it is called where it stands in the way.
     pub fn name(&self) -> String {
-        format!("descriptor {} ({})", self.fd, String::from_utf8_lossy(&self.link))
+        let link = String::from_utf8_lossy(&self.link);
+        if self.pid == std::process::id() {
+            // Seen in a queue, at a number of this program's.
+            return format!("a descriptor in a message ({link})");
+        }
+        format!("descriptor {} ({link})", self.fd)
     }
 
     /// [`Descriptor::name`], of one process of `processes`.

@@ -45,6 +45,7 @@ pub(super) fn gather(
     let own = std::process::id();
     let here = Proc::open(own)
         .map_err(|source| CaptureError::Proc { path: "/proc/self".into(), source })?;
+    let mut flying = Vec::new();
     sockets.read_queues(&mut |sockets, fd: OwnedFd| {
         let number = fd.as_raw_fd() as u32;
         let mut d = read(&here, number, &fd)?;
@@ -64,6 +65,14 @@ pub(super) fn gather(
             let mut systems = FileSystems::default();
             classify(&here, &d, &ends, &BTreeMap::new(), &Lines::default(), &mut systems)
         };
+        if d.kind == Kind::Epoll && !d.info.epoll.is_empty() {
+            let refusal = Refusal::new(
+                d.name(),
+                "is an epoll set that nobody holds but a message",
+                "let the program receive it first",
+            );
+            return Err(CaptureError::Refused(vec![refusal]));
+        }
         let around =
             Around { proc: &here, pids: &[], stat, settings, all: std::slice::from_ref(&d) };
         let object = object(&around, &d, Some(&fd), sockets, out)?;
@@ -74,9 +83,10 @@ pub(super) fn gather(
         out.open.push(OpenFile { flags, offset: d.info.pos, object, owner, signal, locks });
         heads.push(Head { pid: own, fd: number, place, file });
         out.held.push(fd);
+        flying.push(d);
         Ok(file)
     })?;
-    whole_pipes(all, out)?;
+    whole_pipes(&all.iter().copied().chain(&flying).collect::<Vec<_>>(), out)?;
     let holders = heads.iter().map(|head| (head.pid, head.place.1));
     let places = Places::of(procs, holders);
     let Gathered { sockets, warnings, quiet, live } = sockets.finish(&places, settings.external)?;
@@ -141,7 +151,7 @@ fn whole_pipes(all: &[&Descriptor], out: &Files) -> Result<()> {
         };
         if ends != [true; 2] && !is_abandoned(d.pid, d)? {
             refusals.push(Refusal::new(
-                format!("descriptor {} ({})", d.fd, String::from_utf8_lossy(&d.link)),
+                d.name(),
                 "is a pipe whose other end no process that can be seen holds",
                 "let the program close it, or try as root",
             ));

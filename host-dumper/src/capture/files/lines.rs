@@ -138,6 +138,7 @@ pub(in crate::capture) fn refusals<'a>(
                 "dump the program when it has given that back",
             );
         }
+        let input = terminal::is_readable(&file);
         let bytes = terminal::waiting(&file);
         if bytes > 0 {
             let what = if master { "output of" } else { "input for" };
@@ -147,6 +148,11 @@ pub(in crate::capture) fn refusals<'a>(
                      they could only be read by taking them"
                 ),
                 "dump again when they were read",
+            );
+        } else if input && !master {
+            refuse(
+                "holds an end of input (^D) that nobody has read yet".into(),
+                "dump again when it was read",
             );
         }
         if !master {

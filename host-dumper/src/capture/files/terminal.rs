@@ -171,6 +171,14 @@ pub(super) fn session(master: &OwnedFd) -> Option<u32> {
     number_of(master, libc::TIOCGSID)
 }
 
+/// Whether a read would return at once. What was written just now has reached the reader then:
+/// polling waits for it (n_tty_poll).
+pub(super) fn is_readable(file: &OwnedFd) -> bool {
+    let mut asked = [PollFd::new(file.as_fd(), PollFlags::POLLIN)];
+    let _ = poll(&mut asked, PollTimeout::ZERO);
+    asked[0].revents().is_some_and(|events| events == PollFlags::POLLIN)
+}
+
 /// Bytes that wait to be read.
 pub(super) fn waiting(file: &OwnedFd) -> u32 {
     number_of(file, libc::FIONREAD).unwrap_or(0)
