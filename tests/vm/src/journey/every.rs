@@ -7,8 +7,9 @@ use super::world::{Hardware, World};
 use super::Journey;
 use crate::failure::{Failure, Outcome};
 
-/// Victims that need what a machine with nothing but busybox does not have: a locale.
-const OUT_OF_PLACE: [&str; 1] = ["locale"];
+/// Victims that need what a machine with nothing but busybox does not have: a locale, and a file system
+/// on which an ordinary user is told what is watched.
+const OUT_OF_PLACE: [&str; 3] = ["flights", "flights_tree", "locale"];
 
 /// How often each is dumped and resumed.
 const ROUNDS: u32 = 2;
