@@ -32,6 +32,7 @@ pub(super) use link::Facts;
 use link::{Known, Link};
 use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -89,10 +90,11 @@ pub(super) fn kinds(processes: &[(&Proc, &[Descriptor])], keep: bool) -> Result<
                 known.0.insert(*inode, facts);
             }
             Some(Err(e)) => {
-                kinds.insert(
-                    *inode,
-                    refused(format!("is a socket that does not tell what it is ({e})"), CLOSE_IT),
-                );
+                // The kernel has nobody to answer (__sock_diag_cmd in net/core/sock_diag.c).
+                let absent = e.kind() == io::ErrorKind::NotFound;
+                let remedy = if absent { LOAD_IT } else { CLOSE_IT };
+                let reason = format!("is a socket that does not tell what it is ({e})");
+                kinds.insert(*inode, refused(reason, remedy));
             }
             None => {
                 kinds.insert(
@@ -127,6 +129,9 @@ pub(super) fn kinds(processes: &[(&Proc, &[Descriptor])], keep: bool) -> Result<
     Ok((kinds, facts.collect()))
 }
 
+const LOAD_IT: &str =
+    "load the kernel's module for it (modprobe unix_diag, for Unix sockets), or let the \
+                       program close it";
 const CLOSE_IT: &str = "let the program close it, or dump it before it opens it";
 
 fn refused(reason: impl Into<String>, remedy: &'static str) -> Kind {
