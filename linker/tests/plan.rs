@@ -194,6 +194,8 @@ fn a_session_takes_its_terminal_before_its_jobs_are_started() {
             closed: false,
             mode: 0o620,
             owner: [5, 5],
+            typed: vec![].into(),
+            quoting: false,
         }),
     });
     let bytes = plan(&tree, &ImageMap::default());

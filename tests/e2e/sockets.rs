@@ -39,6 +39,12 @@ pub fn cases() -> Vec<Case> {
                 "bytes of events that were not read are lost",
             )
         }),
+        Case::new("sockets::held_output_is_said", false, || {
+            loss_is_said(Mode::User.uid(), "terminal-held", "the output of this terminal is held")
+        }),
+        Case::new("sockets::a_line_not_looked_for_is_said", false, || {
+            loss_is_said(Mode::User.uid(), "terminal-async", "is lost, if there is one")
+        }),
     ]
 }
 

@@ -301,6 +301,24 @@ static void make(const char *what)
 			cfmakeraw(&modes);
 		MUST(tcsetattr(ends[1], TCSANOW, &modes));
 		MUST(write(ends[0], strstr(what, "end") ? "\x04" : strstr(what, "raw") ? "abc" : "abc\n", strstr(what, "end") ? 1 : 3 + !strstr(what, "raw")));
+	} else if (!strcmp(what, "terminal-long") || !strcmp(what, "terminal-held") || !strcmp(what, "terminal-async")) {
+		/* A line that is not ended: too long to be shown; after ^S; of which a signal tells. */
+		int ends[2];
+		char text[4000];
+		struct termios modes;
+		MUST(openpty(&ends[0], &ends[1], NULL, NULL, NULL));
+		MUST(tcgetattr(ends[1], &modes));
+		modes.c_lflag &= ~ECHO;
+		MUST(tcsetattr(ends[1], TCSANOW, &modes));
+		memset(text, 'x', sizeof text);
+		MUST(write(ends[0], text, strstr(what, "long") ? sizeof text : 4));
+		if (strstr(what, "held"))
+			MUST(write(ends[0], "\x13", 1));
+		if (strstr(what, "async")) {
+			/* It would end the program. */
+			MUST(fcntl(ends[0], F_SETOWN, getpid()));
+			MUST(fcntl(ends[0], F_SETFL, O_RDWR | O_ASYNC));
+		}
 	} else if (!strcmp(what, "terminal-output")) {
 		int ends[2];
 		MUST(openpty(&ends[0], &ends[1], NULL, NULL, NULL));

@@ -47,5 +47,9 @@ record! {
         pub mode: u32,
         /// User and group that own it.
         pub owner: [u32; 2],
+        /// A line that was begun and not ended, where the kernel edits lines (ICANON).
+        pub typed: Bytes,
+        /// The key that quotes the next one (VLNEXT) was typed last.
+        pub quoting: bool,
     }
 }

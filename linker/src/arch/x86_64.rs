@@ -20,6 +20,7 @@ calls! {
     READ 0 "read";
     OPEN 2 "open";
     CLOSE 3 "close";
+    POLL 7 "poll";
     LSEEK 8 "lseek";
     MMAP 9 "mmap";
     MPROTECT 10 "mprotect";

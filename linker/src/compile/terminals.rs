@@ -11,7 +11,8 @@ use super::descriptors::{F_SETFL, ONCE, O_CLOEXEC, O_NONBLOCK, O_RDWR};
 use super::family::Family;
 use super::ProcessCompiler;
 use image_format::model::{FileObject, OpenFile, Terminal, TerminalPair, Tree};
-use image_format::plan::{arg, when, Expect};
+use image_format::plan::{arg, op, when, Expect};
+use std::ops::Range;
 
 const O_NOCTTY: u32 = 0o400;
 const F_DUPFD: u64 = 0;
@@ -23,6 +24,17 @@ const TIOCPKT: u64 = 0x5420;
 const TCSETS2: u64 = 0x402c_542b;
 const TIOCGPTN: u64 = 0x8004_5430;
 const TIOCSPTLCK: u64 = 0x4004_5431;
+/// Places in struct termios2, and its length.
+const INPUT: Range<usize> = 0..4;
+const LOCAL: Range<usize> = 12..16;
+const KEYS: Range<usize> = 17..36;
+const TERMIOS2: usize = 44;
+const ICANON: u32 = 0o2;
+const IEXTEN: u32 = 0o100_000;
+const VLNEXT: usize = 15;
+/// ^V.
+const QUOTES: u8 = 0x16;
+const POLLIN: u64 = 1;
 const TIOCGPTPEER: u64 = 0x5441;
 /// Higher numbers are not tried for: each below costs an open terminal.
 const NUMBERS: u32 = 128;
@@ -149,9 +161,34 @@ impl ProcessCompiler<'_> {
         } else if pair.mode != 0 {
             self.owner_of_unopened(master, pair, &what);
         }
+        if !pair.typed.0.is_empty() || pair.quoting {
+            self.type_in(i, terminal, pair);
+        }
         self.set_terminal(&format!("modes of {what}"), master, TCSETS2, &terminal.termios.0);
         let size: Vec<u8> = terminal.winsize.iter().flat_map(|n| n.to_le_bytes()).collect();
         self.set_terminal(&what, master, TIOCSWINSZ, &size);
+    }
+
+    /// Types a line that is not ended yet, each byte quoted, without an echo. The modes that come after
+    /// keep it, as ICANON is set before and then.
+    fn type_in(&mut self, i: u32, terminal: &Terminal, pair: &TerminalPair) {
+        let what = format!("line begun at terminal {}", terminal.path);
+        let mut modes = terminal.termios.0.clone();
+        modes.resize(TERMIOS2, 0);
+        modes[INPUT].fill(0);
+        modes[LOCAL].copy_from_slice(&(ICANON | IEXTEN).to_le_bytes());
+        modes[KEYS].fill(0);
+        modes[KEYS.start + VLNEXT] = QUOTES;
+        self.set_terminal(&what, self.master(i), TCSETS2, &modes);
+        let mut keys: Vec<u8> = pair.typed.0.iter().flat_map(|&key| [QUOTES, key]).collect();
+        keys.extend(pair.quoting.then_some(QUOTES));
+        let at = u64::from(self.b.data(&keys));
+        let args = [u64::from(self.master(i)), at, keys.len() as u64, 0, 0, 0];
+        self.b.verb(op::WRITE_ALL, &what, args);
+        // What was written comes to the slave by and by; polling it waits for that (n_tty_poll).
+        let asked = self.b.words(&[u64::from(self.slave(i)) | POLLIN << 32]);
+        let args = [Arg::data(asked), Arg::value(1), Arg::value(0)];
+        self.b.call(&what, nr::POLL, &args, Expect::Success);
     }
 
     /// A slave that was never opened must not be now either. O_PATH does not (do_dentry_open in

@@ -45,6 +45,7 @@ pub const FOUND_LATE: &[(&str, &str)] = &[
     ("own-in-message", "on its way in a message"),
     ("process-in-message", "on its way in a message"),
     ("epoll-elsewhere", "and is now open elsewhere only"),
+    ("terminal-long", "is the master of a terminal with a line of more than"),
     ("watch-gone", "whose path cannot be found"),
     ("epoll-in-message", "is an epoll set that nobody holds but a message"),
     ("pipe-in-message", "is a pipe whose other end no process that can be seen holds"),

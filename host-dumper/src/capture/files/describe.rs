@@ -85,7 +85,8 @@ pub(in crate::capture) fn capture(
     })?;
     let Some(survey) = surveys.first() else { return Ok(Files::default()) };
     let pids: Vec<u32> = procs.iter().map(|proc| proc.pid()).collect();
-    let mut out = Files { terminals: terminal::pairs(surveys)?, ..Files::default() };
+    let mut out = Files::default();
+    out.terminals = terminal::pairs(surveys, &mut out.notes)?;
     let mut sockets = Gatherer::default();
     let mut heads = Vec::new();
     let mut index = vec![0u32; fds.len()];

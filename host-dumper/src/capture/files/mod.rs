@@ -20,6 +20,7 @@ pub(super) mod shared;
 mod sharing;
 mod sockets;
 mod terminal;
+mod typed;
 mod watches;
 
 pub use contents::{Embed, Part, Source};

@@ -3,6 +3,7 @@
 use super::borrow::{borrow, pidfd};
 use super::descriptor::{Descriptor, Kind};
 use super::lines::masters;
+use super::typed::{self, Typed, Untold};
 use crate::capture::error::Result;
 use crate::capture::proc::stat::Stat;
 use crate::capture::survey::Survey;
@@ -12,8 +13,8 @@ use nix::poll::{poll, PollFd, PollFlags, PollTimeout};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// struct termios2 in bytes.
-const TERMIOS2: usize = 44;
-const TCGETS2: libc::c_ulong = 0x802c_542a;
+pub(super) const TERMIOS2: usize = 44;
+pub(super) const TCGETS2: libc::c_ulong = 0x802c_542a;
 /// ioctl_tty(2) requests that the libc crate does not name.
 const TIOCGDEV: libc::c_ulong = 0x8004_5432;
 const TIOCGPKT: libc::c_ulong = 0x8004_5438;
@@ -45,8 +46,8 @@ pub(super) fn read(
     })
 }
 
-/// Reads all pairs of a tree.
-pub(super) fn pairs(surveys: &[&Survey]) -> Result<Vec<Terminal>> {
+/// Reads all pairs of a tree; what is lost of them comes to the notes.
+pub(super) fn pairs(surveys: &[&Survey], notes: &mut Vec<String>) -> Result<Vec<Terminal>> {
     let inner = |ids: Ids| {
         let found = surveys.iter().find(|s| match ids {
             Ids::Session(outer) => s.stat.session == outer,
@@ -70,8 +71,24 @@ pub(super) fn pairs(surveys: &[&Survey]) -> Result<Vec<Terminal>> {
             Some(slave) => borrow(&pidfd(slave.pid)?, slave.fd).map(|file| (slave, file)),
             None => None,
         };
-        let master = borrow(&pidfd(d.pid)?, d.fd);
-        pairs.extend(master.and_then(|master| read_pair(&master, device, slave, inner)));
+        let Some(master) = borrow(&pidfd(d.pid)?, d.fd) else { continue };
+        // Whose signals tell of input would get one for what is asked.
+        let is_it = |end: &Descriptor| matches!(end.kind, Kind::Tty { device: it } | Kind::TtyMaster { device: it } if it == device);
+        let asynchronous = all().any(|d| is_it(d) && d.flags() & libc::O_ASYNC as u32 != 0);
+        let typed = match &slave {
+            Some(_) if asynchronous => Err(Untold::Asynchronous),
+            Some((_, slave)) => typed::read(&master, slave),
+            None => Ok(Typed::default()),
+        };
+        let Some(mut terminal) = read_pair(&master, device, slave, inner) else { continue };
+        match (typed, &mut terminal.pair) {
+            (Ok(Typed { line, quoting }), Some(pair)) => {
+                (pair.typed, pair.quoting) = (line.into(), quoting);
+            }
+            (Err(untold), _) => notes.extend(untold.told(d, surveys.len())?),
+            _ => {}
+        }
+        pairs.push(terminal);
     }
     Ok(pairs)
 }
@@ -107,12 +124,14 @@ pub(super) fn read_pair(
             number,
             session: session(master).map_or(0, |s| inner(Ids::Session(s))),
             locked: flag(TIOCGPTLCK),
-            packet: flag(TIOCGPKT),
+            packet: in_packets(master),
             exclusive: slave
                 .is_some_and(|(_, slave)| number_of(&slave, TIOCGEXCL).is_some_and(|set| set != 0)),
             closed: polled(master).contains(PollFlags::POLLHUP),
             mode: stat.map_or(0, |s| s.st_mode & 0o7777),
             owner: stat.map_or([0; 2], |s| [s.st_uid, s.st_gid]),
+            typed: Vec::new().into(),
+            quoting: false,
         }),
     })
 }
@@ -189,13 +208,19 @@ pub(super) fn untold(master: &OwnedFd) -> bool {
     polled(master).contains(PollFlags::POLLPRI)
 }
 
+/// Whether a master reads packets.
+pub(super) fn in_packets(master: &OwnedFd) -> bool {
+    number_of(master, TIOCGPKT).is_some_and(|set| set != 0)
+}
+
 /// Line discipline; 0 is the usual one, N_TTY.
 pub(super) fn discipline(file: &OwnedFd) -> u32 {
     number_of(file, libc::TIOCGETD).unwrap_or(0)
 }
 
-fn polled(file: &OwnedFd) -> PollFlags {
-    let mut asked = [PollFd::new(file.as_fd(), PollFlags::POLLPRI)];
+pub(super) fn polled(file: &OwnedFd) -> PollFlags {
+    let all = PollFlags::POLLPRI | PollFlags::POLLIN | PollFlags::POLLOUT;
+    let mut asked = [PollFd::new(file.as_fd(), all)];
     let _ = poll(&mut asked, PollTimeout::ZERO);
     asked[0].revents().unwrap_or(PollFlags::empty())
 }
