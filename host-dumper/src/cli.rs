@@ -151,7 +151,8 @@ pub struct DumpArgs {
     /// What becomes of Unix sockets that are connected with another process
     #[arg(long, value_enum, value_name = "POLICY", default_value = "refuse")]
     pub external_sockets: ExternalSockets,
-    /// What becomes of pipes of which another process has an end
+    /// What becomes of pipes of which another process has an end, and of eventfds, timers and epoll
+    /// sets that it holds as well
     #[arg(long, value_enum, value_name = "POLICY", default_value = "refuse")]
     pub external_pipes: ExternalPipes,
     /// TCP connections with others live on (needs CAP_NET_ADMIN here and at the resume); without it
@@ -203,7 +204,8 @@ pub struct CheckArgs {
     /// What would become of Unix sockets that are connected with another process
     #[arg(long, value_enum, value_name = "POLICY", default_value = "refuse")]
     pub external_sockets: ExternalSockets,
-    /// What would become of pipes of which another process has an end
+    /// What would become of pipes of which another process has an end, and of eventfds, timers and
+    /// epoll sets that it holds as well
     #[arg(long, value_enum, value_name = "POLICY", default_value = "refuse")]
     pub external_pipes: ExternalPipes,
     /// TCP connections with others would live on

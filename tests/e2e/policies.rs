@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::command;
 use crate::process::{self, children, Kind, Outcome, Process};
+use crate::refusals;
 use crate::scratch;
 use crate::victims::{resume_with, Mode, Victim};
 use crate::Case;
@@ -47,6 +48,7 @@ pub fn cases() -> Vec<Case> {
         case("on_changed_of_the_dump", on_changed_of_the_dump),
         case("external_sockets_refused", external_sockets_refused),
         case("external_pipes", external_pipes),
+        case("external_events", external_events),
         case("check_counts_shared_memory_once", shared_memory_counts_once),
     ];
     all.extend(MANY.iter().map(|victim| {
@@ -152,6 +154,19 @@ fn external_pipes() -> Outcome {
     let mut process = process::start(command, Kind::Pipes, &dir)?;
     process.send("verify")?;
     process.expect("the data is not there").map(drop)
+}
+
+/// The same policy holds for what else passes events on: each side has its own afterwards.
+fn external_events() -> Outcome {
+    for state in ["shared-eventfd", "shared-timerfd", "shared-epoll", "shared-inotify"] {
+        let dir = directory("external-events")?;
+        let image = dir.join("resume.elf");
+        let mut process = refusals::start(&[state], MODE.uid(), &dir)?;
+        command::dump(process.pid, &image, MODE.uid(), &["--external-pipes", "close"])?;
+        command::gone(&mut process)?;
+        resume_with(MODE, &image, &dir, Kind::Pipes, &[])?.verify()?;
+    }
+    Ok(())
 }
 
 /// What ten processes share counts once, as it is stored once.

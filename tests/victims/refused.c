@@ -18,6 +18,7 @@
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
@@ -143,12 +144,22 @@ static void make(const char *what)
 		MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
 		give_away(ends[0], set);
 	} else if (!strcmp(what, "epoll-elsewhere")) {
-		/* What it watches is closed here; somebody outside has it, and the set. */
+		/* What it watches is closed here; somebody outside has it. */
 		int set = MUST(epoll_create1(0)), event = MUST(eventfd(0, 0));
 		struct epoll_event wanted = { .events = EPOLLIN };
 		MUST(epoll_ctl(set, EPOLL_CTL_ADD, event, &wanted));
-		outsider(-1);
+		outsider(set);
 		MUST(close(event));
+	} else if (!strncmp(what, "shared-", 7)) {
+		/* Somebody outside has the same; beside others of the kind that nobody has. */
+		for (int i = 0; i < 20; i++) {
+			MUST(strstr(what, "event")   ? eventfd(0, 0)
+			     : strstr(what, "timer") ? timerfd_create(CLOCK_MONOTONIC, 0)
+			     : strstr(what, "epoll") ? epoll_create1(0)
+						     : inotify_init());
+			if (!i)
+				outsider(-1);
+		}
 	} else if (!strcmp(what, "pipe-in-message")) {
 		/* The end that nobody here holds but the message; the other is outside. */
 		int ends[2], way[2];

@@ -1,6 +1,7 @@
 //! Processes outside of the tree that hold what looks wholly inside.
 
 use super::descriptor::{Descriptor, Kind};
+use super::sharing::same;
 use crate::capture::error::Refusal;
 use crate::capture::proc::{number, Proc};
 use crate::capture::target::name_of;
@@ -24,17 +25,23 @@ enum Mark {
     Master(u64, u64, u32),
 }
 
-/// Pipes and terminals that look wholly inside, but of which another process holds an end as well.
-/// Processes that this user may not look at are passed over. Pipes are in order if their ends outside
-/// are to count as closed: the tree gets pipes of its own.
+/// What looks wholly inside, but is held by another process as well: pipes, terminals, and what else
+/// passes events on. Processes that this user may not look at are passed over. All but terminals are in
+/// order if their ends outside are to count as closed: the tree gets some of its own.
 pub(in crate::capture) fn foreign_holders<'a>(
     pids: &[u32],
     all: impl Iterator<Item = &'a Descriptor>,
     pipes: ExternalPipes,
 ) -> Vec<Refusal> {
     let mut inside: BTreeMap<Mark, &Descriptor> = BTreeMap::new();
+    let mut anonymous = Anonymous::default();
     for d in all {
         match d.kind {
+            Kind::EventFd | Kind::TimerFd | Kind::Epoll | Kind::Inotify
+                if pipes == ExternalPipes::Refuse =>
+            {
+                anonymous.add(d);
+            }
             Kind::Pipe if pipes == ExternalPipes::Close => {}
             Kind::Pipe => drop(inside.entry(Mark::Link(d.link.clone())).or_insert(d)),
             Kind::TtyMaster { .. } => marks_of_terminal(d).into_iter().for_each(|mark| {
@@ -44,15 +51,17 @@ pub(in crate::capture) fn foreign_holders<'a>(
         }
     }
     let mut refusals = Vec::new();
-    if inside.is_empty() {
+    if inside.is_empty() && anonymous.0.is_empty() {
         return refusals;
     }
     others(pids, |other, fd, link| {
-        if let Some(ours) = mark(other, fd, link).and_then(|mark| inside.remove(&mark)) {
+        let ours = anonymous.take(other, fd, link);
+        let ours = ours.or_else(|| mark(other, fd, link).and_then(|mark| inside.remove(&mark)));
+        if let Some(ours) = ours {
             let pid = other.pid();
             let name = name_of(pid);
             let (reason, remedy) = match ours.kind {
-                Kind::Pipe => (
+                Kind::Pipe | Kind::EventFd | Kind::TimerFd | Kind::Epoll | Kind::Inotify => (
                     format!("is shared with process {pid} ({name})"),
                     "use --external-pipes close, or let that process close it, or end",
                 ),
@@ -63,9 +72,40 @@ pub(in crate::capture) fn foreign_holders<'a>(
             };
             refusals.push(Refusal::new(ours.name_among(pids.len()), reason, remedy));
         }
-        !inside.is_empty()
+        !inside.is_empty() || !anonymous.0.is_empty()
     });
     refusals
+}
+
+/// Objects that all have the same inode: only kcmp(2) tells whether another description is this one.
+/// By what their links say.
+#[derive(Default)]
+struct Anonymous<'a>(BTreeMap<&'a [u8], Vec<&'a Descriptor>>);
+
+impl<'a> Anonymous<'a> {
+    fn add(&mut self, d: &'a Descriptor) {
+        self.0.entry(&d.link).or_default().push(d);
+    }
+
+    /// Takes the descriptor out that shares the description of another process's.
+    fn take(&mut self, other: &Proc, fd: u32, link: &[u8]) -> Option<&'a Descriptor> {
+        let ours = self.0.get_mut(link)?;
+        // Each question is a system call. Eventfds have numbers, which are read for a dozen of them.
+        let number = if ours.len() > 12 && ours.iter().all(|d| d.info.eventfd.is_some()) {
+            Some(super::scan::info(other, fd).ok()?.eventfd_id)
+        } else {
+            None
+        };
+        let is_same = |d: &&Descriptor| {
+            number.is_none_or(|number| number == d.info.eventfd_id)
+                && same((other.pid(), fd), (d.pid, d.fd)).unwrap_or(false)
+        };
+        let found = ours.iter().position(is_same).map(|at| ours.swap_remove(at));
+        if ours.is_empty() {
+            self.0.remove(link);
+        }
+        found
+    }
 }
 
 /// Both ends of a terminal whose master this is.
