@@ -39,6 +39,9 @@ pub fn cases() -> Vec<Case> {
                 "bytes of events that were not read are lost",
             )
         }),
+        Case::new("sockets::owners_outside_are_said", false, || {
+            loss_is_said(Mode::User.uid(), "owner-outside", "is told by signals of what comes there")
+        }),
         Case::new("sockets::held_output_is_said", false, || {
             loss_is_said(Mode::User.uid(), "terminal-held", "the output of this terminal is held")
         }),

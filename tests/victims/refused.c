@@ -229,6 +229,10 @@ static void make(const char *what)
 		MUST(socket(AF_PACKET, SOCK_DGRAM, 0));
 	} else if (!strcmp(what, "routing")) {
 		MUST(socket(AF_INET, SOCK_RAW, IPPROTO_IGMP));
+	} else if (!strcmp(what, "owner-outside")) {
+		int ends[2];
+		MUST(pipe(ends));
+		MUST(fcntl(ends[0], F_SETOWN, getppid()));
 	} else if (!strcmp(what, "raw-waiting")) {
 		/* No refusal, but a loss: a packet of a protocol that nobody speaks (253 is for trials). */
 		struct sockaddr_in here = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };

@@ -3,7 +3,6 @@
 use super::error::Refusal;
 use super::files::Kind;
 use super::member::Member;
-use super::model::ThreadParts;
 use super::proc::stat::Stat;
 use super::proc::status::Status;
 use super::proc::{number, Proc};
@@ -169,13 +168,10 @@ fn terminals(members: &[Member]) -> Vec<Refusal> {
     all
 }
 
-/// Ids of a process, its threads and its group: as this program sees them, and as they do.
-pub(super) fn inner_ids(member: &Member, threads: &[ThreadParts]) -> Vec<(u32, u32)> {
+/// The id of a process's group: as this program sees it, and as the process does.
+pub(super) fn inner_group(member: &Member) -> (u32, u32) {
     let Survey { status, stat, .. } = &member.survey;
-    let last = |ids: &[u32], outer: u32| ids.last().copied().unwrap_or(outer);
-    let group = (stat.pgrp, last(&status.ns_pgid, stat.pgrp));
-    let each = threads.iter().map(|t| (t.outer_tid, t.tid));
-    each.chain([group]).collect()
+    (stat.pgrp, status.ns_pgid.last().copied().unwrap_or(stat.pgrp))
 }
 
 /// The children that have ended and were not collected.

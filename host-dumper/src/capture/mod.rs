@@ -33,6 +33,7 @@ mod memory;
 mod model;
 mod namespaces;
 mod outside;
+mod owners;
 mod patience;
 pub mod proc;
 mod programs;

@@ -8,6 +8,7 @@ use super::error::{CaptureError, Refusal, Result};
 use super::files::{self, Live, Settings};
 use super::member::{Handled, Member, TakenBack};
 use super::model::{self, Parts};
+use super::owners::Ids;
 use super::proc::Proc;
 use super::programs::Programs;
 use super::seccomp;
@@ -16,7 +17,6 @@ use super::survey::{self, Survey};
 use super::target;
 use super::undo::Semaphore;
 use super::{kin, memory, namespaces, source, sysv, Captured, Options};
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
@@ -230,9 +230,9 @@ impl Session {
         let mut processes = Vec::with_capacity(self.members.len());
         let (mut filters, mut programs) = (Vec::new(), Programs::default());
         let each = self.members.iter().zip(examined).zip(descriptors);
-        let mut inner = BTreeMap::new();
+        let mut ids = Ids::default();
         for (i, ((member, examined), descriptors)) in each.enumerate() {
-            inner.extend(kin::inner_ids(member, &examined.threads));
+            ids.add(member, &examined.threads);
             warnings.extend(survey::notes(&member.survey, self.members.len()));
             losses.extend(survey::losses(&member.survey, self.members.len()));
             let keyrings = &examined.answers.keyrings;
@@ -261,9 +261,7 @@ impl Session {
             };
             processes.push(model::process(parts, &mut files, &mut filters, &mut programs)?);
         }
-        for owner in files.open.iter_mut().map(|file| &mut file.owner[1]) {
-            *owner = inner.get(&owner.unsigned_abs()).map_or(*owner, |&id| id as i32);
-        }
+        losses.append(&mut ids.settle(&mut files.open, &self.members, &processes));
         let zombies = kin::zombies(&self.members);
         kin::foreground(&self.members, &processes, &mut files.terminals);
         let embeds = std::mem::take(&mut files.embeds);
