@@ -40,7 +40,11 @@ pub fn cases() -> Vec<Case> {
             )
         }),
         Case::new("sockets::owners_outside_are_said", false, || {
-            loss_is_said(Mode::User.uid(), "owner-outside", "is told by signals of what comes there")
+            loss_is_said(
+                Mode::User.uid(),
+                "owner-outside",
+                "is told by signals of what comes there",
+            )
         }),
         Case::new("sockets::held_output_is_said", false, || {
             loss_is_said(Mode::User.uid(), "terminal-held", "the output of this terminal is held")
