@@ -74,7 +74,7 @@ int main(void)
 
 	for EACH(l) {
 		char text[4096];
-		struct termios now;
+		static struct termios now;
 		MUST(tcgetattr(l->slave, &now));
 		CHECK(!memcmp(&now, &l->modes, sizeof now), "the modes of '%s' differ", l->typed);
 		SAME(waits(l->slave), 0);

@@ -3,7 +3,7 @@
 
 use super::sockets::Places;
 use super::{held, terminals, TEMPORARIES};
-use image_format::model::{Process, Tree};
+use image_format::model::{FileObject, Process, Tree};
 use std::collections::BTreeSet;
 
 /// Place of RLIMIT_NOFILE among the limits.
@@ -14,7 +14,7 @@ const NEW: u32 = 16;
 /// What the restorer has open besides, and what it may have inherited.
 const OTHERS: u32 = 1024;
 
-/// Numbers that no process of the tree uses.
+/// Numbers that no process of the tree uses, nor an epoll set.
 pub(super) struct Numbers {
     /// The first of them, for steps.
     pub first: u32,
@@ -26,8 +26,13 @@ impl Numbers {
     /// Those above all of the program's; in the first gap that is wide enough where there are none
     /// above, as the limit of open files is near (valgrind hides its own descriptors there).
     pub fn of(tree: &Tree) -> Self {
-        let used: BTreeSet<u32> =
-            tree.processes.iter().flat_map(|p| &p.descriptors).map(|d| d.fd).collect();
+        let open = tree.processes.iter().flat_map(|p| &p.descriptors).map(|d| d.fd);
+        // Those by which epoll sets know what they watch are taken for a moment, whoever has them.
+        let watched = tree.files.iter().flat_map(|file| match &file.object {
+            FileObject::Epoll { interests } => interests.as_slice(),
+            _ => &[],
+        });
+        let used: BTreeSet<u32> = open.chain(watched.map(|interest| interest.fd)).collect();
         let lowest = terminals::sorting(tree).max(3);
         let above = used.last().map_or(lowest, |fd| lowest.max(fd + 1));
         let need = Self::places(tree, 0).end() + held(tree) + OTHERS;
@@ -56,7 +61,7 @@ fn soft_limit(process: &Process) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use image_format::model::sample;
+    use image_format::model::{sample, Interest};
 
     fn numbers(fds: &[u32], limit: u64) -> (u32, u32) {
         let mut tree = sample::tree();
@@ -69,6 +74,15 @@ mod tests {
         tree.terminals.clear();
         let Numbers { first, end } = Numbers::of(&tree);
         (first, end)
+    }
+
+    #[test]
+    fn not_what_an_epoll_set_knows() {
+        let mut tree = sample::tree();
+        let before = Numbers::of(&tree).first;
+        let interest = Interest { fd: before + 5, file: 0, events: 1, data: 0 };
+        tree.files[0].object = FileObject::Epoll { interests: vec![interest] };
+        assert_eq!(Numbers::of(&tree).first, before + 6);
     }
 
     #[test]
