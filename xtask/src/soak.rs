@@ -25,6 +25,9 @@ pub struct FuzzOptions {
 /// and out, and four processes that write at random.
 const CHAOS: &[&str] = &["--soak", "unplug-during-copy", "plug-rounds", "random-against-a-model"];
 
+/// How long hostile bytes are fed to the driver's decoders, in seconds.
+const FUZZ_OF_DRIVER: &str = "600";
+
 /// Runs the end-to-end tests with long counts, and the chaos of the virtual machines.
 pub fn run(options: &Options) -> Result<(), Failure> {
     packages::install(&[packages::COMPILERS, packages::VICTIMS])?;
@@ -42,6 +45,12 @@ pub fn run(options: &Options) -> Result<(), Failure> {
     }
     if options.filter.is_some() {
         return Ok(());
+    }
+    let status = cargo::command(&["test", "--locked", "--package", "pen-proto", "--test", "fuzz"])
+        .env("PEN_FUZZ_SECONDS", FUZZ_OF_DRIVER)
+        .status()?;
+    if !status.success() {
+        return Err(format!("the driver's decoders failed ({status})").into());
     }
     packages::install(&[packages::MACHINES])?;
     let mut words = checks::MACHINES.to_vec();

@@ -66,6 +66,29 @@ pub struct Span {
     pub tail_partial: bool,
 }
 
+/// The commands that move no blocks, with what they are told.
+#[derive(Debug, Clone, Copy)]
+pub enum Command {
+    /// Is it ready?
+    TestUnitReady,
+    /// Bytes wanted.
+    RequestSense(u8),
+    /// Bytes wanted.
+    Inquiry(u8),
+    /// Page, and bytes wanted.
+    ModeSense6(u8, u8),
+    /// Start, and load nothing.
+    StartUnit,
+    /// Forbidden or allowed.
+    PreventRemoval(bool),
+    /// In 8 bytes.
+    ReadCapacity10,
+    /// Bytes wanted.
+    ReadCapacity16(u32),
+    /// All of the medium.
+    SynchronizeCache10,
+}
+
 extern "C" {
     fn pen_cbw_encode(
         out: *mut u8,
@@ -85,6 +108,16 @@ extern "C" {
         residue: *mut u32,
     ) -> u32;
     fn pen_csw_learn(buf: *const u8, got: usize, tag: u32, len: u32, signature: *mut u32) -> bool;
+    fn pen_data_is_csw(buf: *const u8, got: usize, signature: u32, tag: u32) -> bool;
+    fn pen_cdb_test_unit_ready(cdb: *mut u8) -> u8;
+    fn pen_cdb_request_sense(cdb: *mut u8, len: u8) -> u8;
+    fn pen_cdb_inquiry(cdb: *mut u8, len: u8) -> u8;
+    fn pen_cdb_mode_sense6(cdb: *mut u8, page: u8, len: u8) -> u8;
+    fn pen_cdb_start_unit(cdb: *mut u8) -> u8;
+    fn pen_cdb_prevent_removal(cdb: *mut u8, prevent: bool) -> u8;
+    fn pen_cdb_read_capacity10(cdb: *mut u8) -> u8;
+    fn pen_cdb_read_capacity16(cdb: *mut u8, len: u32) -> u8;
+    fn pen_cdb_sync_cache10(cdb: *mut u8) -> u8;
     fn pen_cdb_rw(cdb: *mut u8, write: bool, lba: u64, blocks: u32, force16: bool) -> u8;
     fn pen_sense_decode(buf: *const u8, got: usize, out: *mut Sense);
     fn pen_sense_action(sense: *const Sense) -> u32;
@@ -124,6 +157,33 @@ pub fn learn(bytes: &[u8], tag: u32, len: u32) -> Option<u32> {
     // SAFETY: the length is the slice's.
     unsafe { pen_csw_learn(bytes.as_ptr(), bytes.len(), tag, len, &raw mut signature) }
         .then_some(signature)
+}
+
+/// Whether what came as data is the status of a command whose data phase was skipped.
+pub fn data_is_csw(bytes: &[u8], signature: u32, tag: u32) -> bool {
+    // SAFETY: the length is the slice's.
+    unsafe { pen_data_is_csw(bytes.as_ptr(), bytes.len(), signature, tag) }
+}
+
+/// Builds a command that moves no blocks.
+pub fn cdb(command: Command) -> Vec<u8> {
+    let mut cdb = [0xaa; 16];
+    let to = cdb.as_mut_ptr();
+    // SAFETY: each function writes 16 bytes.
+    let len = unsafe {
+        match command {
+            Command::TestUnitReady => pen_cdb_test_unit_ready(to),
+            Command::RequestSense(len) => pen_cdb_request_sense(to, len),
+            Command::Inquiry(len) => pen_cdb_inquiry(to, len),
+            Command::ModeSense6(page, len) => pen_cdb_mode_sense6(to, page, len),
+            Command::StartUnit => pen_cdb_start_unit(to),
+            Command::PreventRemoval(prevent) => pen_cdb_prevent_removal(to, prevent),
+            Command::ReadCapacity10 => pen_cdb_read_capacity10(to),
+            Command::ReadCapacity16(len) => pen_cdb_read_capacity16(to, len),
+            Command::SynchronizeCache10 => pen_cdb_sync_cache10(to),
+        }
+    };
+    cdb[..usize::from(len)].to_vec()
 }
 
 /// Builds READ or WRITE.

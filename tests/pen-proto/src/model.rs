@@ -108,3 +108,67 @@ pub fn geometry(last: u64, block: u32) -> Option<(u64, u32)> {
     let bytes = (u128::from(last) + 1) * u128::from(block);
     (fine && bytes <= i64::MAX as u128).then(|| (last + 1, block))
 }
+
+/// What a host does about a command that failed, in the order of the C side's numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// The data is good.
+    Done,
+    /// The same again, counted.
+    Retry,
+    /// The same again: the stick was reset.
+    RetryReset,
+    /// It will be ready soon.
+    Wait,
+    /// It waits for START STOP UNIT.
+    Start,
+    /// Another medium may be in it.
+    Changed,
+    /// No medium is in it.
+    NoMedium,
+    /// It cannot be written.
+    ReadOnly,
+    /// It does not know the command, or a field of it.
+    Unsupported,
+    /// There is no such block.
+    Range,
+    /// Nothing helps.
+    Fail,
+}
+
+/// The rules for sense data (SPC-4, 4.5.6 and annex D, and what Linux's own disk driver does about sticks).
+pub fn action(key: u8, asc: u8, ascq: u8) -> Action {
+    match key {
+        // RECOVERED ERROR.
+        1 => Action::Done,
+        // NOT READY.
+        2 => match (asc, ascq) {
+            (0x3a, _) => Action::NoMedium,
+            (0x28, _) => Action::Changed,
+            (0x04, 2) => Action::Start,
+            (0x04, 3 | 0x0b | 0x0c | 0x1b | 0x24 | 0x25) => Action::Fail,
+            _ => Action::Wait,
+        },
+        // MEDIUM ERROR: what was read thrice inside of the stick will not be read a fourth time.
+        3 if matches!(asc, 0x11 | 0x13 | 0x14) => Action::Fail,
+        // ILLEGAL REQUEST.
+        5 => match asc {
+            0x21 => Action::Range,
+            0x25 => Action::Retry,
+            _ => Action::Unsupported,
+        },
+        // UNIT ATTENTION.
+        6 => match (asc, ascq) {
+            (0x28 | 0x3a, _) | (0x2a, 9) => Action::Changed,
+            _ => Action::RetryReset,
+        },
+        // DATA PROTECT; a thin stick that is full says so with it, too.
+        7 if (asc, ascq) == (0x27, 7) => Action::Range,
+        7 => Action::ReadOnly,
+        // MEDIUM ERROR, HARDWARE ERROR, ABORTED COMMAND.
+        3 | 4 | 0xb => Action::Retry,
+        // VOLUME OVERFLOW.
+        0xd => Action::Range,
+        _ => Action::Fail,
+    }
+}
