@@ -34,7 +34,7 @@ const NO_MACHINES: u8 = 77;
 /// Proves journeys between kernels and the pen-drive driver in virtual machines.
 #[derive(Parser)]
 struct Options {
-    /// Only scenarios and journeys whose name contains one of these
+    /// Only scenarios and journeys with one of these names, or with one of these in their name
     filters: Vec<String>,
     /// Only this kernel series; journeys need both
     #[arg(long, value_parser = ["6.1", "6.12"])]
@@ -53,8 +53,25 @@ struct Options {
 impl Options {
     fn wants(&self, name: &str, in_short: bool) -> bool {
         (in_short || !self.short)
-            && (self.filters.is_empty() || self.filters.iter().any(|part| name.contains(part)))
+            && (self.filters.is_empty() || self.filters.iter().any(|word| means(word, name)))
     }
+}
+
+/// Whether a word of the command line means a test: a whole name means that one only, though it may
+/// be the beginning of another's.
+fn means(word: &str, name: &str) -> bool {
+    if names().any(|one| one == word) {
+        name == word
+    } else {
+        name.contains(word)
+    }
+}
+
+/// What can be run.
+fn names() -> impl Iterator<Item = &'static str> {
+    let scenarios = scenarios::all().into_iter().map(|scenario| scenario.name);
+    let journeys = journey::all().into_iter().map(|journey| journey.name);
+    scenarios.chain(journeys).chain(style::all().into_iter().map(|check| check.name))
 }
 
 /// What became of the tests.
@@ -270,4 +287,26 @@ fn run_all(lab: &Lab, options: &Options, count: &mut Count) -> Outcome<()> {
         guest.machine.shut_down()?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_name_means_one_test() {
+        assert!(means("every-victim-on-6.1", "every-victim-on-6.1"));
+        assert!(!means("every-victim-on-6.1", "every-victim-on-6.12"));
+        assert!(means("every-victim", "every-victim-on-6.12"));
+        assert!(!means("evil-", "every-victim-on-6.1"));
+    }
+
+    #[test]
+    fn no_name_is_used_twice() {
+        let mut all: Vec<_> = names().collect();
+        let before = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), before);
+    }
 }

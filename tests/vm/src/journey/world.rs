@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// What a guest needs for the bag, and what other machines load by themselves when a dumper asks about
 /// sockets; a kernel that has one built in has no file.
-const MODULES: [&str; 11] = [
+const MODULES: [&str; 12] = [
     "virtio_pci",
     "9pnet_virtio",
     "9p",
@@ -22,6 +22,8 @@ const MODULES: [&str; 11] = [
     "netlink_diag",
     "af_packet_diag",
     "xfrm_user",
+    // nf_tables wants a checksum that nobody else has loaded.
+    "crc32c_generic",
     "nf_tables",
 ];
 

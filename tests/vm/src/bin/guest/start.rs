@@ -56,7 +56,8 @@ fn load(path: &std::path::Path) -> io::Result<()> {
     // Said on the console, which the harness keeps: a missing module shows
     // in the test that needs it.
     let mut log = OpenOptions::new().write(true).open("/dev/kmsg")?;
-    writeln!(log, "guest: {}: {error}", path.display())
+    // Each write is a line of its own there.
+    log.write_all(format!("guest: {}: {error}\n", path.display()).as_bytes())
 }
 
 /// The second serial port, without echo and line editing.
