@@ -7,6 +7,17 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// One of a kernel's modules.
+#[derive(Debug, Clone)]
+pub struct Module {
+    /// As the kernel tells it, without "-".
+    pub name: String,
+    /// Its file below /lib/modules/RELEASE, uncompressed.
+    pub path: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
 /// One kernel, ready to boot.
 #[derive(Debug, Clone)]
 pub struct Kernel {
@@ -53,12 +64,23 @@ impl Kernel {
         format!("{}-amd64", self.version)
     }
 
-    /// A program that finds what the headers' own tools need.
-    pub fn environment(&self, program: &str) -> Command {
+    /// Where everything is unpacked and built.
+    pub fn work(&self) -> &Path {
+        &self.work
+    }
+
+    /// A program that finds what the headers' own tools need, and more in `bin`.
+    fn environment(&self, program: &str, bin: &Path) -> Command {
         let mut command = Command::new(program);
         let path = std::env::var("PATH").unwrap_or_default();
+        let own = self.root.join("usr/bin");
+        let path = if bin.as_os_str().is_empty() {
+            format!("{}:{path}", own.display())
+        } else {
+            format!("{}:{}:{path}", own.display(), bin.display())
+        };
         command
-            .env("PATH", format!("{}:{path}", self.root.join("usr/bin").display()))
+            .env("PATH", path)
             .env("LD_LIBRARY_PATH", self.root.join("usr/lib/x86_64-linux-gnu"))
             .env_remove("MAKEFLAGS");
         command
@@ -66,19 +88,14 @@ impl Kernel {
 
     /// The kernel's own make for a module's sources, with more tools in `bin`.
     pub fn make(&self, sources: &Path, bin: &Path) -> Command {
-        let mut command = self.environment("make");
-        if !bin.as_os_str().is_empty() {
-            let path = std::env::var("PATH").unwrap_or_default();
-            let own = self.root.join("usr/bin");
-            command.env("PATH", format!("{}:{}:{path}", own.display(), bin.display()));
-        }
+        let mut command = self.environment("make", bin);
         command.arg("-C").arg(self.headers()).arg(format!("M={}", sources.display()));
         command
     }
 
-    /// The driver's makefile, as a person calls it.
-    pub fn plain_make(&self, sources: &Path) -> Command {
-        let mut command = self.environment("make");
+    /// The driver's makefile, as a person calls it, with more tools in `bin`.
+    pub fn plain_make(&self, sources: &Path, bin: &Path) -> Command {
+        let mut command = self.environment("make", bin);
         command.arg("-C").arg(sources).arg(format!("KDIR={}", self.headers().display()));
         command
     }
@@ -160,21 +177,43 @@ impl Kernel {
     }
 
     /// The modules by name with all they depend on, in loading order.
-    pub fn modules(&self, names: &[&str]) -> Outcome<Vec<(String, Vec<u8>)>> {
+    pub fn modules(&self, names: &[&str]) -> Outcome<Vec<Module>> {
+        let folder = self.module_folder();
         let mut index = Vec::new();
-        walk(&self.root.join("lib/modules"), &mut index)?;
-        let mut loader = Loader { index, seen: HashSet::new(), order: Vec::new() };
+        walk(&folder, &mut index)?;
+        let mut loader = Loader { folder, index, seen: HashSet::new(), order: Vec::new() };
         for name in names {
             loader.add(name)?;
         }
         Ok(loader.order)
     }
+
+    /// What the image package puts into /lib/modules/RELEASE.
+    pub fn module_folder(&self) -> PathBuf {
+        self.root.join("lib/modules").join(self.release())
+    }
+
+    /// The driver as `make install` leaves it in a system's root; that root.
+    pub fn installed_driver(&self, source: &Path) -> Outcome<PathBuf> {
+        let folder = self.work.join(format!("installed-{}", self.version));
+        // Only what the driver's folder has now.
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).doing(|| format!("emptying {}", folder.display()))?;
+        }
+        let (sources, root) = (folder.join("src"), folder.join("root"));
+        tools::folder(&sources)?;
+        tools::run(Command::new("cp").arg("-r").arg(source.join(".")).arg(&sources))?;
+        let destination = format!("DESTDIR={}", root.display());
+        tools::run(self.plain_make(&sources, Path::new("")).arg(destination).arg("install"))?;
+        Ok(root)
+    }
 }
 
 struct Loader {
+    folder: PathBuf,
     index: Vec<PathBuf>,
     seen: HashSet<String>,
-    order: Vec<(String, Vec<u8>)>,
+    order: Vec<Module>,
 }
 
 impl Loader {
@@ -187,6 +226,8 @@ impl Loader {
             // Built into one of the kernels, a module of the other.
             return Ok(());
         };
+        let place = path.strip_prefix(&self.folder).unwrap_or(path).to_string_lossy();
+        let place = place.trim_end_matches(".xz").to_owned();
         let bytes = if path.extension().is_some_and(|e| e == "xz") {
             tools::run(Command::new("xz").arg("-dc").arg(path))?
         } else {
@@ -195,7 +236,7 @@ impl Loader {
         for needed in depends(&bytes) {
             self.add(&needed)?;
         }
-        self.order.push((name, bytes));
+        self.order.push(Module { name, path: place, bytes });
         Ok(())
     }
 }

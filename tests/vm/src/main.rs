@@ -3,6 +3,8 @@
 //!
 //! `cargo xtask vm` runs it; see the journeys and the scenarios for what is proven.
 
+mod bench;
+mod debian;
 mod failure;
 mod initramfs;
 mod journey;
@@ -15,10 +17,11 @@ mod style;
 mod tools;
 mod wire;
 
+use bench::Bench;
 use clap::Parser;
 use failure::{Doing, Outcome};
 use journey::World;
-use lab::{Bench, Lab};
+use lab::Lab;
 use scenarios::Scenario;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -176,6 +179,7 @@ impl Place {
         for series in SERIES {
             kernel::Kernel::prepare(series, &work)?;
         }
+        debian::Debian::prepare(&work)?;
         Ok(Self { source, target, work })
     }
 }

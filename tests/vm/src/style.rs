@@ -111,6 +111,8 @@ fn checkpatch(shop: &Workshop) -> Outcome<String> {
     }
     let text = tools::run(
         Command::new("perl")
+            // It leaves notes where it is called.
+            .current_dir(&shop.work)
             .arg(scripts.join("checkpatch.pl"))
             // Not --terse: it says nothing of a file that is clean.
             .args(["--no-tree", "--strict", "--ignore", IGNORED, "--file"])
@@ -125,13 +127,7 @@ fn checkpatch(shop: &Workshop) -> Outcome<String> {
 }
 
 fn install(shop: &Workshop) -> Outcome<String> {
-    let folder = shop.fresh("install")?;
-    let (sources, to) = (folder.join("src"), folder.join("root"));
-    tools::folder(&sources)?;
-    shop.sources(&sources)?;
-    tools::run(
-        shop.kernel.plain_make(&sources).arg(format!("DESTDIR={}", to.display())).arg("install"),
-    )?;
+    let to = shop.kernel.installed_driver(&shop.driver)?;
     let mut missing = Vec::new();
     for file in ["usr/local/sbin/pen", "etc/modprobe.d/pen.conf", "etc/udev/rules.d/70-pen.rules"] {
         if !to.join(file).exists() {
@@ -146,42 +142,45 @@ fn install(shop: &Workshop) -> Outcome<String> {
     Ok("module, pen, modprobe and udev examples".to_owned())
 }
 
-/// As DKMS builds it after each change of kernel, with its folders below ours.
+/// `make dkms` with the package's own dkms, and folders below ours in place of the system's.
 fn dkms(shop: &Workshop) -> Outcome<String> {
     let program = shop.package("dkms")?.join("usr/sbin/dkms");
     let folder = shop.fresh("dkms")?;
-    let text = tools::read(&shop.driver.join("dkms.conf"))?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    let version = text
-        .lines()
-        .find_map(|line| line.strip_prefix("PACKAGE_VERSION=")?.trim_matches('"').split('"').next())
-        .unwrap_or("0")
-        .to_owned();
-    // What `make dkms` puts there.
-    let sources = folder.join(format!("src/pen_driver-{version}"));
-    tools::folder(&sources)?;
-    shop.sources(&sources)?;
-    for name in ["tree", "installed"] {
+    let (sources, root, bin) = (folder.join("src"), folder.join("root"), folder.join("bin"));
+    for name in ["src", "bin", "tree"] {
         tools::folder(&folder.join(name))?;
     }
-    let place = |name: &str| folder.join(name).into_os_string();
-    let mut command = shop.kernel.environment("bash");
-    command
-        .arg(program)
-        .args(["build", "-m", "pen_driver", "-v", &version, "--no-depmod", "--arch", "x86_64"])
-        .args(["-k", &shop.kernel.release()])
-        .arg("--kernelsourcedir")
-        .arg(shop.kernel.headers())
-        .arg("--dkmstree")
-        .arg(place("tree"))
-        .arg("--sourcetree")
-        .arg(place("src"))
-        .arg("--installtree")
-        .arg(place("installed"));
-    tools::run(&mut command)?;
-    let found = tools::run(
-        Command::new("find").arg(folder.join("tree")).args(["-path", "*/module/pen_driver.ko*"]),
+    tools::folder(&folder.join("modules").join(shop.kernel.release()))?;
+    shop.sources(&sources)?;
+    let wrapper = bin.join("dkms");
+    tools::write(
+        &wrapper,
+        format!(
+            "#!/bin/sh\n\
+             action=$1; shift\n\
+             # Nobody else may install, wherever that would be.\n\
+             [ $action != install ] || [ $(id -u) = 0 ] || action=build\n\
+             exec bash {} $action \"$@\" --no-depmod --arch x86_64 -k {} --kernelsourcedir {} \
+             --dkmstree {} --sourcetree {} --installtree {}\n",
+            program.display(),
+            shop.kernel.release(),
+            shop.kernel.headers().display(),
+            folder.join("tree").display(),
+            root.join("usr/src").display(),
+            folder.join("modules").display(),
+        ),
     )?;
-    ensure(!found.is_empty(), || "dkms left no module".to_owned())?;
-    Ok(format!("version {version} builds"))
+    tools::run(Command::new("chmod").arg("+x").arg(&wrapper))?;
+    let mut make = shop.kernel.plain_make(&sources, &bin);
+    tools::run(make.arg(format!("DESTDIR={}", root.display())).arg("dkms"))?;
+    let (below, what) = if tools::run(Command::new("id").arg("-u"))? == b"0\n" {
+        ("modules", "*/updates/dkms/pen_driver.ko*")
+    } else {
+        ("tree", "*/module/pen_driver.ko*")
+    };
+    let found = tools::run(Command::new("find").arg(folder.join(below)).args(["-path", what]))?;
+    let found = String::from_utf8_lossy(&found);
+    let name = found.trim().rsplit('/').next().filter(|name| !name.is_empty());
+    ensure(name.is_some(), || format!("dkms left no {what}"))?;
+    Ok(format!("{} built and put into {below}", name.unwrap_or_default()))
 }

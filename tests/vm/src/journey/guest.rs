@@ -1,7 +1,7 @@
 //! A machine of a journey: programs started, dumped and brought back there.
 
+use crate::bench::Bench;
 use crate::failure::{ensure, Failure, Outcome};
-use crate::lab::Bench;
 use serde_json::{json, Value};
 use std::fmt::Write as _;
 

@@ -3,8 +3,8 @@
 use super::guest::{Guest, Mode, Traveller};
 use super::world::{Hardware, World};
 use super::Journey;
+use crate::bench::Stick;
 use crate::failure::{ensure, Outcome};
-use crate::lab::Stick;
 use crate::scenarios::MIB;
 use serde_json::json;
 

@@ -1,10 +1,11 @@
 //! Machines that have nothing but busybox.
 
+use crate::bench::Bench;
 use crate::failure::{Doing, Failure, Outcome};
 use crate::initramfs::Archive;
 use crate::journey::{bag, guest::Guest};
 use crate::kernel::Kernel;
-use crate::lab::{self, Bench, USB};
+use crate::lab::{self, USB};
 use crate::machine::{tail_of_log, Machine, Setup};
 use crate::tools;
 use std::path::{Path, PathBuf};
@@ -152,8 +153,8 @@ fn bare_root(kernel: &Kernel, agent: &Path, driver: Option<&[u8]>) -> Outcome<Ve
         modules.extend(STICK_MODULES);
         archive.file("modules/99-pen_driver.ko", driver);
     }
-    for (at, (name, bytes)) in kernel.modules(&modules)?.into_iter().enumerate() {
-        archive.file(&format!("modules/{at:02}-{name}.ko"), &bytes);
+    for (at, module) in kernel.modules(&modules)?.into_iter().enumerate() {
+        archive.file(&format!("modules/{at:02}-{}.ko", module.name), &module.bytes);
     }
     Ok(archive.finish())
 }

@@ -2,8 +2,8 @@
 //! for the faults that no emulator offers.
 
 use super::Scenario;
+use crate::bench::Bench;
 use crate::failure::{ensure, Outcome};
-use crate::lab::Bench;
 use serde_json::json;
 use std::time::{Duration, Instant};
 

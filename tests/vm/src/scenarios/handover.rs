@@ -1,8 +1,8 @@
 //! Who drives a stick, usb-storage or ours, and the hand-over between them.
 
 use super::{Scenario, MIB};
+use crate::bench::{Bench, Stick};
 use crate::failure::{ensure, Outcome};
-use crate::lab::{Bench, Stick};
 use serde_json::json;
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Media that fail, fill up, change, or are of an unusual kind.
 
 use super::{Scenario, MIB};
+use crate::bench::{Bench, Stick};
 use crate::failure::{ensure, Outcome};
-use crate::lab::{Bench, Stick};
 use serde_json::json;
 use std::time::Duration;
 

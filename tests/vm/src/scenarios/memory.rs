@@ -2,8 +2,8 @@
 //! allocations below the driver fail, one after the other.
 
 use super::{Scenario, MIB};
+use crate::bench::{Bench, Stick};
 use crate::failure::{ensure, Failure, Outcome};
-use crate::lab::{Bench, Stick};
 use serde_json::json;
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 mod basics;
 mod evil;
 mod handover;
+mod installed;
 mod media;
 mod memory;
 mod parameters;
@@ -12,8 +13,8 @@ mod sleep;
 mod speed;
 mod unplug;
 
+use crate::bench::Bench;
 use crate::failure::Outcome;
-use crate::lab::Bench;
 
 /// One scenario; it returns a line of figures.
 pub struct Scenario {
@@ -41,6 +42,8 @@ pub fn all() -> Vec<Scenario> {
     all.extend(parameters::scenarios());
     all.extend(evil::scenarios());
     all.extend(speed::scenarios());
+    // It leaves a machine of another kind.
+    all.extend(installed::scenarios());
     all
 }
 

@@ -1,8 +1,8 @@
 //! What a user chooses when the module is loaded: which sticks, and how they are treated.
 
 use super::{Scenario, MIB};
+use crate::bench::{Bench, Stick};
 use crate::failure::{ensure, Outcome};
-use crate::lab::{Bench, Stick};
 use serde_json::json;
 
 pub fn scenarios() -> Vec<Scenario> {

@@ -1,8 +1,8 @@
 //! The machine's power is cut off, on a stick that forgets what was not flushed.
 
 use super::{Scenario, MIB};
+use crate::bench::{Bench, Stick};
 use crate::failure::{ensure, Outcome};
-use crate::lab::{Bench, Stick};
 use serde_json::json;
 use std::time::Duration;
 use vm::pattern::Random;

@@ -1,8 +1,8 @@
 //! Machines and ports that sleep, and sticks that are others when they wake.
 
 use super::{Scenario, MIB};
+use crate::bench::{Bench, Stick};
 use crate::failure::{ensure, Outcome};
-use crate::lab::{Bench, Stick};
 use serde_json::json;
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use super::{Scenario, MIB};
 use crate::failure::{ensure, Failure, Outcome};
-use crate::lab::{Bench, Stick};
+use crate::bench::{Bench, Stick};
 use std::fmt::Write as _;
 use std::time::Duration;
 

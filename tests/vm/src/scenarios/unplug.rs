@@ -2,7 +2,7 @@
 
 use super::{Scenario, MIB};
 use crate::failure::{ensure, Outcome};
-use crate::lab::{Bench, Stick};
+use crate::bench::{Bench, Stick};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use vm::pattern::Random;
