@@ -207,6 +207,12 @@ static void make(const char *what)
 		MUST(waitpid(between, NULL, 0));
 		while (MUST(fcntl(fd, F_GETLEASE)) == F_WRLCK)
 			usleep(500);
+	} else if (!strcmp(what, "lease-mapped")) {
+		int fd = MUST(open("locked.txt", O_RDWR | O_CREAT, 0600));
+		MUST(ftruncate(fd, 4096));
+		MUST((long)mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0));
+		/* A lease that is broken would end the program (SIGIO). */
+		MUST(fcntl(fd, F_SETLEASE, F_WRLCK));
 	} else if (!strcmp(what, "fifo-gone")) {
 		MUST(mkfifo("gone", 0600));
 		MUST(open("gone", O_RDWR));

@@ -9,7 +9,7 @@ use super::proc::Proc;
 use super::segments::is_segment;
 use super::FileId;
 use image_format::model::{vma, Backing, Layout, Mapping};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Mappings with their details.
 pub(super) type Table = Vec<(Area, Detail)>;
@@ -139,9 +139,10 @@ pub(super) fn mappings(
 }
 
 /// Which files the mappings show, by their first addresses.
-pub(super) fn mapped_files(table: &Table) -> BTreeMap<u64, FileId> {
+pub(super) fn mapped_files(table: &Table, leased: &BTreeSet<FileId>) -> BTreeMap<u64, FileId> {
     let files = table.iter().filter(|(area, _)| area.inode != 0);
-    files.map(|(area, _)| (area.start, (area.device, area.inode))).collect()
+    let files = files.map(|(area, _)| (area.start, (area.device, area.inode)));
+    files.filter(|(_, file)| !leased.contains(file)).collect()
 }
 
 fn backing(area: &Area) -> Backing {

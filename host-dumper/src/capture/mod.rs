@@ -136,7 +136,8 @@ pub struct Captured {
     pub warnings: Vec<String>,
     /// What a resumed program will find broken.
     pub losses: Vec<String>,
-    /// For each process: which files its mappings show, by their first addresses.
+    /// For each process: which files its mappings show, by their first addresses, but for those that
+    /// may not be opened, as they have write leases.
     pub mapped_files: Vec<BTreeMap<u64, FileId>>,
     /// Descriptors kept open until the image is complete: those that were found in flight.
     pub held: Vec<OwnedFd>,

@@ -147,12 +147,14 @@ impl Session {
         let pids: Vec<u32> = self.members.iter().map(Member::pid).collect();
         let descriptors = self.members.iter().flat_map(|m| &m.survey.descriptors);
         all.extend(files::foreign_holders(&pids, descriptors.clone(), self.options.external_pipes));
+        let leased = files::leased(descriptors.clone());
         let sessions: Vec<u32> = self.members.iter().map(|m| m.survey.stat.session).collect();
         all.extend(files::terminal_refusals(descriptors, &sessions)?);
         all.extend(kin::refusals(&self.members));
         let segments = self.segments();
         for member in &self.members {
             let mut own = segments.refusals(&member.survey.table);
+            own.extend(files::leased_refusals(&member.survey.table, &leased));
             self.of_process(member, &mut own);
             all.append(&mut own);
         }
@@ -268,8 +270,9 @@ impl Session {
         losses.append(&mut files.notes);
         let held = std::mem::take(&mut files.held);
         let attached = std::mem::take(&mut files.attached);
-        let mapped_files =
-            self.members.iter().map(|m| memory::mapped_files(&m.survey.table)).collect();
+        let surveys = || self.members.iter().map(|m| &m.survey);
+        let leased = files::leased(surveys().flat_map(|s| &s.descriptors));
+        let mapped_files = surveys().map(|s| memory::mapped_files(&s.table, &leased)).collect();
         let generation = self.members.iter().filter_map(|m| m.stub.as_ref());
         let generation = generation.map(|s| s.header.generation).max().unwrap_or(0);
         let source = source::source(self.proc(), generation);

@@ -94,7 +94,7 @@ impl<'a> Composer<'a> {
             let mut clean = CleanFiles::look(*pid, mappings);
             clean.share(owner, mappings, files, &mut self.common);
             if later {
-                clean.open(*pid, mappings);
+                clean.open(*pid, mappings, files);
             }
             self.clean.push(clean);
         }

@@ -62,9 +62,10 @@ impl CleanFiles {
 
     /// Opens what is behind them. The kernel names the very file for it, whatever became of its
     /// path, but only to the privileged (`CAP_CHECKPOINT_RESTORE`); what cannot be opened is read
-    /// from the stopped process.
-    pub fn open(&mut self, pid: i32, mappings: &[Mapping]) {
-        for mapping in mappings.iter().filter(|m| self.clean.contains(&m.start)) {
+    /// from the stopped process, as is what `files` does not have.
+    pub fn open(&mut self, pid: i32, mappings: &[Mapping], files: &BTreeMap<u64, FileId>) {
+        let wanted = |m: &&Mapping| self.clean.contains(&m.start) && files.contains_key(&m.start);
+        for mapping in mappings.iter().filter(wanted) {
             let Backing::File { offset, .. } = mapping.backing else { continue };
             if self.elsewhere.contains(&mapping.start) {
                 continue;

@@ -29,6 +29,7 @@ pub const STATES: &[(&str, &[&str])] = &[
     ("family", &["is a socket of address family 40"]),
     ("lease-breaking", &["holds a lock that cannot be set again"]),
     ("lease-removed", &["holds a write lease on a removed file"]),
+    ("lease-mapped", &["shows a file that has a write lease"]),
     ("terminal-line", &["holds 4 bytes of input"]),
     ("terminal-raw", &["holds 3 bytes of input"]),
     ("terminal-end", &["holds an end of input"]),

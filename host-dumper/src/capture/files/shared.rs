@@ -250,9 +250,13 @@ pub(in crate::capture) fn index_of(known: &BTreeMap<[u64; 2], u32>, area: &Area)
 }
 
 pub(super) fn refused(area: &Area, reason: String, remedy: &'static str) -> CaptureError {
+    CaptureError::Refused(vec![refusal(area, reason, remedy)])
+}
+
+pub(super) fn refusal(area: &Area, reason: String, remedy: &'static str) -> Refusal {
     let name = String::from_utf8_lossy(&area.name);
     let object = format!("memory {:x}-{:x} ({name})", area.start, area.end);
-    CaptureError::Refused(vec![Refusal::new(object, reason, remedy)])
+    Refusal::new(object, reason, remedy)
 }
 
 #[cfg(test)]

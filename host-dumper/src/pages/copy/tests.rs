@@ -48,7 +48,8 @@ fn copy(
     let pid = std::process::id() as i32;
     let mut files = CleanFiles::look(pid, mappings);
     if clean {
-        files.open(pid, mappings);
+        let all = mappings.iter().map(|m| (m.start, ((0, 0), 0))).collect();
+        files.open(pid, mappings, &all);
     }
     let clean = files;
     let copy = |part| {
