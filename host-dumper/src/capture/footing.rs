@@ -1,7 +1,9 @@
 //! Where system calls inside the process are made from: code that is already there, and a place
 //! for a signal frame that brings a thread back should this program die.
 
-use super::arch::x86_64::{frame_len, POP_RET, RED_ZONE, SIGRETURN, STORE_RET, SYSCALL_RET};
+use super::arch::x86_64::{
+    frame_len, POP_RDX_RET, POP_RET, RED_ZONE, SIGRETURN, STORE_RET, SYSCALL_RET,
+};
 use super::mem;
 use super::proc::maps::Area;
 use memchr::memmem;
@@ -14,7 +16,10 @@ const SEARCH_LIMIT: usize = 1 << 30;
 const SPARE: u64 = 8 << 10;
 
 /// Bytes of a chain of calls.
-pub(super) const CHAIN_MAX: u64 = 1 << 10;
+pub(super) const CHAIN_MAX: u64 = 2 << 10;
+/// Bytes of text in which what chains are made of may be looked for after the system call was found: it
+/// costs less than what the chain saves.
+const TAILS_WITHIN: usize = 512 << 10;
 /// Bytes that a frame and its results may take.
 const ROOM_AT_LEAST: u64 = 8 << 10;
 /// Bytes of the main stack that certainly are in use.
@@ -34,8 +39,12 @@ pub(super) struct Code {
 impl Code {
     /// All addresses in it.
     fn places(&self) -> Vec<u64> {
-        let tails = self.tails.iter().flat_map(|t| t.pops.into_iter().chain(t.store));
-        [self.syscall, self.sigreturn].into_iter().chain(tails).collect()
+        let mut all = vec![self.syscall, self.sigreturn];
+        if let Some(Tails { pops, rdx, store }) = self.tails {
+            all.extend(pops);
+            all.extend([rdx.at, store.at]);
+        }
+        all
     }
 }
 
@@ -44,8 +53,56 @@ impl Code {
 pub(super) struct Tails {
     /// They pop rax, rdi and rsi.
     pub pops: [u64; 3],
-    /// Stores rax where rdx points.
-    pub store: Option<u64>,
+    /// Pops rdx.
+    pub rdx: PopRdx,
+    /// Stores rax.
+    pub store: Store,
+}
+
+/// A tail that pops rdx.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PopRdx {
+    /// Its address.
+    pub at: u64,
+    /// Words that it pops after rdx.
+    pub more: usize,
+}
+
+/// A tail that stores rax.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Store {
+    /// Its address.
+    pub at: u64,
+    /// It stores where rdi points; or else rdx.
+    pub by_rdi: bool,
+}
+
+/// The tails that have turned up so far.
+#[derive(Default)]
+struct Search {
+    pops: [Option<u64>; 3],
+    rdx: Option<PopRdx>,
+    store: Option<Store>,
+}
+
+impl Search {
+    /// Looks at bytes; `found` gives the address of the first place that has a pattern.
+    fn look(&mut self, found: impl Fn(&[u8]) -> Option<u64>) {
+        for (pop, pattern) in self.pops.iter_mut().zip(POP_RET) {
+            *pop = pop.or_else(|| found(pattern));
+        }
+        let rdx = |(pattern, more)| found(pattern).map(|at| PopRdx { at, more });
+        self.rdx = self.rdx.or_else(|| POP_RDX_RET.into_iter().find_map(rdx));
+        let store =
+            |by_rdi: bool| found(STORE_RET[usize::from(by_rdi)]).map(|at| Store { at, by_rdi });
+        self.store = self.store.or_else(|| [false, true].into_iter().find_map(store));
+    }
+
+    /// All of them, once there are.
+    fn tails(&self) -> Option<Tails> {
+        let [rax, rdi, rsi] = self.pops;
+        Some(Tails { pops: [rax?, rdi?, rsi?], rdx: self.rdx?, store: self.store? })
+    }
 }
 
 /// Finds the code; text of C libraries first, since they have both. `hint` is what another process
@@ -61,9 +118,9 @@ pub(super) fn find_code(pid: u32, areas: &[Area], hint: Option<Code>) -> Option<
     // and can be told from what a compiler writes as the program runs, which may have gigabytes.
     texts.sort_by_key(|a| (!is_c_library(&a.name), a.prot & 2 != 0, a.end - a.start));
     let (mut syscall, mut sigreturn) = (None, None);
-    let (mut pops, mut store) = ([None; 3], None);
+    let mut search = Search::default();
     let mut buf = vec![0u8; CHUNK + 16];
-    let mut searched = 0;
+    let (mut searched, mut since) = (0, 0);
     for area in texts {
         let mut at = area.start;
         while at < area.end && searched < SEARCH_LIMIT {
@@ -76,38 +133,38 @@ pub(super) fn find_code(pid: u32, areas: &[Area], hint: Option<Code>) -> Option<
             let found = |needle: &[u8]| memmem::find(bytes, needle).map(|p| at + p as u64);
             syscall = syscall.or_else(|| found(&SYSCALL_RET));
             sigreturn = sigreturn.or_else(|| SIGRETURN.iter().find_map(|n| found(n)));
-            for (pop, pattern) in pops.iter_mut().zip(POP_RET) {
-                *pop = pop.or_else(|| found(pattern));
-            }
-            store = store.or_else(|| found(&STORE_RET));
+            search.look(found);
             if let (Some(syscall), Some(sigreturn)) = (syscall, sigreturn) {
-                // What has not turned up by now is not searched for: that would cost more than it
-                // saves.
-                let tails = match pops {
-                    [Some(rax), Some(rdi), Some(rsi)] => {
-                        Some(Tails { pops: [rax, rdi, rsi], store })
-                    }
-                    _ => None,
-                };
-                return Some(Code { syscall, sigreturn, tails });
+                let tails = search.tails();
+                since += len;
+                if tails.is_some() || since > TAILS_WITHIN {
+                    return Some(Code { syscall, sigreturn, tails });
+                }
             }
             at += CHUNK as u64;
         }
     }
-    None
+    Some(Code { syscall: syscall?, sigreturn: sigreturn?, tails: search.tails() })
 }
 
 /// The code is still there.
 pub(super) fn still_there(pid: u32, code: Code) -> bool {
-    let at = |address, patterns: &[&[u8]]| {
-        patterns.iter().any(|p| mem::read(pid, address, p.len()).is_ok_and(|b| b == **p))
-    };
-    at(code.syscall, &[&SYSCALL_RET])
-        && at(code.sigreturn, &SIGRETURN)
-        && code.tails.is_none_or(|tails| {
-            tails.pops.iter().zip(POP_RET).all(|(&pop, pattern)| at(pop, &[pattern]))
-                && tails.store.is_none_or(|store| at(store, &[&STORE_RET]))
-        })
+    let mut wanted: Vec<(u64, &[&[u8]])> =
+        vec![(code.syscall, &[&SYSCALL_RET]), (code.sigreturn, &SIGRETURN)];
+    if let Some(Tails { pops, rdx, store }) = &code.tails {
+        wanted.extend(pops.iter().zip(&POP_RET).map(|(&pop, p)| (pop, std::slice::from_ref(p))));
+        wanted.push((rdx.at, std::slice::from_ref(&POP_RDX_RET[rdx.more].0)));
+        wanted.push((store.at, std::slice::from_ref(&STORE_RET[usize::from(store.by_rdi)])));
+    }
+    let longest = |patterns: &[&[u8]]| patterns.iter().map(|p| p.len()).max().unwrap_or(0);
+    let pieces: Vec<_> = wanted.iter().map(|&(at, patterns)| (at, longest(patterns))).collect();
+    let Ok(bytes) = mem::read_pieces(pid, &pieces) else { return false };
+    let mut rest = &bytes[..];
+    wanted.iter().zip(pieces).all(|((_, patterns), (_, len))| {
+        let (piece, after) = rest.split_at(len);
+        rest = after;
+        patterns.iter().any(|p| piece.starts_with(p))
+    })
 }
 
 fn is_c_library(path: &[u8]) -> bool {

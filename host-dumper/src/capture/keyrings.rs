@@ -3,15 +3,37 @@
 
 use super::error::Result;
 use super::footing::Code;
+use super::inside::ThreadAnswers;
 use super::mem;
 use super::proc::number::{decimal, hex, lines, words};
-use super::remote::{self, call_each, Call};
+use super::questions::Question;
+use super::remote::{self, Call};
 use super::thread::Thread;
 
-/// Special ids of keyctl(2).
-const THREAD: i64 = -1;
-const PROCESS: i64 = -2;
-const SESSION: i64 = -3;
+/// Keyrings that a thread has, by their special ids of keyctl(2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ring {
+    Thread = -1,
+    Process = -2,
+    Session = -3,
+}
+
+impl Ring {
+    /// Asks for its serial; it is not made if there is none.
+    pub fn question(self) -> Question {
+        let args = [GET_KEYRING_ID, self as i64 as u64, 0];
+        Question::value("keyctl", libc::SYS_keyctl, &args)
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Thread => "thread",
+            Self::Process => "process",
+            Self::Session => "session",
+        }
+    }
+}
+
 /// keyctl(2) operations.
 const GET_KEYRING_ID: u64 = 0;
 const DESCRIBE: u64 = 6;
@@ -72,7 +94,7 @@ pub(super) fn may_have(uid: u32) -> bool {
 /// The session keyring of this program: who has the same finds it again in the session that resumes.
 fn our_session() -> i64 {
     // SAFETY: takes numbers only.
-    unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, SESSION, 0) }
+    unsafe { libc::syscall(libc::SYS_keyctl, GET_KEYRING_ID, Ring::Session as i64, 0) }
 }
 
 /// What can be told without asking the process: which keyrings of its user may be its own.
@@ -89,20 +111,19 @@ pub(super) fn guess(uid: u32) -> Option<String> {
     })
 }
 
-/// Asks the threads for their keyrings; gives those that hold keys in words.
-pub(super) fn ask(threads: &mut [Thread], code: Code) -> Result<Vec<String>> {
+/// Asks the threads about the keyrings that they named; gives those that hold keys in words.
+pub(super) fn ask(
+    threads: &mut [Thread],
+    code: Code,
+    answers: &[ThreadAnswers],
+) -> Result<Vec<String>> {
     let ours = our_session();
-    let mut found: Vec<(usize, i64, &str)> = Vec::new();
-    for (special, kind) in [(THREAD, "thread"), (PROCESS, "process"), (SESSION, "session")] {
-        // The others are alike in all threads, but for those that took care to differ.
-        let asked = if special == THREAD { threads.len() } else { 1 };
-        let get = Call::new("keyctl", libc::SYS_keyctl, &[GET_KEYRING_ID, special as u64, 0]);
-        let ids = call_each(&mut threads[..asked], code, &vec![Some(get); asked])?;
-        let known = |(_, id): &(usize, i64)| *id > 0 && *id != ours;
-        found.extend(ids.into_iter().enumerate().filter(known).map(|(i, id)| (i, id, kind)));
-    }
+    let all = answers.iter().enumerate();
+    let all = all.flat_map(|(i, a)| a.rings.iter().map(move |&(ring, id)| (i, ring, id)));
+    let found: Vec<_> = all.filter(|&(_, _, id)| id > 0 && id != ours).collect();
     let mut told = Vec::new();
-    for (i, id, kind) in found {
+    for (i, ring, id) in found {
+        let kind = ring.word();
         // Only who possesses a keyring may read it.
         let Some(thread) = threads.get_mut(i) else { continue };
         let (Some(name), Some(keys)) = (name(thread, code, id)?, list(thread, code, id)?) else {

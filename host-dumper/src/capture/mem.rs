@@ -21,6 +21,18 @@ pub fn read(pid: u32, address: u64, len: usize) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Reads several pieces, each an address and a length, in one call; all or an error.
+pub fn read_pieces(pid: u32, pieces: &[(u64, usize)]) -> Result<Vec<u8>> {
+    let len = pieces.iter().map(|(_, len)| len).sum();
+    let mut bytes = vec![0; len];
+    let remote: Vec<RemoteIoVec> =
+        pieces.iter().map(|&(base, len)| RemoteIoVec { base: base as usize, len }).collect();
+    let local = &mut [IoSliceMut::new(&mut bytes)];
+    let result = process_vm_readv(Pid::from_raw(pid as i32), local, &remote);
+    check(pid, pieces.first().map_or(0, |p| p.0), len, result)?;
+    Ok(bytes)
+}
+
 /// Reads a 64-bit word.
 pub fn read_word(pid: u32, address: u64) -> Result<u64> {
     let mut word = [0; 8];

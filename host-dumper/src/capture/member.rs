@@ -214,13 +214,8 @@ impl Member {
     pub fn examine(&mut self, xsave: Vec<Vec<u8>>, sandboxes: Vec<Sandbox>) -> Result<Examined> {
         let chains =
             self.code.and_then(|code| chain::possible(code, &self.threads, &self.statuses));
-        let bits_differ = survey::securebits_may_differ(&self.statuses);
-        let slack = bits_differ || !chains.is_some_and(|c| c.keeps());
-        let outside: Vec<Outside> = self
-            .threads
-            .iter()
-            .map(|t| outside::look(t.stopped()?, slack))
-            .collect::<Result<_>>()?;
+        let outside: Vec<Outside> =
+            self.threads.iter().map(|t| outside::look(t.stopped()?)).collect::<Result<_>>()?;
         let proc = &self.target.proc;
         let timers =
             timers::parse(&proc.read("timers")?).ok_or_else(|| proc.format("timers", "a line"))?;
@@ -232,7 +227,6 @@ impl Member {
         // A thread's id as the process sees it, where that differs.
         let ids: Vec<u32> =
             statuses.iter().map(|(tid, s)| s.ns_pid.last().copied().unwrap_or(*tid)).collect();
-        let slack: Vec<Option<u64>> = outside.iter().map(|o| o.timer_slack).collect();
         let table = std::mem::take(&mut self.survey.table);
         let status = self.survey.status.clone();
         let doubtful = files::doubtful(&self.survey.descriptors);
@@ -241,11 +235,9 @@ impl Member {
             table: &table,
             verdicts: &verdicts,
             xsave: &xsave,
-            slack: &slack,
             timers: &timers,
             doubtful: &doubtful,
             ids: &ids,
-            bits_differ,
             chains,
         };
         let outcome = self.ask(&questions);

@@ -5,7 +5,8 @@
 //! survey    everything visible from outside, and what stands in the way
 //! session   seize, stop, capture, release or kill
 //!   stop      ptrace requests        thread    one thread and the way back
-//!   outside   asked about a thread   inside    asked by the process itself (remote, footing)
+//!   outside   asked about a thread   inside    asked by the process itself (questions,
+//!                                                  chain, remote, footing)
 //!   syscalls  interrupted system calls          stub      traces of an earlier resume
 //! candidate a process as one that may be asked before
 //! ```
@@ -37,6 +38,7 @@ mod owners;
 mod patience;
 pub mod proc;
 mod programs;
+mod questions;
 mod remote;
 mod resuming;
 mod seccomp;

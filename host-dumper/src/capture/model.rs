@@ -99,7 +99,7 @@ fn credentials(proc: &Proc, threads: &[ThreadParts]) -> Vec<Credentials> {
         gids: status.gids.map(|id| inward(&groups, id)),
         groups: status.groups.iter().map(|&id| inward(&groups, id)).collect(),
         capabilities: status.capabilities,
-        securebits: answers.securebits.unwrap_or(0),
+        securebits: answers.securebits,
         no_new_privs: status.no_new_privs,
     });
     each.collect()

@@ -2,7 +2,6 @@
 
 use super::error::{CaptureError, Result};
 use super::mem;
-use super::proc::number;
 use super::stop::Stopped;
 use image_format::model::{Rseq, Sched, SigInfo};
 use nix::errno::Errno;
@@ -19,7 +18,6 @@ pub(super) struct Outside {
     pub locks_held: bool,
     pub rseq: Option<Rseq>,
     pub sched: Sched,
-    pub timer_slack: Option<u64>,
     pub ioprio: u32,
 }
 
@@ -28,8 +26,8 @@ pub(super) fn signals(raw: &[[u8; 128]]) -> Vec<SigInfo> {
     raw.iter().map(|info| SigInfo { raw: info.to_vec().into() }).collect()
 }
 
-/// Reads a thread; with `slack` also its timer slack, if that may be read.
-pub(super) fn look(thread: &Stopped, slack: bool) -> Result<Outside> {
+/// Reads a thread.
+pub(super) fn look(thread: &Stopped) -> Result<Outside> {
     let tid = thread.tid();
     let robust_list = robust_list(tid)?;
     Ok(Outside {
@@ -38,7 +36,6 @@ pub(super) fn look(thread: &Stopped, slack: bool) -> Result<Outside> {
         locks_held: locks_held(tid, robust_list[0]),
         rseq: thread.rseq()?,
         sched: sched(tid)?,
-        timer_slack: if slack { timer_slack(tid) } else { None },
         ioprio: ioprio(tid),
     })
 }
@@ -119,12 +116,6 @@ fn sched(tid: u32) -> Result<Sched> {
         deadline: attr.deadline,
         affinity: mask.into(),
     })
-}
-
-/// Readable with CAP_SYS_NICE; others ask the thread itself.
-fn timer_slack(tid: u32) -> Option<u64> {
-    let text = std::fs::read(format!("/proc/{tid}/timerslack_ns")).ok()?;
-    number::decimal(text.trim_ascii_end())
 }
 
 fn ioprio(tid: u32) -> u32 {

@@ -90,17 +90,6 @@ fn thread_refusals(pid: u32, threads: &[ThreadStatus], all: &mut Vec<Refusal>) {
     }
 }
 
-/// Whether threads may have securebits of their own: it takes CAP_SETPCAP to set those that matter,
-/// and there is no other sign of them.
-pub(super) fn securebits_may_differ(threads: &[ThreadStatus]) -> bool {
-    const CAP_SETPCAP: u32 = 8;
-    let Some(((_, leader), others)) = threads.split_first() else { return false };
-    let able = |s: &Status| s.capabilities[1] >> CAP_SETPCAP & 1 == 1;
-    let all = |s: &Status| (s.uids, s.gids, s.groups.clone(), s.capabilities, s.no_new_privs);
-    let same = |s: &Status| all(s) == all(leader);
-    !others.is_empty() && (able(leader) || others.iter().any(|(_, s)| able(s) || !same(s)))
-}
-
 /// What a resume cannot bring back and nobody needs to be stopped for, of one process of `processes`.
 pub(super) fn notes(survey: &Survey, processes: usize) -> Vec<String> {
     let mut notes = Vec::new();

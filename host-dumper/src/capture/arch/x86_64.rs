@@ -14,8 +14,12 @@ pub const SIGRETURN: [&[u8]; 2] =
     [&[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05], &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05]];
 /// `pop %rax; ret`, `pop %rdi; ret` and `pop %rsi; ret`: the tails of functions that save registers.
 pub const POP_RET: [&[u8]; 3] = [&[0x58, 0xc3], &[0x5f, 0xc3], &[0x5e, 0xc3]];
-/// `mov %rax, (%rdx); ret`.
-pub const STORE_RET: [u8; 4] = [0x48, 0x89, 0x02, 0xc3];
+/// Tails that pop rdx, and how many words they pop after it: `pop %rdx; ret`, with `pop %rbx`, with
+/// `pop %rbp; pop %r12` in between.
+pub const POP_RDX_RET: [(&[u8], usize); 3] =
+    [(&[0x5a, 0xc3], 0), (&[0x5a, 0x5b, 0xc3], 1), (&[0x5a, 0x5d, 0x41, 0x5c, 0xc3], 2)];
+/// `mov %rax, (%rdx); ret` and `mov %rax, (%rdi); ret`.
+pub const STORE_RET: [&[u8]; 2] = [&[0x48, 0x89, 0x02, 0xc3], &[0x48, 0x89, 0x07, 0xc3]];
 /// Bytes below the stack pointer that belong to the function that runs (the psABI's red zone).
 pub const RED_ZONE: u64 = 128;
 /// Code selector of 64-bit programs (__USER_CS).
@@ -82,15 +86,16 @@ pub fn call_registers(
 }
 
 /// Registers with which the thread runs through a chain: from the code at `rip`, which pops the
-/// first word at `stack`. `keep` is where the one result that is kept goes.
+/// first word at `stack`. `fourth` is the fourth argument of every call, which no call changes; the
+/// others after it are zero.
 pub fn chain_registers(
     base: &user_regs_struct,
     rip: u64,
     stack: u64,
-    keep: u64,
+    fourth: u64,
 ) -> user_regs_struct {
     let mut r = *base;
-    r.rdx = keep;
+    [r.r10, r.r8, r.r9] = [fourth, 0, 0];
     r.orig_rax = u64::MAX;
     r.rip = rip;
     r.rsp = stack;

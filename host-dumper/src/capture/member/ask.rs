@@ -6,7 +6,7 @@ use crate::capture::arch::x86_64::frame_len;
 use crate::capture::chain::Chains;
 use crate::capture::error::{CaptureError, Result};
 use crate::capture::footing::{self, Code, Place};
-use crate::capture::inside::{self, ProcessAnswers, ThreadAnswers, SCRATCH};
+use crate::capture::inside::{self, Known, ProcessAnswers, ThreadAnswers, SCRATCH};
 use crate::capture::keyrings;
 use crate::capture::memory::Table;
 use crate::capture::proc::status::Status;
@@ -29,12 +29,9 @@ pub(super) struct Questions<'a> {
     pub table: &'a Table,
     pub verdicts: &'a [Verdict],
     pub xsave: &'a [Vec<u8>],
-    pub slack: &'a [Option<u64>],
     pub timers: &'a [timers::TimerEntry],
     pub doubtful: &'a [u32],
     pub ids: &'a [u32],
-    /// Securebits may differ from thread to thread.
-    pub bits_differ: bool,
     pub chains: Option<Chains>,
 }
 
@@ -42,11 +39,11 @@ impl Member {
     /// System calls inside the process.
     pub(super) fn ask(&mut self, about: &Questions<'_>) -> Result<Answers> {
         let tid = self.pid();
-        let code =
-            self.code.filter(|&c| footing::still_there(tid, c)).ok_or(CaptureError::NoFooting {
-                tid,
-                reason: "its text holds no system call to borrow (a program without a C library)",
-            })?;
+        // That it is still there was seen since the process stood.
+        let code = self.code.ok_or(CaptureError::NoFooting {
+            tid,
+            reason: "its text holds no system call to borrow (a program without a C library)",
+        })?;
         let outcome = self.ask_with(code, about);
         // Whatever happened, every thread is put back where it stood.
         let mut undone = self.give_room_back(code);
@@ -97,29 +94,13 @@ impl Member {
                 self.prepare(i, code, place, verdicts, xsave, own[i])?;
             }
         }
-        let threads = &mut self.threads;
-        let mut each = match &about.chains {
-            Some(chains) => {
-                inside::ask_threads_at_once(threads, code, chains, about.ids, about.slack)?
-            }
-            None => inside::ask_threads(threads, code, about.slack)?,
-        };
-        for (answers, slack) in each.iter_mut().zip(about.slack) {
-            answers.timer_slack = slack.unwrap_or(answers.timer_slack);
-        }
-        inside::ask_securebits(threads, code, &mut each, about.bits_differ)?;
-        let leader = &mut threads[0];
-        let mut process = inside::ask_process(
-            leader,
-            code,
-            about.status,
-            about.timers,
-            about.doubtful,
-            &each[0],
-        )?;
-        if keyrings::may_have(about.status.uids[0]) {
-            process.keyrings = keyrings::ask(&mut self.threads, code)?;
-        }
+        let chains = about.chains.as_ref();
+        let keys = keyrings::may_have(about.status.uids[0]);
+        let known =
+            Known { status: about.status, timers: about.timers, doubtful: about.doubtful, keys };
+        let told = inside::ask(&mut self.threads, code, chains, about.ids, &known)?;
+        let (mut process, each) = (told.process, told.threads);
+        process.keyrings = keyrings::ask(&mut self.threads, code, &each)?;
         process.undo = undo::ask(&mut self.threads, code)?;
         let proc = &self.target.proc;
         let lock_future = match about.status.locked {
