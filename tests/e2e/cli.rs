@@ -314,7 +314,7 @@ fn environment_gone() -> Outcome {
     let dir = scratch::directory("gone", None).map_err(|e| e.to_string())?;
     let victim = Victim::named("locale")?;
     let program = dir.join("program");
-    fs::copy(victim.program(), &program).map_err(|e| e.to_string())?;
+    scratch::copy_program(&victim.program(), &program)?;
     let mut command = Command::new(&program);
     command::as_user(&mut command, None);
     command.current_dir("/").env("VICTIM", "locale");

@@ -29,7 +29,7 @@ fn root_with_image(name: &str) -> Outcome<(PathBuf, PathBuf)> {
     command::dump(process.pid, &image, Some(NOBODY), &[])?;
     command::gone(&mut process)?;
     let inside = root.join("resume.elf");
-    fs::copy(&image, &inside).map_err(|e| e.to_string())?;
+    scratch::copy_program(&image, &inside)?;
     std::os::unix::fs::chown(&inside, Some(NOBODY), Some(NOBODY)).map_err(|e| e.to_string())?;
     Ok((dir, root))
 }

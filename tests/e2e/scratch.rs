@@ -4,8 +4,12 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{chown, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::OnceLock;
+use std::time::Duration;
+
+use crate::reaper::{self, Exit};
 
 /// The user an unprivileged test runs as.
 pub const NOBODY: u32 = 65534;
@@ -37,6 +41,22 @@ pub fn dumper() -> &'static Path {
         fs::set_permissions(&to, fs::Permissions::from_mode(0o755)).expect("own file");
         to
     })
+}
+
+/// How long a copy may take on a busy machine.
+const COPYING: Duration = Duration::from_secs(60);
+
+/// Copies a program that is to be executed. Another process does it: a child that some other thread forks
+/// meanwhile inherits what is open for writing here until it executes something, and the kernel
+/// executes nothing that anyone may write to (ETXTBSY).
+pub fn copy_program(from: &Path, to: &Path) -> Result<(), String> {
+    let mut cp = Command::new("cp");
+    cp.arg("--").args([from, to]);
+    let pid = reaper::spawn(&mut cp).map_err(|e| format!("cp: {e}"))?;
+    match reaper::wait(pid, COPYING) {
+        Some(Exit::Code(0)) => Ok(()),
+        other => Err(format!("{cp:?}: {other:?}")),
+    }
 }
 
 /// A fresh directory that `uid` can write.

@@ -348,7 +348,7 @@ pub fn resume_with(
     let mut command = if mode == Mode::Empty {
         let root = dir.join("root");
         fs::create_dir_all(&root).map_err(|e| e.to_string())?;
-        fs::copy(image, root.join("resume.elf")).map_err(|e| e.to_string())?;
+        scratch::copy_program(image, &root.join("resume.elf"))?;
         let mut command = Command::new("/resume.elf");
         command::confine(&mut command, root, None);
         command
