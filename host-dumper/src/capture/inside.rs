@@ -99,30 +99,36 @@ pub(super) struct Known<'a> {
 impl Known<'_> {
     /// What each thread is asked, and what one of them is asked for all.
     fn items(&self, for_all: bool) -> Vec<Item> {
-        use Item::*;
-        let mut items = vec![AltStack, TidAddress, DeathSignal, TimerSlack, Securebits];
+        let mut items = vec![
+            Item::AltStack,
+            Item::TidAddress,
+            Item::DeathSignal,
+            Item::TimerSlack,
+            Item::Securebits,
+        ];
         let rings = [Ring::Thread, Ring::Process, Ring::Session];
         // The others are alike in all threads, but for those that took care to differ.
         let asked = if for_all { 3 } else { 1 };
-        items.extend(rings[..asked].iter().filter(|_| self.keys).map(|&ring| Keyring(ring)));
+        items.extend(rings[..asked].iter().filter(|_| self.keys).map(|&r| Item::Keyring(r)));
         if !for_all {
             return items;
         }
         let status = self.status;
         // The default action of SIGCHLD has flags that matter (SA_NOCLDWAIT).
         let asked = status.caught | status.ignored | 1 << (libc::SIGCHLD - 1);
-        items.extend((1..=SIGNALS).filter(|s| asked >> (s - 1) & 1 == 1).map(Action));
-        items.extend((0..3).map(Interval));
-        items.push(Subreaper);
-        items.extend((0..self.timers.len()).flat_map(|n| [TimerLeft(n), TimerOverrun(n)]));
-        items.push(Dumpable);
+        items.extend((1..=SIGNALS).filter(|s| asked >> (s - 1) & 1 == 1).map(Item::Action));
+        items.extend((0..3).map(Item::Interval));
+        items.push(Item::Subreaper);
+        let timer = |n| [Item::TimerLeft(n), Item::TimerOverrun(n)];
+        items.extend((0..self.timers.len()).flat_map(timer));
+        items.push(Item::Dumpable);
         // A kernel that says nothing about it (before 5.0) is asked.
         if status.thp_enabled != Some(true) {
-            items.push(HugePages);
+            items.push(Item::HugePages);
         }
-        items.push(Barriers);
-        items.extend(self.doubtful.iter().map(|&fd| CloseOnExec(fd)));
-        items.push(Break);
+        items.push(Item::Barriers);
+        items.extend(self.doubtful.iter().map(|&fd| Item::CloseOnExec(fd)));
+        items.push(Item::Break);
         items
     }
 

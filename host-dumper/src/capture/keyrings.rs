@@ -9,6 +9,7 @@ use super::proc::number::{decimal, hex, lines, words};
 use super::questions::Question;
 use super::remote::{self, Call};
 use super::thread::Thread;
+use std::collections::BTreeMap;
 
 /// Keyrings that a thread has, by their special ids of keyctl(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +84,18 @@ fn has_keys(text: &[u8], uid: u32) -> bool {
     })
 }
 
-/// Whether it is worth the time to ask a process of this user.
-pub(super) fn may_have(uid: u32) -> bool {
+/// Which users have keys.
+#[derive(Debug, Default)]
+pub(super) struct Keys(BTreeMap<u32, bool>);
+
+impl Keys {
+    /// Whether it is worth the time to ask a process of this user.
+    pub fn may_have(&mut self, uid: u32) -> bool {
+        *self.0.entry(uid).or_insert_with(|| may_have(uid))
+    }
+}
+
+fn may_have(uid: u32) -> bool {
     if nix::unistd::geteuid().as_raw() == uid {
         return !visible(uid).is_empty();
     }

@@ -11,18 +11,21 @@ pub use takeback::TakenBack;
 use self::ask::Questions;
 use super::arch::x86_64::{foreign_state, trim_xsave};
 use super::chain;
+use super::crew;
 use super::error::{CaptureError, Refusal, Result};
 use super::files;
 use super::footing::{self, Code};
 use super::inside::ProcessAnswers;
+use super::keyrings::Keys;
 use super::model::ThreadParts;
 use super::outside::{self, Outside};
+use super::particulars::Particulars;
 use super::proc::timers;
 use super::seccomp::{self, Sandbox};
 use super::source;
 use super::stop::XSAVE_MAX;
 use super::stub::{self, Stub};
-use super::survey::{self, Survey, ThreadStatus};
+use super::survey::{self, Sight, Survey, ThreadStatus};
 use super::syscalls::remaining::{self, Waiting};
 use super::syscalls::{judge, Verdict};
 use super::target::{self, Target};
@@ -34,6 +37,24 @@ use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::time::Instant;
+
+/// Looks again at processes that were all stopped.
+pub(super) fn look_again(members: &mut [Member]) -> Result<Vec<Particulars>> {
+    let tables: Vec<_> = members.iter_mut().map(|m| std::mem::take(&mut m.survey.table)).collect();
+    let views: Vec<_> = members.iter().map(|m| &m.target).zip(tables).collect();
+    let found = crew::each(views, |(target, before)| {
+        let survey = survey::look(target, Some(before), true)?;
+        Ok((survey, Particulars::read(&target.proc)?))
+    });
+    let found: Vec<(Survey, Particulars)> = found.into_iter().collect::<Result<_>>()?;
+    let mut all = Vec::with_capacity(found.len());
+    for (member, (survey, particulars)) in members.iter_mut().zip(found) {
+        member.survey = survey;
+        member.settle()?;
+        all.push(particulars);
+    }
+    Ok(all)
+}
 
 /// A process under capture. Dropped, it lets the process go on as if nothing had been.
 #[derive(Debug)]
@@ -67,13 +88,10 @@ pub(super) struct Examined {
 }
 
 impl Member {
-    /// Looks at a process that still runs. Descriptors are not looked at now, and of many threads
-    /// only the leader: to read all of them twice would double the time of the dump.
-    pub fn open(target: Target) -> Result<Self> {
-        let survey = survey::look(&target, None, false)?;
-        let statuses = survey::threads(&target, &survey, &[target.proc.pid()])?;
-        let stub = stub::find(target.proc.pid(), &survey.table);
-        Ok(Self {
+    /// A process that still runs.
+    pub fn of(sight: Sight) -> Self {
+        let Sight { target, survey, statuses, stub } = sight;
+        Self {
             target,
             threads: Vec::new(),
             survey,
@@ -85,7 +103,7 @@ impl Member {
             stopped_at: Instant::now(),
             judged: false,
             room: None,
-        })
+        }
     }
 
     /// Counts the children, of all threads: each may have made some. A dumper that the program started itself
@@ -190,6 +208,11 @@ impl Member {
     pub fn look_again(&mut self) -> Result<()> {
         let before = std::mem::take(&mut self.survey.table);
         self.survey = survey::look(&self.target, Some(before), true)?;
+        self.settle()
+    }
+
+    /// What follows from the survey of a stopped process.
+    fn settle(&mut self) -> Result<()> {
         self.stub = stub::find(self.pid(), &self.survey.table);
         let pid = self.pid();
         if !self.code.is_some_and(|code| footing::still_there(pid, code)) {
@@ -211,7 +234,12 @@ impl Member {
     }
 
     /// Asks the stopped process, which is as it was when it stopped afterwards.
-    pub fn examine(&mut self, xsave: Vec<Vec<u8>>, sandboxes: Vec<Sandbox>) -> Result<Examined> {
+    pub fn examine(
+        &mut self,
+        xsave: Vec<Vec<u8>>,
+        sandboxes: Vec<Sandbox>,
+        keys: &mut Keys,
+    ) -> Result<Examined> {
         let chains =
             self.code.and_then(|code| chain::possible(code, &self.threads, &self.statuses));
         let outside: Vec<Outside> =
@@ -231,6 +259,7 @@ impl Member {
         let status = self.survey.status.clone();
         let doubtful = files::doubtful(&self.survey.descriptors);
         let questions = Questions {
+            keys: keys.may_have(status.uids[0]),
             status: &status,
             table: &table,
             verdicts: &verdicts,

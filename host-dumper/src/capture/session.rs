@@ -6,14 +6,15 @@ use super::candidate::{self, Candidate};
 use super::census::{self, add_descendants};
 use super::error::{CaptureError, Refusal, Result};
 use super::files::{self, Live, Settings};
-use super::member::{Handled, Member, TakenBack};
+use super::keyrings::Keys;
+use super::member::{self, Handled, Member, TakenBack};
 use super::model::{self, Parts};
 use super::owners::Ids;
 use super::proc::Proc;
 use super::programs::Programs;
 use super::seccomp;
 use super::segments::Segments;
-use super::survey::{self, Survey};
+use super::survey::{self, Sight, Survey};
 use super::target;
 use super::undo::Semaphore;
 use super::{kin, memory, namespaces, source, sysv, Captured, Options};
@@ -90,7 +91,7 @@ impl Session {
 
     /// Looks at the process and its descendants.
     pub fn look(pid: u32, options: &Options) -> Result<Self> {
-        let mut members = vec![Member::open(target::open(pid, options.for_itself)?)?];
+        let mut members = vec![Member::of(Sight::of(target::open(pid, options.for_itself)?)?)];
         add_descendants(&mut members, options.for_itself)?;
         Ok(Self {
             members,
@@ -139,7 +140,7 @@ impl Session {
         for member in &self.members {
             let (target, survey) = (&member.target, &member.survey);
             let mut own = survey::refusals(target, survey, &member.statuses, &self.options);
-            own.extend(model::directories(&target.proc)?);
+            own.extend(namespaces::directories(&target.proc)?);
             self.of_process(member, &mut own);
             all.append(&mut own);
         }
@@ -192,9 +193,7 @@ impl Session {
     /// Reads everything but page contents. The processes are as they were when they stopped
     /// afterwards.
     pub fn capture(&mut self) -> Result<Captured> {
-        for member in &mut self.members {
-            member.look_again()?;
-        }
+        let particulars = member::look_again(&mut self.members)?;
         let mut refusals = self.refusals()?;
         let mut xsave = Vec::with_capacity(self.members.len());
         let mut sandboxes = Vec::with_capacity(self.members.len());
@@ -209,9 +208,10 @@ impl Session {
             return Err(CaptureError::Refused(refusals));
         }
         self.undo.clear();
+        let mut keys = Keys::default();
         let mut examined = Vec::with_capacity(self.members.len());
         for ((member, xsave), sandboxes) in self.members.iter_mut().zip(xsave).zip(sandboxes) {
-            let mut one = member.examine(xsave, sandboxes)?;
+            let mut one = member.examine(xsave, sandboxes, &mut keys)?;
             self.undo.append(&mut one.answers.undo);
             examined.push(one);
         }
@@ -231,9 +231,9 @@ impl Session {
         let descriptors = std::mem::take(&mut files.descriptors);
         let mut processes = Vec::with_capacity(self.members.len());
         let (mut filters, mut programs) = (Vec::new(), Programs::default());
-        let each = self.members.iter().zip(examined).zip(descriptors);
+        let each = self.members.iter().zip(examined).zip(descriptors).zip(particulars);
         let mut ids = Ids::default();
-        for (i, ((member, examined), descriptors)) in each.enumerate() {
+        for (i, (((member, examined), descriptors), particulars)) in each.enumerate() {
             ids.add(member, &examined.threads);
             warnings.extend(survey::notes(&member.survey, self.members.len()));
             losses.extend(survey::losses(&member.survey, self.members.len()));
@@ -253,6 +253,7 @@ impl Session {
             let parts = Parts {
                 proc: &member.target.proc,
                 survey: &member.survey,
+                particulars,
                 stub: member.stub.as_ref(),
                 parent: kin::parent_of(&self.members[..i], member),
                 examined,

@@ -128,13 +128,11 @@ pub(super) fn child(pid: u32) -> Result<Option<Target>> {
         let status = proc.status().ok().filter(|s| !matches!(s.state, b'Z' | b'X'))?;
         Some((proc, status))
     };
-    if standing().is_none() {
-        return Ok(None);
-    }
-    examine(pid, false)?;
+    let Some(mut found) = standing() else { return Ok(None) };
+    judge(&found.0, &found.1, false)?;
     let mut resuming = Resuming::begins();
     loop {
-        let Some((proc, status)) = standing() else { return Ok(None) };
+        let (proc, status) = found;
         // A tree may have a resumed program in it, with its supervisor, which keeps the image. One
         // without a child is at its beginning, or at its end.
         let is_whole = match stage(&proc, &status) {
@@ -150,6 +148,10 @@ pub(super) fn child(pid: u32) -> Result<Option<Target>> {
         if resuming.is_stuck() {
             return refuse_unfinished(pid, &resuming);
         }
+        found = match standing() {
+            Some(found) => found,
+            None => return Ok(None),
+        };
     }
 }
 
@@ -171,6 +173,13 @@ fn examine(pid: u32, for_itself: bool) -> Result<Proc> {
         }
         other => other?,
     };
+    judge(&proc, &status, for_itself)?;
+    Ok(proc)
+}
+
+/// Refuses what cannot be dumped, of what is there.
+fn judge(proc: &Proc, status: &Status, for_itself: bool) -> Result<()> {
+    let pid = proc.pid();
     if status.tgid != pid {
         return refuse(
             pid,
@@ -205,9 +214,8 @@ fn examine(pid: u32, for_itself: bool) -> Result<Proc> {
             "a process has one tracer at a time: detach that debugger first",
         );
     }
-    accessible(&proc, &status)?;
-    is_64_bit(&proc)?;
-    Ok(proc)
+    accessible(proc, status)?;
+    is_64_bit(proc)
 }
 
 /// The name of an object of a process, for messages; of several processes it is told which.

@@ -1,7 +1,8 @@
 //! The image of a stopped process, written front to back.
 
 use super::embeds::EmbedReader;
-use crate::capture::Captured;
+use super::memory::Outlook;
+use crate::capture::{crew, Captured};
 use crate::pages::{
     copy_pages, Buffer, CleanFiles, Common, CopyOptions, Found, PageError, Part, Progress,
 };
@@ -17,6 +18,22 @@ use std::sync::{Mutex, PoisonError};
 /// Bytes of an embedded file that become a chunk; whole blocks, so that the hash of the file can
 /// be computed on the way.
 const PIECE: usize = 8 * HASH_BLOCK;
+
+/// Who copies pages.
+pub struct Hands {
+    /// Threads that copy the pages of one process.
+    pub workers: usize,
+    /// Of each process whether it is too small for that.
+    pub small: Vec<bool>,
+}
+
+impl Hands {
+    /// Whether a process is copied beside others, each by one thread.
+    fn together(&self, owner: usize) -> bool {
+        const MANY: usize = 8;
+        self.small.len() >= MANY && self.small.get(owner).is_some_and(|&small| small)
+    }
+}
 
 /// An image being written.
 pub struct Composer<'a> {
@@ -81,17 +98,19 @@ impl<'a> Composer<'a> {
         Ok(())
     }
 
-    /// Finds the mappings that show nothing but a file: several processes' are stored once, and
+    /// Takes the mappings that show nothing but a file: several processes' are stored once, and
     /// with `later` the files are opened, so that [`Part::Clean`] can be read when the processes
     /// run again.
-    pub fn look_at_files(&mut self, captured: &Captured, pids: &[i32], later: bool) {
-        if !later && pids.len() == 1 {
-            return;
-        }
+    pub fn take_files(
+        &mut self,
+        outlook: Vec<Outlook>,
+        captured: &Captured,
+        pids: &[i32],
+        later: bool,
+    ) {
         let each = pids.iter().zip(&captured.tree.processes).zip(&captured.mapped_files);
-        for (owner, ((pid, process), files)) in each.enumerate() {
-            let mappings = &process.memory.mappings;
-            let mut clean = CleanFiles::look(*pid, mappings);
+        for (owner, (((pid, process), files), outlook)) in each.zip(outlook).enumerate() {
+            let (mappings, mut clean) = (&process.memory.mappings, outlook.clean);
             clean.share(owner, mappings, files, &mut self.common);
             if later {
                 clean.open(*pid, mappings, files);
@@ -110,35 +129,48 @@ impl<'a> Composer<'a> {
         &mut self,
         captured: &Captured,
         pids: &[i32],
-        workers: usize,
+        hands: &Hands,
         part: Part,
         progress: &dyn Progress,
     ) -> Result<Vec<String>, PageError> {
         let mut notes = Vec::new();
-        let processes = captured.tree.processes.len();
+        let tree = &captured.tree;
+        let processes = tree.processes.len();
         self.map.mapped.resize(processes, Vec::new());
         self.map.filled.resize(processes, BTreeSet::new());
         self.clean.resize_with(processes, CleanFiles::default);
-        for (owner, (pid, process)) in pids.iter().zip(&captured.tree.processes).enumerate() {
-            let mappings = &process.memory.mappings;
-            let search = !self.code.is_empty();
-            let options = CopyOptions { pid: *pid, owner: owner as u32, workers, part, search };
-            let copied = copy_pages(
-                mappings,
-                &self.clean[owner],
-                options,
-                &mut self.buffer,
-                &self.chain,
-                self.sink,
-                progress,
-            )?;
+        let buffers = Mutex::new(vec![std::mem::take(&mut self.buffer)]);
+        let spare = || buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let one = |owner: usize, workers, alone| {
+            let mappings = &tree.processes[owner].memory.mappings;
+            let (pid, search) = (pids[owner], !self.code.is_empty());
+            let owned = owner as u32;
+            let options = CopyOptions { pid, owner: owned, workers, alone, part, search };
+            let (clean, chain) = (&self.clean[owner], &self.chain);
+            let mut buffer = spare().pop().unwrap_or_else(Buffer::new);
+            let copied =
+                copy_pages(mappings, clean, options, &mut buffer, chain, self.sink, progress);
+            spare().push(buffer);
+            Ok((owner, copied?))
+        };
+        let together = |owner: &usize| self.sink.parallel() && hands.together(*owner);
+        let (small, large): (Vec<usize>, Vec<usize>) = (0..processes).partition(together);
+        let large: Result<Vec<_>, PageError> =
+            large.into_iter().map(|owner| one(owner, hands.workers, true)).collect();
+        let mut all = large?;
+        let small = crew::each(small, |owner| one(owner, 1, false));
+        all.extend(small.into_iter().collect::<Result<Vec<_>, _>>()?);
+        let left = spare().pop();
+        self.buffer = left.unwrap_or_else(Buffer::new);
+        for (owner, copied) in all {
             self.pages += copied.pages;
             if let Some(code) = self.code.get_mut(owner) {
                 code.add(copied.code);
             }
             self.map.mapped[owner].extend(copied.mapped);
             self.map.filled[owner].extend(copied.filled);
-            notes.extend(super::notes::unreadable(&captured.tree, owner, *pid, &copied.unreadable));
+            let pid = pids[owner];
+            notes.extend(super::notes::unreadable(tree, owner, pid, &copied.unreadable));
         }
         Ok(notes)
     }

@@ -3,15 +3,16 @@
 //! Everything before the commit can be undone by letting go; the process is ended only after
 //! it. docs/guarantees.md walks through every point at which something may die.
 
-use super::compose::Composer;
-use super::meter::{estimate, Meter};
+use super::compose::{Composer, Hands};
+use super::memory;
+use super::meter::Meter;
 use super::wire::{tell, Message, Summary};
 use crate::abort;
 use crate::capture::{self, CaptureError, Captured, Refusal, Session, TableName};
 use crate::cli::{DumpArgs, OnChanged};
 use crate::consent::{self, ConsentError, Round};
 use crate::failure::{status, Failure, Reason};
-use crate::pages::{find_guards, Buffer, PageError, Part};
+use crate::pages::{Buffer, PageError, Part};
 use crate::sink::{Sink, SinkError};
 use linker::PlanOptions;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -155,13 +156,15 @@ fn run_round(
     }
     let frozen = session.stopped_at();
     let pids = session.pids();
-    for (process, pid) in captured.tree.processes.iter_mut().zip(&pids) {
-        process.memory.guards = find_guards(*pid, &process.memory.mappings)
-            .map_err(|source| PageError::Scan { pid: *pid, source })?;
+    // Several processes' files are stored once, those of one that runs on are read later.
+    let mut outlook = memory::look(&captured.tree, &pids, !kill || pids.len() > 1)?;
+    for (process, outlook) in captured.tree.processes.iter_mut().zip(&mut outlook) {
+        process.memory.guards = std::mem::take(&mut outlook.guards);
     }
+    let sizes: Vec<u64> = outlook.iter().map(|o| o.bytes).collect();
     let mut composer = Composer::begin(sink, &captured, buffer)?;
-    composer.look_at_files(&captured, &pids, !kill);
-    let total = estimate(&captured.tree, &pids).saturating_sub(composer.spared());
+    composer.take_files(outlook, &captured, &pids, !kill);
+    let total = sizes.iter().sum::<u64>().saturating_sub(composer.spared());
     // Zero pages are not stored, so that only a gross lack is known beforehand.
     sink.expect(total / 2)?;
     if !sink.durable() {
@@ -169,9 +172,15 @@ fn run_round(
     }
     step(format!("copying about {} of memory", crate::words::size(total)));
     let meter = Meter::new(control, total);
-    let workers = workers(args, total);
+    let hands = Hands {
+        workers: workers(args, total),
+        small: sizes
+            .iter()
+            .map(|&bytes| args.workers != Some(1) && bytes < WORTH_THREADS)
+            .collect(),
+    };
     let mut warnings = std::mem::take(&mut captured.losses);
-    warnings.extend(composer.pages(&captured, &pids, workers, Part::Stopped, &meter)?);
+    warnings.extend(composer.pages(&captured, &pids, &hands, Part::Stopped, &meter)?);
     composer.files(&captured, &meter)?;
 
     let mut session = Some(session);
@@ -184,7 +193,7 @@ fn run_round(
         }
         frozen_us = micros(frozen);
         step(String::from("the process runs on"));
-        warnings.extend(composer.pages(&captured, &pids, workers, Part::Clean, &meter)?);
+        warnings.extend(composer.pages(&captured, &pids, &hands, Part::Clean, &meter)?);
     }
     step(String::from("writing model and plan"));
     let bytes = composer.end(&captured, plan_options(args))?;

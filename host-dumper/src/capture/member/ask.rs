@@ -32,6 +32,8 @@ pub(super) struct Questions<'a> {
     pub timers: &'a [timers::TimerEntry],
     pub doubtful: &'a [u32],
     pub ids: &'a [u32],
+    /// Its user has keys.
+    pub keys: bool,
     pub chains: Option<Chains>,
 }
 
@@ -95,9 +97,8 @@ impl Member {
             }
         }
         let chains = about.chains.as_ref();
-        let keys = keyrings::may_have(about.status.uids[0]);
-        let known =
-            Known { status: about.status, timers: about.timers, doubtful: about.doubtful, keys };
+        let &Questions { status, timers, doubtful, keys, .. } = about;
+        let known = Known { status, timers, doubtful, keys };
         let told = inside::ask(&mut self.threads, code, chains, about.ids, &known)?;
         let (mut process, each) = (told.process, told.threads);
         process.keyrings = keyrings::ask(&mut self.threads, code, &each)?;

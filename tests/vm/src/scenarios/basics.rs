@@ -1,8 +1,8 @@
 //! The way things go when nothing is wrong.
 
 use super::{Scenario, MIB};
-use crate::failure::{ensure, Outcome};
 use crate::bench::{Bench, Stick};
+use crate::failure::{ensure, Outcome};
 use serde_json::json;
 use vm::pattern;
 

@@ -1,8 +1,8 @@
 //! As fast as the kernel's own driver: the same stick with both in turn, in one boot.
 
 use super::{Scenario, MIB};
-use crate::failure::{ensure, Failure, Outcome};
 use crate::bench::{Bench, Stick};
+use crate::failure::{ensure, Failure, Outcome};
 use std::fmt::Write as _;
 use std::time::Duration;
 

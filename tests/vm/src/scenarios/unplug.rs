@@ -1,8 +1,8 @@
 //! Sticks pulled at bad moments, and drivers taken away.
 
 use super::{Scenario, MIB};
-use crate::failure::{ensure, Outcome};
 use crate::bench::{Bench, Stick};
+use crate::failure::{ensure, Outcome};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use vm::pattern::Random;
