@@ -6,6 +6,7 @@ use std::process::Command;
 
 use crate::command;
 use crate::process::{self, Kind, Outcome, Process};
+use crate::refusals;
 use crate::scratch::{self, NOBODY};
 use crate::victims::{resume_with, Mode, Victim};
 use crate::Case;
@@ -14,7 +15,8 @@ type Body = fn(&Stage) -> Outcome;
 
 /// All cases, each as root and as another user.
 pub fn cases() -> Vec<Case> {
-    let each: [(&str, Body); 12] = [
+    let each: [(&str, Body); 13] = [
+        ("memory_outside", memory_outside),
         ("found_again", found_again),
         ("changed", changed),
         ("gone", gone),
@@ -42,6 +44,23 @@ pub fn cases() -> Vec<Case> {
             })
         })
         .collect()
+}
+
+/// Memory without a path, that another process has mapped as well; not what nobody else has.
+fn memory_outside(stage: &Stage) -> Outcome {
+    let process = refusals::start(&["memory-outside"], stage.mode.uid(), &stage.dir)?;
+    let image = stage.dir.join("resume.elf");
+    let done = command::dump(process.pid, &image, stage.mode.uid(), &[])?;
+    let told = done.stderr.lines().filter(|line| line.contains("is also used by process"));
+    let told: Vec<&str> = told.collect();
+    let names = ["shared memory /memfd:theirs-too is", "anonymous shared memory at "];
+    let all = names.iter().all(|name| told.iter().any(|line| line.contains(name)));
+    let outsider = told.iter().all(|line| line.contains("(outsider): a resumed program"));
+    if told.len() == names.len() && all && outsider {
+        Ok(())
+    } else {
+        Err(format!("told: {told:?}"))
+    }
 }
 
 /// A key, and where things lie.

@@ -150,6 +150,15 @@ static void make(const char *what)
 		MUST(epoll_ctl(set, EPOLL_CTL_ADD, event, &wanted));
 		outsider(set);
 		MUST(close(event));
+	} else if (!strcmp(what, "memory-outside")) {
+		/* Of which a process outside has two, too. */
+		size_t size = 8192;
+		int prot = PROT_READ | PROT_WRITE, memfd = MUST(memfd_create("theirs-too", 0));
+		MUST(ftruncate(memfd, size));
+		MUST((long)mmap(NULL, size, prot, MAP_SHARED, memfd, 0));
+		MUST((long)mmap(NULL, size, prot, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+		outsider(memfd);
+		MUST((long)mmap(NULL, size, prot, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
 	} else if (!strncmp(what, "shared-", 7)) {
 		/* Somebody outside has the same; beside others of the kind that nobody has. */
 		for (int i = 0; i < 20; i++) {

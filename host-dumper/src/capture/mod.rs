@@ -240,7 +240,7 @@ pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
     let mut users: Vec<u32> = surveys().map(|s| s.status.uids[0]).collect();
     users.sort_unstable();
     users.dedup();
-    let mut aside = session.sysv_notes();
+    let mut aside = session.sharing_notes();
     aside.extend(users.into_iter().filter_map(keyrings::guess));
     Ok(Verdict {
         pid: root.pid(),

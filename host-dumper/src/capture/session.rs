@@ -36,6 +36,8 @@ pub struct Session {
     quiet: Vec<OwnedFd>,
     /// System V semaphores of which their ends would undo something.
     undo: Vec<Semaphore>,
+    /// What is lost of memory that is shared with processes outside.
+    apart: Vec<String>,
     /// TCP connections to the outside that live on.
     live: Option<Live>,
 }
@@ -62,6 +64,7 @@ impl Session {
                 return Err(CaptureError::Refused(refusals));
             }
         }
+        self.apart = self.memory_notes();
         self.while_it_runs(|s| {
             let mut hint = None;
             s.members.iter_mut().try_for_each(|m| {
@@ -99,6 +102,7 @@ impl Session {
             stopped_at: Instant::now(),
             quiet: Vec::new(),
             undo: Vec::new(),
+            apart: Vec::new(),
             live: None,
         })
     }
@@ -170,12 +174,19 @@ impl Session {
         }
     }
 
-    /// What becomes of System V objects that others use as well, of processes that run on.
-    pub(super) fn sysv_notes(&self) -> Vec<String> {
+    /// What becomes of memory and System V objects that others use as well, of processes that run on.
+    pub(super) fn sharing_notes(&self) -> Vec<String> {
         let all = self.options.sysv_ipc;
-        let mut notes = self.segments().notes(all);
+        let mut notes = self.memory_notes();
+        notes.append(&mut self.segments().notes(all));
         notes.append(&mut sysv::look(self.proc(), &self.pids(), all).notes);
         notes
+    }
+
+    /// What becomes of other memory that is shared with processes outside.
+    fn memory_notes(&self) -> Vec<String> {
+        let pids: Vec<u32> = self.members.iter().map(Member::pid).collect();
+        files::notes_of_shared_memory(&pids, self.members.iter().map(|m| &m.survey.table))
     }
 
     /// The segments of System V shared memory that they have attached.
@@ -226,6 +237,7 @@ impl Session {
         let mut files = files::capture(&procs, &surveys, settings)?;
         let segments = self.segments();
         let (mut warnings, mut losses) = (segments.notes(self.options.sysv_ipc), Vec::new());
+        losses.append(&mut self.apart);
         self.quiet = std::mem::take(&mut files.quiet);
         self.live = files.live.take();
         let descriptors = std::mem::take(&mut files.descriptors);

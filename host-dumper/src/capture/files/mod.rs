@@ -1,6 +1,7 @@
 //! Descriptors: what each leads to, which share an open file description.
 
 mod anonymous;
+mod apart;
 mod borrow;
 mod contents;
 mod describe;
@@ -24,6 +25,7 @@ mod terminal;
 mod typed;
 mod watches;
 
+pub(super) use apart::notes as notes_of_shared_memory;
 pub use contents::{Embed, Part, Source};
 pub(super) use describe::{capture, Files, Settings};
 pub(super) use descriptor::{classify_all as classify, Descriptor, Kind};
