@@ -150,6 +150,14 @@ static void make(const char *what)
 		MUST(epoll_ctl(set, EPOLL_CTL_ADD, event, &wanted));
 		outsider(set);
 		MUST(close(event));
+	} else if (!strcmp(what, "flight-outside")) {
+		/* A pipe that is nowhere here but in messages, and that somebody outside has. */
+		int ends[2], pipe_ends[2];
+		MUST(pipe(pipe_ends));
+		outsider(-1);
+		MUST(socketpair(AF_UNIX, SOCK_STREAM, 0, ends));
+		give_away(ends[0], pipe_ends[0]);
+		give_away(ends[0], pipe_ends[1]);
 	} else if (!strcmp(what, "memory-outside")) {
 		/* Of which a process outside has two, too. */
 		size_t size = 8192;

@@ -229,6 +229,7 @@ impl Session {
         let settings = Settings {
             embed_limit: self.options.embed_limit,
             external: self.options.external_sockets,
+            pipes: self.options.external_pipes,
             keep: self.options.tcp_established,
             pid: self.pid(),
         };

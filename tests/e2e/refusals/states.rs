@@ -51,6 +51,7 @@ pub const FOUND_LATE: &[(&str, &str)] = &[
     ("process-in-message", "on its way in a message"),
     ("epoll-elsewhere", "and is now open elsewhere only"),
     ("terminal-long", "is the master of a terminal with a line of more than"),
+    ("flight-outside", "is shared with process"),
     ("watch-gone", "whose path cannot be found"),
     ("epoll-in-message", "is an epoll set that nobody holds but a message"),
     ("pipe-in-message", "is a pipe whose other end no process that can be seen holds"),

@@ -12,7 +12,7 @@ use crate::capture::error::{CaptureError, Refusal, Result};
 use crate::capture::proc::stat::Stat;
 use crate::capture::proc::Proc;
 use crate::capture::survey::Survey;
-use crate::capture::ExternalSockets;
+use crate::capture::{ExternalPipes, ExternalSockets};
 use image_format::model::{
     self, lock, FileLock, FileObject, OpenFile, Pipe, SharedMemory, Socket, Terminal,
 };
@@ -54,6 +54,8 @@ pub(in crate::capture) struct Settings {
     pub embed_limit: u64,
     /// What becomes of Unix sockets that are connected with another process.
     pub external: ExternalSockets,
+    /// What becomes of pipes and their like that another process has, too.
+    pub pipes: ExternalPipes,
     /// TCP connections to the outside live on; the table of the packet filter meanwhile.
     pub keep: Option<TableName>,
     /// Translates an id of this program's pid namespace into the process's.

@@ -4,6 +4,7 @@
 use super::describe::{locks_of, object, Around, Files, Settings, ONCE};
 use super::descriptor::{classify, Descriptor, FileSystems, Kind};
 use super::lines::Lines;
+use super::outsiders::foreign_holders;
 use super::pipe::{is_abandoned, Ends};
 use super::scan::read;
 use super::sharing::same;
@@ -87,6 +88,11 @@ pub(super) fn gather(
         Ok(file)
     })?;
     whole_pipes(&all.iter().copied().chain(&flying).collect::<Vec<_>>(), out)?;
+    let pids: Vec<u32> = procs.iter().map(|proc| proc.pid()).collect();
+    let refusals = foreign_holders(&pids, flying.iter(), settings.pipes);
+    if !refusals.is_empty() {
+        return Err(CaptureError::Refused(refusals));
+    }
     let holders = heads.iter().map(|head| (head.pid, head.place.1));
     let places = Places::of(procs, holders);
     let Gathered { sockets, warnings, quiet, live } = sockets.finish(&places, settings.external)?;
