@@ -19,7 +19,28 @@ fn round_trip(bench: &mut Bench) -> Outcome<String> {
     bench.plug_and_wait(&Stick::new("one", 64 * MIB), "pen0")?;
     let log = bench.machine.log();
     ensure(log.contains("minor 0"), || "the kernel log does not name the minor".to_owned())?;
-    ensure(bench.attribute("pen0", "serial")? == "one", || "wrong serial number".to_owned())?;
+    for (name, wanted) in [
+        ("vendor", "QEMU"),
+        ("model", "QEMU HARDDISK"),
+        ("rev", "2.5+"),
+        ("serial", "one"),
+        ("speed", "super-speed"),
+        ("lun", "0"),
+        ("capacity_bytes", "67108864"),
+        ("block_size", "512"),
+        ("physical_block_size", "512"),
+        ("read_only", "0"),
+        ("removable", "0"),
+        ("state", "ready"),
+        ("max_sectors", "2048"),
+        ("stats/resets", "0"),
+    ] {
+        let is = bench.attribute("pen0", name)?;
+        ensure(is == wanted, || format!("{name} is {is:?}, not {wanted:?}"))?;
+    }
+    // As an ordinary tool finds it.
+    let size = bench.machine.sh("blockdev --getsize64 /dev/pen0; blockdev --getss /dev/pen0")?;
+    ensure(size == "67108864\n512\n", || format!("blockdev says {size:?}"))?;
     bench.open("a", "/dev/pen0", libc::O_RDWR)?;
     let size = bench.call(&json!({"op": "size", "name": "a"}))?;
     ensure(size["n"] == json!(64 * MIB) && size["block"] == 512, || format!("size: {size}"))?;

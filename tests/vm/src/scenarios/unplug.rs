@@ -69,9 +69,21 @@ fn while_open(bench: &mut Bench) -> Outcome<String> {
     bench.insmod("")?;
     bench.plug_and_wait(&Stick::new("first", 16 * MIB), "pen0")?;
     bench.open("idle", "/dev/pen0", libc::O_RDWR)?;
+    let argv = ["/bin/guest", "asleep", "/dev/pen0"];
+    let sleeper = bench.call(&json!({"op": "begin", "name": "sleeper", "argv": argv}))?;
+    let pid = sleeper["pid"].as_u64().unwrap_or_default();
+    let hear = json!({"op": "hear", "name": "sleeper"});
+    let said = bench.call(&hear)?;
+    ensure(said["line"] == "asleep", || format!("poll: {said}"))?;
+    let asleep = format!("grep -q ' S ' /proc/{pid}/stat");
+    bench.machine.wait_for(&asleep, Duration::from_secs(10))?;
+    // A program that is started now would have the kernel write them back.
     bench.open("dirty", "/dev/pen0", libc::O_RDWR)?;
     bench.write("dirty", 0, 1000, 1)?;
     bench.unplug("first")?;
+    let said = bench.call(&hear)?;
+    ensure(said["line"] == "hang-up", || format!("the pull woke poll: {said}"))?;
+    bench.call(&json!({"op": "end", "name": "sleeper"}))?;
     bench.machine.wait_for("! test -e /dev/pen0", Duration::from_secs(10))?;
     let poll = bench.call(&json!({"op": "poll", "name": "idle", "timeout": 0}))?;
     ensure(poll["hup"] == true, || format!("poll: {poll}"))?;
@@ -89,7 +101,7 @@ fn while_open(bench: &mut Bench) -> Outcome<String> {
     bench.fails(&json!({"op": "close", "name": "dirty"}), "ENODEV")?;
     bench.unplug("second")?;
     bench.plug_and_wait(&Stick::new("third", 16 * MIB), "pen0")?;
-    Ok("ENODEV each, hang-up, number kept and given back".to_owned())
+    Ok("ENODEV each, hang-up that wakes who waits, number kept and given back".to_owned())
 }
 
 fn rounds(bench: &mut Bench) -> Outcome<String> {

@@ -1,6 +1,7 @@
 //! The first process of a test guest: mounts, loads modules, and does what
 //! the harness asks for, one JSON line at a time on the second serial port.
 
+mod asleep;
 mod confirm;
 mod evil;
 mod files;
@@ -19,6 +20,7 @@ use std::process::{Child, Command, Stdio};
 fn main() {
     let mut arguments = std::env::args().skip(1);
     match arguments.next().as_deref() {
+        Some("asleep") => std::process::exit(asleep::main(arguments)),
         Some("evil") => std::process::exit(evil::main(arguments)),
         Some("stress") => std::process::exit(stress::main(arguments)),
         Some("confirm") => std::process::exit(confirm::main(arguments)),
