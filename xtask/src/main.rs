@@ -54,19 +54,29 @@ fn main() -> ExitCode {
         Chore::Bench(options) => bench::run(&options),
         Chore::Library(options) => library::run(&options),
         Chore::Soak(options) => soak::run(&options),
-        Chore::Vm { arguments } => packages::install(&[packages::COMPILERS, packages::MACHINES])
-            .and_then(|()| {
-                let mut words = checks::MACHINES.to_vec();
-                words.extend(arguments.iter().map(String::as_str));
-                cargo::run(&words)
-            }),
+        Chore::Vm { arguments } => return machines(&arguments),
         Chore::Fuzz(options) => soak::fuzz(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("xtask: {failure}");
-            ExitCode::FAILURE
-        }
+        Err(failure) => failed(failure.as_ref(), 1),
+    }
+}
+
+fn failed(why: &dyn std::error::Error, status: u8) -> ExitCode {
+    eprintln!("xtask: {why}");
+    ExitCode::from(status)
+}
+
+/// The virtual machines, whose exit status tells what failed from what cannot be had.
+fn machines(arguments: &[String]) -> ExitCode {
+    if let Err(why) = packages::install(&[packages::COMPILERS, packages::MACHINES]) {
+        return failed(why.as_ref(), checks::NO_MACHINES);
+    }
+    let mut words = checks::MACHINES.to_vec();
+    words.extend(arguments.iter().map(String::as_str));
+    match cargo::command(&words).status() {
+        Ok(status) => status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1).into(),
+        Err(why) => failed(&why, 1),
     }
 }
