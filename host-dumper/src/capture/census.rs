@@ -2,7 +2,6 @@
 //!
 //! Parents are stopped before their children are counted, so that nobody is born unseen.
 
-use super::crew;
 use super::error::{CaptureError, Refusal, Result};
 use super::kin;
 use super::member::Member;
@@ -87,8 +86,8 @@ pub(super) fn add_descendants(members: &mut Vec<Member>, for_itself: bool) -> Re
         // One that is left to its grandparent meanwhile is counted twice.
         new.sort_unstable();
         new.dedup();
-        let sights = crew::each(new.clone(), |pid| target::child(pid)?.map(Sight::of).transpose());
-        for (pid, sight) in new.into_iter().zip(sights) {
+        for pid in new {
+            let sight = target::child(pid).and_then(|child| child.map(Sight::of).transpose());
             match sight {
                 Ok(Some(sight)) => members.push(Member::of(sight)),
                 // A zombie, or gone.

@@ -11,7 +11,6 @@ pub use takeback::TakenBack;
 use self::ask::Questions;
 use super::arch::x86_64::{foreign_state, trim_xsave};
 use super::chain;
-use super::crew;
 use super::error::{CaptureError, Refusal, Result};
 use super::files;
 use super::footing::{self, Code};
@@ -19,7 +18,6 @@ use super::inside::ProcessAnswers;
 use super::keyrings::Keys;
 use super::model::ThreadParts;
 use super::outside::{self, Outside};
-use super::particulars::Particulars;
 use super::proc::timers;
 use super::seccomp::{self, Sandbox};
 use super::source;
@@ -37,24 +35,6 @@ use nix::sys::signal::{kill, Signal};
 use nix::unistd::Pid;
 use std::collections::BTreeMap;
 use std::time::Instant;
-
-/// Looks again at processes that were all stopped.
-pub(super) fn look_again(members: &mut [Member]) -> Result<Vec<Particulars>> {
-    let tables: Vec<_> = members.iter_mut().map(|m| std::mem::take(&mut m.survey.table)).collect();
-    let views: Vec<_> = members.iter().map(|m| &m.target).zip(tables).collect();
-    let found = crew::each(views, |(target, before)| {
-        let survey = survey::look(target, Some(before), true)?;
-        Ok((survey, Particulars::read(&target.proc)?))
-    });
-    let found: Vec<(Survey, Particulars)> = found.into_iter().collect::<Result<_>>()?;
-    let mut all = Vec::with_capacity(found.len());
-    for (member, (survey, particulars)) in members.iter_mut().zip(found) {
-        member.survey = survey;
-        member.settle()?;
-        all.push(particulars);
-    }
-    Ok(all)
-}
 
 /// A process under capture. Dropped, it lets the process go on as if nothing had been.
 #[derive(Debug)]
@@ -208,11 +188,6 @@ impl Member {
     pub fn look_again(&mut self) -> Result<()> {
         let before = std::mem::take(&mut self.survey.table);
         self.survey = survey::look(&self.target, Some(before), true)?;
-        self.settle()
-    }
-
-    /// What follows from the survey of a stopped process.
-    fn settle(&mut self) -> Result<()> {
         self.stub = stub::find(self.pid(), &self.survey.table);
         let pid = self.pid();
         if !self.code.is_some_and(|code| footing::still_there(pid, code)) {

@@ -18,7 +18,6 @@ mod arch;
 mod candidate;
 mod census;
 mod chain;
-pub(crate) mod crew;
 mod error;
 mod estimate;
 mod fates;

@@ -1,6 +1,5 @@
 //! Namespaces that a resume would not make again, and directories that are not there any more.
 
-use super::crew;
 use super::error::{CaptureError, Refusal, Result};
 use super::member::Member;
 use super::proc::Proc;
@@ -73,10 +72,11 @@ pub(super) fn refusals(members: &[Member], resumed: bool) -> Result<Vec<Refusal>
         .filter_map(|kind| Some((kind, own.try_link(&format!("ns/{}", kind.0)).ok()?)))
         .collect();
     let kinds: Vec<Kind> = mine.iter().map(|(kind, _)| *kind).collect();
-    let tids = |m: &Member| m.statuses.iter().map(|(tid, _)| *tid).collect::<Vec<u32>>();
-    let views: Vec<_> = members.iter().map(|m| (&m.target.proc, tids(m))).collect();
-    let links = crew::each(views, |(proc, tids)| Links::read(proc, &tids, &kinds));
-    let links: Vec<Links> = links.into_iter().collect::<Result<_>>()?;
+    let links = members.iter().map(|member| {
+        let tids: Vec<u32> = member.statuses.iter().map(|(tid, _)| *tid).collect();
+        Links::read(&member.target.proc, &tids, &kinds)
+    });
+    let links: Vec<Links> = links.collect::<Result<_>>()?;
     let Some(root) = links.first() else { return Ok(Vec::new()) };
     let mut all: Vec<Found> = Vec::new();
     for (n, ((kind, what), mine)) in mine.iter().enumerate() {

@@ -7,9 +7,10 @@ use super::census::{self, add_descendants};
 use super::error::{CaptureError, Refusal, Result};
 use super::files::{self, Live, Settings};
 use super::keyrings::Keys;
-use super::member::{self, Handled, Member, TakenBack};
+use super::member::{Handled, Member, TakenBack};
 use super::model::{self, Parts};
 use super::owners::Ids;
+use super::particulars::Particulars;
 use super::proc::Proc;
 use super::programs::Programs;
 use super::seccomp;
@@ -204,7 +205,9 @@ impl Session {
     /// Reads everything but page contents. The processes are as they were when they stopped
     /// afterwards.
     pub fn capture(&mut self) -> Result<Captured> {
-        let particulars = member::look_again(&mut self.members)?;
+        for member in &mut self.members {
+            member.look_again()?;
+        }
         let mut refusals = self.refusals()?;
         let mut xsave = Vec::with_capacity(self.members.len());
         let mut sandboxes = Vec::with_capacity(self.members.len());
@@ -244,9 +247,9 @@ impl Session {
         let descriptors = std::mem::take(&mut files.descriptors);
         let mut processes = Vec::with_capacity(self.members.len());
         let (mut filters, mut programs) = (Vec::new(), Programs::default());
-        let each = self.members.iter().zip(examined).zip(descriptors).zip(particulars);
+        let each = self.members.iter().zip(examined).zip(descriptors);
         let mut ids = Ids::default();
-        for (i, (((member, examined), descriptors), particulars)) in each.enumerate() {
+        for (i, ((member, examined), descriptors)) in each.enumerate() {
             ids.add(member, &examined.threads);
             warnings.extend(survey::notes(&member.survey, self.members.len()));
             losses.extend(survey::losses(&member.survey, self.members.len()));
@@ -266,7 +269,7 @@ impl Session {
             let parts = Parts {
                 proc: &member.target.proc,
                 survey: &member.survey,
-                particulars,
+                particulars: Particulars::read(&member.target.proc)?,
                 stub: member.stub.as_ref(),
                 parent: kin::parent_of(&self.members[..i], member),
                 examined,

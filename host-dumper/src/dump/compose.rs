@@ -2,7 +2,7 @@
 
 use super::embeds::EmbedReader;
 use super::memory::Outlook;
-use crate::capture::{crew, Captured};
+use crate::capture::Captured;
 use crate::pages::{
     copy_pages, Buffer, CleanFiles, Common, CopyOptions, Found, PageError, Part, Progress,
 };
@@ -18,22 +18,6 @@ use std::sync::{Mutex, PoisonError};
 /// Bytes of an embedded file that become a chunk; whole blocks, so that the hash of the file can
 /// be computed on the way.
 const PIECE: usize = 8 * HASH_BLOCK;
-
-/// Who copies pages.
-pub struct Hands {
-    /// Threads that copy the pages of one process.
-    pub workers: usize,
-    /// Of each process whether it is too small for that.
-    pub small: Vec<bool>,
-}
-
-impl Hands {
-    /// Whether a process is copied beside others, each by one thread.
-    fn together(&self, owner: usize) -> bool {
-        const MANY: usize = 8;
-        self.small.len() >= MANY && self.small.get(owner).is_some_and(|&small| small)
-    }
-}
 
 /// An image being written.
 pub struct Composer<'a> {
@@ -129,48 +113,35 @@ impl<'a> Composer<'a> {
         &mut self,
         captured: &Captured,
         pids: &[i32],
-        hands: &Hands,
+        workers: usize,
         part: Part,
         progress: &dyn Progress,
     ) -> Result<Vec<String>, PageError> {
         let mut notes = Vec::new();
-        let tree = &captured.tree;
-        let processes = tree.processes.len();
+        let processes = captured.tree.processes.len();
         self.map.mapped.resize(processes, Vec::new());
         self.map.filled.resize(processes, BTreeSet::new());
         self.clean.resize_with(processes, CleanFiles::default);
-        let buffers = Mutex::new(vec![std::mem::take(&mut self.buffer)]);
-        let spare = || buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let one = |owner: usize, workers, alone| {
-            let mappings = &tree.processes[owner].memory.mappings;
-            let (pid, search) = (pids[owner], !self.code.is_empty());
-            let owned = owner as u32;
-            let options = CopyOptions { pid, owner: owned, workers, alone, part, search };
-            let (clean, chain) = (&self.clean[owner], &self.chain);
-            let mut buffer = spare().pop().unwrap_or_else(Buffer::new);
-            let copied =
-                copy_pages(mappings, clean, options, &mut buffer, chain, self.sink, progress);
-            spare().push(buffer);
-            Ok((owner, copied?))
-        };
-        let together = |owner: &usize| self.sink.parallel() && hands.together(*owner);
-        let (small, large): (Vec<usize>, Vec<usize>) = (0..processes).partition(together);
-        let large: Result<Vec<_>, PageError> =
-            large.into_iter().map(|owner| one(owner, hands.workers, true)).collect();
-        let mut all = large?;
-        let small = crew::each(small, |owner| one(owner, 1, false));
-        all.extend(small.into_iter().collect::<Result<Vec<_>, _>>()?);
-        let left = spare().pop();
-        self.buffer = left.unwrap_or_else(Buffer::new);
-        for (owner, copied) in all {
+        for (owner, (pid, process)) in pids.iter().zip(&captured.tree.processes).enumerate() {
+            let mappings = &process.memory.mappings;
+            let search = !self.code.is_empty();
+            let options = CopyOptions { pid: *pid, owner: owner as u32, workers, part, search };
+            let copied = copy_pages(
+                mappings,
+                &self.clean[owner],
+                options,
+                &mut self.buffer,
+                &self.chain,
+                self.sink,
+                progress,
+            )?;
             self.pages += copied.pages;
             if let Some(code) = self.code.get_mut(owner) {
                 code.add(copied.code);
             }
             self.map.mapped[owner].extend(copied.mapped);
             self.map.filled[owner].extend(copied.filled);
-            let pid = pids[owner];
-            notes.extend(super::notes::unreadable(tree, owner, pid, &copied.unreadable));
+            notes.extend(super::notes::unreadable(&captured.tree, owner, *pid, &copied.unreadable));
         }
         Ok(notes)
     }

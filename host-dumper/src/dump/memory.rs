@@ -1,8 +1,7 @@
 //! What is to be known of the memory of each process before its pages are read.
 
-use crate::capture::crew;
 use crate::pages::{find_guards, CleanFiles, PageError};
-use image_format::model::{AddressRange, Backing, Mapping, Tree};
+use image_format::model::{AddressRange, Backing, Mapping, Process, Tree};
 
 /// The memory of one process.
 #[derive(Debug)]
@@ -18,14 +17,14 @@ pub struct Outlook {
 /// Looks at the memory of all processes of a stopped tree; with `files` at whose pages the mappings show.
 pub fn look(tree: &Tree, pids: &[i32], files: bool) -> Result<Vec<Outlook>, PageError> {
     let each = pids.iter().zip(&tree.processes);
-    let views = each.map(|(pid, process)| (*pid, process.memory.mappings.as_slice())).collect();
-    let one = |(pid, mappings): (i32, &[Mapping])| {
+    let one = |(pid, process): (&i32, &Process)| {
+        let (pid, mappings) = (*pid, process.memory.mappings.as_slice());
         let clean = if files { CleanFiles::look(pid, mappings) } else { CleanFiles::default() };
         let guards =
             find_guards(pid, mappings).map_err(|source| PageError::Scan { pid, source })?;
         Ok(Outlook { guards, clean, bytes: estimate(pid, mappings) })
     };
-    crew::each(views, one).into_iter().collect()
+    each.map(one).collect()
 }
 
 /// From what the kernel counts: anonymous memory in memory and swap, and file mappings as a whole.

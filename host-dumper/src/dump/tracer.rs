@@ -3,7 +3,7 @@
 //! Everything before the commit can be undone by letting go; the process is ended only after
 //! it. docs/guarantees.md walks through every point at which something may die.
 
-use super::compose::{Composer, Hands};
+use super::compose::Composer;
 use super::memory;
 use super::meter::Meter;
 use super::wire::{tell, Message, Summary};
@@ -161,10 +161,10 @@ fn run_round(
     for (process, outlook) in captured.tree.processes.iter_mut().zip(&mut outlook) {
         process.memory.guards = std::mem::take(&mut outlook.guards);
     }
-    let sizes: Vec<u64> = outlook.iter().map(|o| o.bytes).collect();
+    let bytes: u64 = outlook.iter().map(|o| o.bytes).sum();
     let mut composer = Composer::begin(sink, &captured, buffer)?;
     composer.take_files(outlook, &captured, &pids, !kill);
-    let total = sizes.iter().sum::<u64>().saturating_sub(composer.spared());
+    let total = bytes.saturating_sub(composer.spared());
     // Zero pages are not stored, so that only a gross lack is known beforehand.
     sink.expect(total / 2)?;
     if !sink.durable() {
@@ -172,15 +172,9 @@ fn run_round(
     }
     step(format!("copying about {} of memory", crate::words::size(total)));
     let meter = Meter::new(control, total);
-    let hands = Hands {
-        workers: workers(args, total),
-        small: sizes
-            .iter()
-            .map(|&bytes| args.workers != Some(1) && bytes < WORTH_THREADS)
-            .collect(),
-    };
+    let workers = workers(args, total);
     let mut warnings = std::mem::take(&mut captured.losses);
-    warnings.extend(composer.pages(&captured, &pids, &hands, Part::Stopped, &meter)?);
+    warnings.extend(composer.pages(&captured, &pids, workers, Part::Stopped, &meter)?);
     composer.files(&captured, &meter)?;
 
     let mut session = Some(session);
@@ -193,7 +187,7 @@ fn run_round(
         }
         frozen_us = micros(frozen);
         step(String::from("the process runs on"));
-        warnings.extend(composer.pages(&captured, &pids, &hands, Part::Clean, &meter)?);
+        warnings.extend(composer.pages(&captured, &pids, workers, Part::Clean, &meter)?);
     }
     step(String::from("writing model and plan"));
     let bytes = composer.end(&captured, plan_options(args))?;

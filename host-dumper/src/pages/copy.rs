@@ -41,8 +41,6 @@ pub struct CopyOptions {
     pub owner: u32,
     /// Threads at most.
     pub workers: usize,
-    /// No other process is copied at the same time.
-    pub alone: bool,
     /// Which pages.
     pub part: Part,
     /// Whether to look for instructions that only some processors know.
@@ -147,7 +145,7 @@ pub fn copy_pages(
     };
     let workers = if sink.parallel() { options.workers } else { 1 };
     let mut own = Worker::new(&shared, std::mem::take(buffer));
-    own.alone = options.alone && workers == 1 && sink.parallel();
+    own.alone = workers == 1 && sink.parallel();
     // The first chunk may be all that there is.
     if own.fetch()? {
         own.work()?;

@@ -55,7 +55,7 @@ fn copy(
     let copy = |part| {
         // The process may have ended by the time when its files are read.
         let pid = if part == Part::Clean { i32::MAX } else { pid };
-        let options = CopyOptions { pid, owner: 0, workers, alone: true, part, search: true };
+        let options = CopyOptions { pid, owner: 0, workers, part, search: true };
         copy_pages(mappings, &clean, options, &mut Buffer::ready(), &chain, &sink, &Silent).unwrap()
     };
     let mut copied = copy(Part::Stopped);
