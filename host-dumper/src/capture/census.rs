@@ -6,7 +6,6 @@ use super::error::{CaptureError, Refusal, Result};
 use super::kin;
 use super::member::Member;
 use super::patience::Patience;
-use super::survey::Sight;
 use super::target;
 use std::time::Duration;
 
@@ -77,25 +76,20 @@ fn is_complete(members: &mut [Member], for_itself: bool, ended: &mut Vec<u32>) -
 /// everyone stands.
 pub(super) fn add_descendants(members: &mut Vec<Member>, for_itself: bool) -> Result<()> {
     let mut next = 0;
-    // A generation at a time.
     while next < members.len() && members.len() <= MOST {
-        let mut new: Vec<u32> =
-            members[next..].iter_mut().flat_map(|m| m.count_children(for_itself)).collect();
-        next = members.len();
-        new.retain(|&pid| members.iter().all(|m| m.pid() != pid));
-        // One that is left to its grandparent meanwhile is counted twice.
-        new.sort_unstable();
-        new.dedup();
-        for pid in new {
-            let sight = target::child(pid).and_then(|child| child.map(Sight::of).transpose());
-            match sight {
-                Ok(Some(sight)) => members.push(Member::of(sight)),
+        for pid in members[next].count_children(for_itself) {
+            if members.iter().any(|m| m.pid() == pid) {
+                continue;
+            }
+            match target::child(pid).and_then(|child| child.map(Member::open).transpose()) {
+                Ok(Some(member)) => members.push(member),
                 // A zombie, or gone.
                 Ok(None) => {}
                 Err(e) if kin::is_gone(pid) => drop(e),
                 Err(e) => return Err(e),
             }
         }
+        next += 1;
     }
     if members.len() > MOST {
         return Err(too_much(members, format!("has more than {MOST} processes")));

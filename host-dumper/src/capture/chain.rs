@@ -118,7 +118,7 @@ impl Chains {
                 .map(|(list, told)| self.chain(code, &list[told.len()..]))
                 .collect();
             if chains.iter().all(|c| c.links.is_empty()) {
-                return Ok(answers);
+                break;
             }
             let mut under_way = Vec::new();
             for (i, chain) in chains.iter().enumerate().filter(|(_, c)| !c.links.is_empty()) {
@@ -137,6 +137,15 @@ impl Chains {
             for i in under_way {
                 answers[i].append(&mut chains[i].answers(&threads[i])?);
             }
+        }
+        // A call that has no room in a chain of its own.
+        let short = lists.iter().zip(&answers).position(|(list, told)| told.len() < list.len());
+        match short.and_then(|i| threads.get(i)) {
+            Some(thread) => {
+                let reason = "a chain of calls is too long";
+                Err(CaptureError::NoFooting { tid: thread.tid(), reason })
+            }
+            None => Ok(answers),
         }
     }
 

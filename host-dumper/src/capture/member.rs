@@ -23,7 +23,7 @@ use super::seccomp::{self, Sandbox};
 use super::source;
 use super::stop::XSAVE_MAX;
 use super::stub::{self, Stub};
-use super::survey::{self, Sight, Survey, ThreadStatus};
+use super::survey::{self, Survey, ThreadStatus};
 use super::syscalls::remaining::{self, Waiting};
 use super::syscalls::{judge, Verdict};
 use super::target::{self, Target};
@@ -68,10 +68,13 @@ pub(super) struct Examined {
 }
 
 impl Member {
-    /// A process that still runs.
-    pub fn of(sight: Sight) -> Self {
-        let Sight { target, survey, statuses, stub } = sight;
-        Self {
+    /// Looks at a process that still runs. Descriptors are not looked at now, and of many threads
+    /// only the leader: to read all of them twice would double the time of the dump.
+    pub fn open(target: Target) -> Result<Self> {
+        let survey = survey::look(&target, None, false)?;
+        let statuses = survey::threads(&target, &survey, &[target.proc.pid()])?;
+        let stub = stub::find(target.proc.pid(), &survey.table);
+        Ok(Self {
             target,
             threads: Vec::new(),
             survey,
@@ -83,7 +86,7 @@ impl Member {
             stopped_at: Instant::now(),
             judged: false,
             room: None,
-        }
+        })
     }
 
     /// Counts the children, of all threads: each may have made some. A dumper that the program started itself

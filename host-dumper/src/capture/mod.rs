@@ -35,7 +35,6 @@ mod model;
 mod namespaces;
 mod outside;
 mod owners;
-mod particulars;
 mod patience;
 pub mod proc;
 mod programs;

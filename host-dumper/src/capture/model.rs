@@ -7,10 +7,9 @@ use super::inside::ThreadAnswers;
 use super::member::Examined;
 use super::memory;
 use super::outside::Outside;
-use super::particulars::{inward, Particulars};
 use super::proc::maps::Area;
 use super::proc::status::Status;
-use super::proc::{cgroup, Proc};
+use super::proc::{cgroup, limits, number, Proc};
 use super::programs::Programs;
 use super::seccomp::{self, Sandbox};
 use super::segments::Segments;
@@ -73,13 +72,32 @@ fn thread(
     }
 }
 
+/// A map of a user namespace: (inside, outside, count).
+pub(super) fn id_map(proc: &Proc, name: &str) -> Vec<[u64; 3]> {
+    let text = proc.read_optional(name).unwrap_or_default();
+    number::lines(&text)
+        .filter_map(|line| {
+            let mut fields = number::words(line).map_while(number::decimal);
+            Some([fields.next()?, fields.next()?, fields.next()?])
+        })
+        .collect()
+}
+
+/// An id as the process sees it.
+pub(super) fn inward(map: &[[u64; 3]], id: u32) -> u32 {
+    let id = u64::from(id);
+    map.iter()
+        .find(|[_, outside, count]| (*outside..outside.saturating_add(*count)).contains(&id))
+        .map_or(id, |[inside, outside, _]| id - outside + inside) as u32
+}
+
 /// Credentials of each thread.
-fn credentials(particulars: &Particulars, threads: &[ThreadParts]) -> Vec<Credentials> {
-    let Particulars { users, groups, .. } = particulars;
+fn credentials(proc: &Proc, threads: &[ThreadParts]) -> Vec<Credentials> {
+    let (users, groups) = (id_map(proc, "uid_map"), id_map(proc, "gid_map"));
     let each = threads.iter().map(|ThreadParts { status, answers, .. }| Credentials {
-        uids: status.uids.map(|id| inward(users, id)),
-        gids: status.gids.map(|id| inward(groups, id)),
-        groups: status.groups.iter().map(|&id| inward(groups, id)).collect(),
+        uids: status.uids.map(|id| inward(&users, id)),
+        gids: status.gids.map(|id| inward(&groups, id)),
+        groups: status.groups.iter().map(|&id| inward(&groups, id)).collect(),
         capabilities: status.capabilities,
         securebits: answers.securebits,
         no_new_privs: status.no_new_privs,
@@ -87,11 +105,20 @@ fn credentials(particulars: &Particulars, threads: &[ThreadParts]) -> Vec<Creden
     each.collect()
 }
 
+fn auxv(proc: &Proc) -> Result<Vec<u64>> {
+    let bytes = proc.read("auxv")?;
+    Ok(bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes)).collect())
+}
+
+fn hex_file(proc: &Proc, name: &str) -> Option<u32> {
+    let text = proc.read_optional(name)?;
+    number::hex(text.trim_ascii()).map(|n| n as u32)
+}
+
 /// Everything about a process.
 pub(super) struct Parts<'a> {
     pub proc: &'a Proc,
     pub survey: &'a Survey,
-    pub particulars: Particulars,
     pub stub: Option<&'a Stub>,
     /// Index of its parent.
     pub parent: Option<u32>,
@@ -112,15 +139,18 @@ pub(super) fn process(
     filters: &mut Vec<SeccompFilter>,
     programs: &mut Programs,
 ) -> Result<Process> {
-    let Parts { proc, survey, particulars, stub, parent, examined, descriptors, .. } = parts;
+    let Parts { proc, survey, stub, parent, examined, descriptors, .. } = parts;
     let Examined { threads, mut answers, pending, stopped, lock_future } = examined;
     let (status, stat) = (&survey.status, &survey.stat);
     let inner = |ids: &[u32]| ids.last().copied().unwrap_or(0);
+    let limits = limits::parse(&proc.read_record("limits")?)
+        .ok_or_else(|| proc.format("limits", "a limit is missing"))?;
+    let oom = proc.read("oom_score_adj")?;
     for timer in &mut answers.timers {
         let named = threads.iter().find(|t| t.outer_tid == timer.thread);
         timer.thread = named.map_or(timer.thread, |t| t.tid);
     }
-    let all = credentials(&particulars, &threads);
+    let all = credentials(proc, &threads);
     let leader = all.first().cloned().ok_or_else(|| proc.format("task", "no thread"))?;
     let others: Vec<_> = all.into_iter().map(|c| (c != leader).then_some(c)).collect();
     let exe = programs.path(proc, inner(&status.ns_pid))?;
@@ -131,7 +161,9 @@ pub(super) fn process(
         sysv_ipc: parts.sysv_ipc,
     };
     let known = sharing.mappings(&survey.table, files)?;
-    let cgroups = cgroup::parse(&particulars.cgroups);
+    // A kernel may have no control groups.
+    let cgroup_list = proc.read_optional("cgroup").unwrap_or_default();
+    let cgroups = cgroup::parse(&cgroup_list);
     let ours = |a: &Area| stub.is_some_and(|s| s.owns(a));
     let shared = |a: &Area| shared::index_of(&known, a);
     let mut mappings = memory::mappings(&survey.table, ours, shared);
@@ -149,7 +181,7 @@ pub(super) fn process(
             mappings,
             guards: Vec::new(),
             layout: memory::layout(stat, answers.brk),
-            auxv: particulars.auxv,
+            auxv: auxv(proc)?,
             vdso: vdso::read(proc.pid(), &survey.table, stub)?,
             exe: exe.into(),
             lock_future,
@@ -166,19 +198,19 @@ pub(super) fn process(
             .collect(),
         descriptors,
         credentials: leader,
-        cwd: particulars.cwd.into(),
-        root: particulars.root.into(),
+        cwd: proc.link("cwd")?.into(),
+        root: proc.link("root")?.into(),
         umask: status.umask,
-        limits: particulars.limits,
-        personality: particulars.personality,
+        limits,
+        personality: hex_file(proc, "personality").unwrap_or(0),
         dumpable: answers.dumpable,
         subreaper: answers.subreaper,
         barriers: answers.barriers,
         cgroups,
-        cgroup_list: particulars.cgroups.into(),
+        cgroup_list: cgroup_list.into(),
         thp_disable: answers.thp_disable,
-        oom_score_adj: particulars.oom_score_adj,
-        coredump_filter: particulars.coredump_filter,
+        oom_score_adj: number::signed(oom.trim_ascii()).unwrap_or(0) as i32,
+        coredump_filter: hex_file(proc, "coredump_filter").unwrap_or(0x33),
         actions: answers.actions,
         pending,
         stopped,
@@ -216,8 +248,37 @@ pub(super) fn tree(
     }
 }
 
+/// The process's directories, checked: it must be possible to come back to them.
+pub(super) fn directories(proc: &Proc) -> Result<Vec<super::Refusal>> {
+    let mut all = Vec::new();
+    for (name, what) in [("cwd", "working directory"), ("root", "root directory")] {
+        let link = proc.link(name)?;
+        if link.ends_with(b" (deleted)") {
+            all.push(super::Refusal::new(
+                format!("{what} ({})", String::from_utf8_lossy(&link)),
+                "was removed",
+                "let the program change to another directory",
+            ));
+        }
+    }
+    Ok(all)
+}
+
 impl From<Vec<super::Refusal>> for CaptureError {
     fn from(refusals: Vec<super::Refusal>) -> Self {
         Self::Refused(refusals)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_through_a_map() {
+        let map = [[1000, 65534, 1], [0, 100_000, 10]];
+        assert_eq!(inward(&map, 65534), 1000);
+        assert_eq!(inward(&map, 100_003), 3);
+        assert_eq!(inward(&map, 5), 5);
     }
 }

@@ -1,14 +1,11 @@
-//! Namespaces that a resume would not make again, and directories that are not there any more.
+//! Namespaces that a resume would not make again.
 
 use super::error::{CaptureError, Refusal, Result};
 use super::member::Member;
 use super::proc::Proc;
 
-/// A kind of namespace by its link, and what it holds.
-type Kind = (&'static str, &'static str);
-
-/// Namespaces that must be the dumper's own.
-const KINDS: [Kind; 8] = [
+/// Namespaces that must be the dumper's own, and what they are called.
+const KINDS: [(&str, &str); 8] = [
     ("pid", "process ids"),
     ("mnt", "mounts"),
     ("net", "network"),
@@ -32,71 +29,39 @@ struct Found {
     who: Vec<String>,
 }
 
-/// The namespaces of a process: links, in the order of the kinds that were asked for.
-struct Links {
-    own: Vec<Vec<u8>>,
-    /// In which children begin: empty where nobody was born there yet.
-    of_children: Vec<Vec<u8>>,
-    /// Those of its other threads.
-    of_threads: Vec<(u32, Vec<Vec<u8>>)>,
-}
-
-impl Links {
-    fn read(proc: &Proc, tids: &[u32], kinds: &[Kind]) -> Result<Self> {
-        // What has ended, or has none, is in none; nor are those that were not asked for.
-        let of = |some: &[&str], name: &dyn Fn(&str) -> String| -> Vec<Vec<u8>> {
-            let wanted = |kind| some.contains(&kind);
-            let link = |kind| proc.try_link(&name(kind)).unwrap_or_default();
-            kinds.iter().map(|&(k, _)| if wanted(k) { link(k) } else { Vec::new() }).collect()
-        };
-        let own = kinds.iter().map(|(kind, _)| proc.link(&format!("ns/{kind}")));
-        let others = tids.iter().filter(|&&tid| tid != proc.pid());
-        Ok(Self {
-            own: own.collect::<Result<_>>()?,
-            of_children: of(&OF_CHILDREN, &|kind| format!("ns/{kind}_for_children")),
-            of_threads: others
-                .map(|&tid| (tid, of(&OF_THREADS, &|kind| format!("task/{tid}/ns/{kind}"))))
-                .collect(),
-        })
-    }
-}
-
 /// Every namespace that is another one than the dumper's. In a tree that was `resumed`, those that
 /// a resume makes are the root's.
 pub(super) fn refusals(members: &[Member], resumed: bool) -> Result<Vec<Refusal>> {
     let own = Proc::open(std::process::id())
         .map_err(|source| CaptureError::Proc { path: "/proc/self".into(), source })?;
-    // A kernel without one of these kinds has no link.
-    let mine: Vec<(Kind, Vec<u8>)> = KINDS
-        .into_iter()
-        .filter_map(|kind| Some((kind, own.try_link(&format!("ns/{}", kind.0)).ok()?)))
-        .collect();
-    let kinds: Vec<Kind> = mine.iter().map(|(kind, _)| *kind).collect();
-    let links = members.iter().map(|member| {
-        let tids: Vec<u32> = member.statuses.iter().map(|(tid, _)| *tid).collect();
-        Links::read(&member.target.proc, &tids, &kinds)
-    });
-    let links: Vec<Links> = links.collect::<Result<_>>()?;
-    let Some(root) = links.first() else { return Ok(Vec::new()) };
+    let Some(root) = members.first().map(|m| &m.target.proc) else { return Ok(Vec::new()) };
     let mut all: Vec<Found> = Vec::new();
-    for (n, ((kind, what), mine)) in mine.iter().enumerate() {
-        let made = resumed && MADE_BY_RESUME.contains(kind);
-        let wanted = if made { &root.own[n] } else { mine };
-        for (member, links) in members.iter().zip(&links) {
-            let (pid, theirs) = (member.pid(), &links.own[n]);
+    for (kind, what) in KINDS {
+        let entry = format!("ns/{kind}");
+        // A kernel without this kind has no link.
+        let Ok(mine) = own.try_link(&entry) else { continue };
+        let made = resumed && MADE_BY_RESUME.contains(&kind);
+        let wanted = if made { root.link(&entry)? } else { mine };
+        for member in members {
+            let proc = &member.target.proc;
+            let theirs = proc.link(&entry)?;
             if theirs != wanted {
-                add(&mut all, theirs, what, format!("process {pid}"));
+                add(&mut all, &theirs, what, format!("process {}", proc.pid()));
             }
-            if OF_CHILDREN.contains(kind) {
-                let born = &links.of_children[n];
-                if born != theirs && (*kind == "pid" || !born.is_empty()) {
-                    let link = if born.is_empty() { b"pid:[new]" } else { born.as_slice() };
-                    add(&mut all, link, what, format!("each child of process {pid}"));
+            if OF_CHILDREN.contains(&kind) {
+                // No link where nobody was born there yet.
+                let born = proc.try_link(&format!("{entry}_for_children")).unwrap_or_default();
+                if born != theirs && (kind == "pid" || !born.is_empty()) {
+                    let link = if born.is_empty() { b"pid:[new]".to_vec() } else { born };
+                    add(&mut all, &link, what, format!("each child of process {}", proc.pid()));
                 }
             }
-            for (tid, theirs) in &links.of_threads {
-                if !theirs[n].is_empty() && theirs[n] != *wanted {
-                    add(&mut all, &theirs[n], what, format!("thread {tid}"));
+            let others = member.statuses.iter().map(|(tid, _)| *tid).filter(|&t| t != proc.pid());
+            for tid in others.filter(|_| OF_THREADS.contains(&kind)) {
+                // A thread that has ended is in none.
+                let Ok(theirs) = proc.try_link(&format!("task/{tid}/{entry}")) else { continue };
+                if theirs != wanted {
+                    add(&mut all, &theirs, what, format!("thread {tid}"));
                 }
             }
         }
@@ -123,20 +88,4 @@ fn refusal(found: Found) -> Refusal {
         format!("{}{more}: has {what} of its own (a container)", who[0]),
         "run dumper inside of that container",
     )
-}
-
-/// The process's directories, checked: it must be possible to come back to them.
-pub(super) fn directories(proc: &Proc) -> Result<Vec<Refusal>> {
-    let mut all = Vec::new();
-    for (name, what) in [("cwd", "working directory"), ("root", "root directory")] {
-        let link = proc.link(name)?;
-        if link.ends_with(b" (deleted)") {
-            all.push(Refusal::new(
-                format!("{what} ({})", String::from_utf8_lossy(&link)),
-                "was removed",
-                "let the program change to another directory",
-            ));
-        }
-    }
-    Ok(all)
 }

@@ -10,12 +10,11 @@ use super::keyrings::Keys;
 use super::member::{Handled, Member, TakenBack};
 use super::model::{self, Parts};
 use super::owners::Ids;
-use super::particulars::Particulars;
 use super::proc::Proc;
 use super::programs::Programs;
 use super::seccomp;
 use super::segments::Segments;
-use super::survey::{self, Sight, Survey};
+use super::survey::{self, Survey};
 use super::target;
 use super::undo::Semaphore;
 use super::{kin, memory, namespaces, source, sysv, Captured, Options};
@@ -95,7 +94,7 @@ impl Session {
 
     /// Looks at the process and its descendants.
     pub fn look(pid: u32, options: &Options) -> Result<Self> {
-        let mut members = vec![Member::of(Sight::of(target::open(pid, options.for_itself)?)?)];
+        let mut members = vec![Member::open(target::open(pid, options.for_itself)?)?];
         add_descendants(&mut members, options.for_itself)?;
         Ok(Self {
             members,
@@ -145,7 +144,7 @@ impl Session {
         for member in &self.members {
             let (target, survey) = (&member.target, &member.survey);
             let mut own = survey::refusals(target, survey, &member.statuses, &self.options);
-            own.extend(namespaces::directories(&target.proc)?);
+            own.extend(model::directories(&target.proc)?);
             self.of_process(member, &mut own);
             all.append(&mut own);
         }
@@ -269,7 +268,6 @@ impl Session {
             let parts = Parts {
                 proc: &member.target.proc,
                 survey: &member.survey,
-                particulars: Particulars::read(&member.target.proc)?,
                 stub: member.stub.as_ref(),
                 parent: kin::parent_of(&self.members[..i], member),
                 examined,

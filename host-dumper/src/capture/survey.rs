@@ -6,7 +6,6 @@ use super::memory::{self, Table};
 use super::proc::stat::Stat;
 use super::proc::status::{self, Status};
 use super::seccomp;
-use super::stub::{self, Stub};
 use super::target::Target;
 use super::Options;
 
@@ -28,27 +27,6 @@ pub(super) fn look(target: &Target, table: Option<Table>, stands: bool) -> Resul
         None => (memory::read_details(proc)?, Vec::new()),
     };
     Ok(Survey { status: proc.status()?, stat: proc.stat()?, table, descriptors })
-}
-
-/// A process that still runs, at first sight. Descriptors are not looked at now, and of many threads
-/// only the leader: to read all of them twice would double the time of the dump.
-#[derive(Debug)]
-pub(super) struct Sight {
-    pub target: Target,
-    pub survey: Survey,
-    /// Of the threads that were looked at.
-    pub statuses: Vec<ThreadStatus>,
-    pub stub: Option<Stub>,
-}
-
-impl Sight {
-    /// Looks at a process.
-    pub fn of(target: Target) -> Result<Self> {
-        let survey = look(&target, None, false)?;
-        let statuses = threads(&target, &survey, &[target.proc.pid()])?;
-        let stub = stub::find(target.proc.pid(), &survey.table);
-        Ok(Self { target, survey, statuses, stub })
-    }
 }
 
 /// Status of one thread, by its id.

@@ -4,7 +4,7 @@
 //! kernel remembers who used each semaphore and each queue last, and that has to do: an object is
 //! the tree's where that was one of its processes, and nobody else's where the others have ended.
 
-use super::particulars::{id_map, inward};
+use super::model::{id_map, inward};
 use super::proc::number::{decimal, lines, radix, signed, words};
 use super::proc::Proc;
 use super::undo::Semaphore;

@@ -1,7 +1,6 @@
 //! The image of a stopped process, written front to back.
 
 use super::embeds::EmbedReader;
-use super::memory::Outlook;
 use crate::capture::Captured;
 use crate::pages::{
     copy_pages, Buffer, CleanFiles, Common, CopyOptions, Found, PageError, Part, Progress,
@@ -82,19 +81,17 @@ impl<'a> Composer<'a> {
         Ok(())
     }
 
-    /// Takes the mappings that show nothing but a file: several processes' are stored once, and
+    /// Finds the mappings that show nothing but a file: several processes' are stored once, and
     /// with `later` the files are opened, so that [`Part::Clean`] can be read when the processes
     /// run again.
-    pub fn take_files(
-        &mut self,
-        outlook: Vec<Outlook>,
-        captured: &Captured,
-        pids: &[i32],
-        later: bool,
-    ) {
+    pub fn look_at_files(&mut self, captured: &Captured, pids: &[i32], later: bool) {
+        if !later && pids.len() == 1 {
+            return;
+        }
         let each = pids.iter().zip(&captured.tree.processes).zip(&captured.mapped_files);
-        for (owner, (((pid, process), files), outlook)) in each.zip(outlook).enumerate() {
-            let (mappings, mut clean) = (&process.memory.mappings, outlook.clean);
+        for (owner, ((pid, process), files)) in each.enumerate() {
+            let mappings = &process.memory.mappings;
+            let mut clean = CleanFiles::look(*pid, mappings);
             clean.share(owner, mappings, files, &mut self.common);
             if later {
                 clean.open(*pid, mappings, files);

@@ -12,14 +12,12 @@
 //!
 //! * `front`: arguments, signals, progress, the last word;
 //! * `tracer`: the order of the dump;
-//! * `memory`: what is to be known before pages are read;
 //! * `compose`: the bytes of the image;
 //! * `wire`: what they tell each other.
 
 mod compose;
 mod embeds;
 mod front;
-mod memory;
 mod meter;
 mod notes;
 mod tracer;

@@ -4,15 +4,14 @@
 //! it. docs/guarantees.md walks through every point at which something may die.
 
 use super::compose::Composer;
-use super::memory;
-use super::meter::Meter;
+use super::meter::{estimate, Meter};
 use super::wire::{tell, Message, Summary};
 use crate::abort;
 use crate::capture::{self, CaptureError, Captured, Refusal, Session, TableName};
 use crate::cli::{DumpArgs, OnChanged};
 use crate::consent::{self, ConsentError, Round};
 use crate::failure::{status, Failure, Reason};
-use crate::pages::{Buffer, PageError, Part};
+use crate::pages::{find_guards, Buffer, PageError, Part};
 use crate::sink::{Sink, SinkError};
 use linker::PlanOptions;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -156,15 +155,13 @@ fn run_round(
     }
     let frozen = session.stopped_at();
     let pids = session.pids();
-    // Several processes' files are stored once, those of one that runs on are read later.
-    let mut outlook = memory::look(&captured.tree, &pids, !kill || pids.len() > 1)?;
-    for (process, outlook) in captured.tree.processes.iter_mut().zip(&mut outlook) {
-        process.memory.guards = std::mem::take(&mut outlook.guards);
+    for (process, pid) in captured.tree.processes.iter_mut().zip(&pids) {
+        process.memory.guards = find_guards(*pid, &process.memory.mappings)
+            .map_err(|source| PageError::Scan { pid: *pid, source })?;
     }
-    let bytes: u64 = outlook.iter().map(|o| o.bytes).sum();
     let mut composer = Composer::begin(sink, &captured, buffer)?;
-    composer.take_files(outlook, &captured, &pids, !kill);
-    let total = bytes.saturating_sub(composer.spared());
+    composer.look_at_files(&captured, &pids, !kill);
+    let total = estimate(&captured.tree, &pids).saturating_sub(composer.spared());
     // Zero pages are not stored, so that only a gross lack is known beforehand.
     sink.expect(total / 2)?;
     if !sink.durable() {

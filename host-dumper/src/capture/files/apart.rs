@@ -1,9 +1,9 @@
 //! Memory that a process outside of the tree shares: afterwards each side has its own.
 
+use super::outsiders::strangers;
 use super::shared::{nature, Nature};
 use crate::capture::memory::{read_areas, Table};
 use crate::capture::proc::maps::{Area, Detail};
-use crate::capture::proc::{number, Proc};
 use crate::capture::target::name_of;
 use crate::capture::FileId;
 use std::collections::BTreeMap;
@@ -37,23 +37,16 @@ pub(in crate::capture) fn notes<'a>(
 ) -> Vec<String> {
     let mut inside = inside(tables);
     let mut notes = Vec::new();
-    let own = std::process::id();
-    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    for other in all.filter_map(|e| number::decimal(e.file_name().as_encoded_bytes())) {
-        if inside.is_empty() {
-            break;
-        }
-        let other = other as u32;
-        if pids.contains(&other) || other == own {
-            continue;
-        }
-        let areas = Proc::open(other).ok().and_then(|proc| read_areas(&proc).ok());
-        for area in areas.unwrap_or_default().iter().filter(|area| area.shared) {
+    let mut others = strangers(pids);
+    while let Some(other) = (!inside.is_empty()).then(|| others.next()).flatten() {
+        let areas = read_areas(&other).unwrap_or_default();
+        for area in areas.iter().filter(|area| area.shared) {
             if let Some(name) = inside.remove(&(area.device, area.inode)) {
+                let pid = other.pid();
                 notes.push(format!(
-                    "{name} is also used by process {other} ({}): a resumed program has it for \
+                    "{name} is also used by process {pid} ({}): a resumed program has it for \
                      itself",
-                    name_of(other)
+                    name_of(pid)
                 ));
             }
         }

@@ -166,16 +166,20 @@ pub(super) fn holders(pids: &[u32], pipes: &[(Vec<u8>, bool)]) -> BTreeMap<(Vec<
     found
 }
 
-/// Shows what the descriptors of all other processes lead to, until there is no interest.
-fn others(pids: &[u32], mut show: impl FnMut(&Proc, u32, &[u8]) -> bool) {
+/// Processes that can be seen, other than these and this program.
+pub(super) fn strangers(pids: &[u32]) -> impl Iterator<Item = Proc> + '_ {
     let own = std::process::id();
     let found = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    for other in found.filter_map(|e| number::decimal(e.file_name().as_encoded_bytes())) {
-        let other = other as u32;
-        if pids.contains(&other) || other == own {
-            continue;
-        }
-        let Ok(proc) = Proc::open(other) else { continue };
+    found
+        .filter_map(|e| number::decimal(e.file_name().as_encoded_bytes()))
+        .map(|pid| pid as u32)
+        .filter(move |pid| !pids.contains(pid) && *pid != own)
+        .filter_map(|pid| Proc::open(pid).ok())
+}
+
+/// Shows what the descriptors of all other processes lead to, until there is no interest.
+fn others(pids: &[u32], mut show: impl FnMut(&Proc, u32, &[u8]) -> bool) {
+    for proc in strangers(pids) {
         for fd in proc.numbers("fd").unwrap_or_default() {
             let link = match proc.try_link(&format!("fd/{fd}")) {
                 Ok(link) => link,

@@ -5,7 +5,7 @@ use super::describe::Files;
 use super::shared::{refused, Sharing, BLIND_READ};
 use crate::capture::error::{CaptureError, Result};
 use crate::capture::mem;
-use crate::capture::particulars::{id_map, inward};
+use crate::capture::model::{id_map, inward};
 use crate::capture::proc::maps::Area;
 use image_format::model::{SharedMemory, SharedOrigin};
 use image_format::PAGE_SIZE;

@@ -73,8 +73,9 @@ pub(super) fn pairs(surveys: &[&Survey], notes: &mut Vec<String>) -> Result<Vec<
         };
         let Some(master) = borrow(&pidfd(d.pid)?, d.fd) else { continue };
         // Whose signals tell of input would get one for what is asked.
-        let is_it = |end: &Descriptor| matches!(end.kind, Kind::Tty { device: it } | Kind::TtyMaster { device: it } if it == device);
-        let asynchronous = all().any(|d| is_it(d) && d.flags() & libc::O_ASYNC as u32 != 0);
+        let ends = [Kind::Tty { device }, Kind::TtyMaster { device }];
+        let signals = |d: &Descriptor| d.flags() & libc::O_ASYNC as u32 != 0;
+        let asynchronous = all().any(|d| ends.contains(&d.kind) && signals(d));
         let typed = match &slave {
             Some(_) if asynchronous => Err(Untold::Asynchronous),
             Some((_, slave)) => typed::read(&master, slave),
