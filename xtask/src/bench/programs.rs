@@ -3,7 +3,7 @@
 use super::clock::{stamp, Rate};
 use super::launch::{self, Ended, Running};
 use super::series::Series;
-use super::TREES;
+use super::{floors, ANSWERED, TREES};
 use crate::{cargo, library, Failure};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -46,6 +46,8 @@ pub struct Costs {
     pub resume: Series,
     /// The same with --new-pid.
     pub new_pid: Series,
+    /// What the kernel's answers alone cost, of programs in [`ANSWERED`].
+    pub answers: Series,
 }
 
 impl Bench {
@@ -125,6 +127,13 @@ impl Bench {
         }
         std::fs::remove_file(&image)?;
 
+        // Right beside the dump, so that both meet the same machine, and the same entries of /proc.
+        if ANSWERED.contains(&name) {
+            if let Some(time) = floors::answers(self, &mut program)? {
+                costs.answers.add(time);
+            }
+        }
+
         let image = self.images.join("resume.elf");
         let dumped = self.dump(program.pid(), &image, false, workers)?;
         program.gone()?;
@@ -164,6 +173,10 @@ fn build(source: &Path, programs: &Path, library: &Path) -> Result<(), Failure> 
     command.args(["-O2", "-Wall", "-Wextra", "-Werror", "-pthread"]);
     if name == "empty" {
         command.args(["-static", "-nostdlib"]);
+    }
+    if name == "floor_answers" {
+        // No dumper needs to be found by a dynamic linker.
+        command.arg("-static");
     }
     command.arg("-o").arg(programs.join(name)).arg(source);
     if name == "hold" || name == "asked" {

@@ -2,7 +2,7 @@
 
 use super::programs::Costs;
 use super::series::Series;
-use super::{Results, TREES};
+use super::{Results, ANSWERED, TREES};
 use std::fmt::Write as _;
 use std::process::Command;
 
@@ -180,6 +180,10 @@ pub fn text(results: &Results) -> String {
     ] {
         text.push_str(&row.text());
     }
+    for (_, title, costs) in results.programs.iter().filter(|(name, ..)| ANSWERED.contains(name)) {
+        let what = format!("{title}: the kernel's answers alone, each asked once");
+        text.push_str(&Row::new(what, Unit::Millis, None, &costs.answers).text());
+    }
     text.push_str("\n## What a dump and a resume cost\n\n");
     text.push_str(HEAD);
     for (name, title, costs) in &results.programs {
@@ -221,7 +225,9 @@ stop is what the program itself saw of it, and a resume lasts from the counter r
 execve of the image to the first reading after it: everything is verified and in place by then.
 The counter is no clock of the kernel's, as those are shifted by the time namespace of a resume.
 A whole command lasts from before its fork until it has been waited for. Peak memory is the
-kernel's count (ru_maxrss) of the dumper and its tracer, the greater of both.
+kernel's count (ru_maxrss) of the dumper and its tracer, the greater of both. The kernel's answers
+alone are those that no dumper can do without, asked in turn with the dumps by a program that does
+nothing else (tests/bench/floor_answers.c, which says what it leaves out); it is one command, too.
 ";
 
 fn machine() -> String {
