@@ -81,7 +81,8 @@ pub(super) fn add_descendants(members: &mut Vec<Member>, for_itself: bool) -> Re
             if members.iter().any(|m| m.pid() == pid) {
                 continue;
             }
-            match target::child(pid).and_then(|child| child.map(Member::open).transpose()) {
+            let open = |(target, seen)| Member::open(target, Some(seen));
+            match target::child(pid).and_then(|child| child.map(open).transpose()) {
                 Ok(Some(member)) => members.push(member),
                 // A zombie, or gone.
                 Ok(None) => {}

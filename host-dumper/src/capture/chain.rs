@@ -168,11 +168,11 @@ impl Chains {
         let Some(undo) = &mut thread.undo else {
             return Err(CaptureError::NoFooting { tid, reason });
         };
-        mem::write(tid, undo.scratch, &UNSTORED.to_le_bytes().repeat(chain.results as usize / 8))?;
+        let unstored = UNSTORED.to_le_bytes().repeat(chain.results as usize / 8);
         let words = self.words(code, chain, undo.scratch, id);
         let stack = undo.frame - 8 * words.len() as u64;
         let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-        mem::write(tid, stack, &bytes)?;
+        mem::write_pieces(tid, &[(stack, &bytes), (undo.scratch, &unstored)])?;
         let [pop_rax, ..] = self.tails.pops;
         let regs = chain_registers(&thread.regs, pop_rax, stack, chain.fourth.unwrap_or(0));
         // Known before it happens, as everything that is undone.

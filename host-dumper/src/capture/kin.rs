@@ -35,7 +35,8 @@ pub(super) fn is_gone(pid: u32) -> bool {
 /// The child for which a thread waits in vfork(2): it cannot be stopped meanwhile.
 pub(crate) fn in_vfork(tid: u32) -> Option<u32> {
     let proc = Proc::open(tid).ok()?;
-    let call = number::decimal(number::words(&proc.read_optional("syscall")?).next()?)? as i64;
+    let call =
+        number::decimal(number::words(&proc.read_optional_record("syscall")?).next()?)? as i64;
     if ![libc::SYS_vfork, libc::SYS_clone, libc::SYS_clone3].contains(&call) {
         return None;
     }

@@ -48,6 +48,18 @@ pub fn write(pid: u32, address: u64, bytes: &[u8]) -> Result<()> {
     check(pid, address, len, result)
 }
 
+/// Writes several pieces, each an address and its bytes, in one call; all or an error.
+pub fn write_pieces(pid: u32, pieces: &[(u64, &[u8])]) -> Result<()> {
+    let len = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
+    let local: Vec<IoSlice<'_>> = pieces.iter().map(|(_, bytes)| IoSlice::new(bytes)).collect();
+    let remote: Vec<RemoteIoVec> = pieces
+        .iter()
+        .map(|&(base, bytes)| RemoteIoVec { base: base as usize, len: bytes.len() })
+        .collect();
+    let result = process_vm_writev(Pid::from_raw(pid as i32), &local, &remote);
+    check(pid, pieces.first().map_or(0, |p| p.0), len, result)
+}
+
 fn check(pid: u32, address: u64, len: usize, result: nix::Result<usize>) -> Result<()> {
     match result {
         Ok(n) if n == len => Ok(()),

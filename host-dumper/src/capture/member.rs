@@ -12,7 +12,7 @@ use self::ask::Questions;
 use super::arch::x86_64::{foreign_state, trim_xsave};
 use super::chain;
 use super::error::{CaptureError, Refusal, Result};
-use super::files;
+use super::files::{self, Condition, Descriptor};
 use super::footing::{self, Code};
 use super::inside::ProcessAnswers;
 use super::keyrings::Keys;
@@ -26,7 +26,7 @@ use super::stub::{self, Stub};
 use super::survey::{self, Survey, ThreadStatus};
 use super::syscalls::remaining::{self, Waiting};
 use super::syscalls::{judge, Verdict};
-use super::target::{self, Target};
+use super::target::{self, Seen, Target};
 use super::thread::Thread;
 use crate::capture::knowledge::ThreadKnowledge;
 use image_format::model::SigInfo;
@@ -70,8 +70,8 @@ pub(super) struct Examined {
 impl Member {
     /// Looks at a process that still runs. Descriptors are not looked at now, and of many threads
     /// only the leader: to read all of them twice would double the time of the dump.
-    pub fn open(target: Target) -> Result<Self> {
-        let survey = survey::look(&target, None, false)?;
+    pub fn open(target: Target, seen: Option<Seen>) -> Result<Self> {
+        let survey = survey::begin(&target, seen)?;
         let statuses = survey::threads(&target, &survey, &[target.proc.pid()])?;
         let stub = stub::find(target.proc.pid(), &survey.table);
         Ok(Self {
@@ -95,7 +95,7 @@ impl Member {
         let proc = &self.target.proc;
         // The first thread last: orphans come to it while this looks.
         self.children = if self.threads.is_empty() {
-            let tids = proc.numbers("task").unwrap_or_default();
+            let tids = proc.threads().unwrap_or_default();
             target::children(proc, tids.into_iter().rev())
         } else {
             target::children(proc, self.threads.iter().rev().map(Thread::tid))
@@ -108,7 +108,7 @@ impl Member {
     /// Looks anew at a process that has run on since.
     pub fn look_anew(&mut self) -> Result<()> {
         let before = std::mem::take(&mut self.survey.table);
-        self.survey = survey::look(&self.target, Some(before), false)?;
+        self.survey = survey::look(&self.target, before, Condition::Running)?;
         self.statuses = survey::threads(&self.target, &self.survey, &[self.pid()])?;
         self.stub = stub::find(self.pid(), &self.survey.table);
         Ok(())
@@ -116,13 +116,13 @@ impl Member {
 
     /// Looks at the descriptors of a process that runs on, unless it has more than `most`.
     pub fn look_at_descriptors(&mut self, most: usize) -> Result<()> {
-        self.survey.descriptors = files::scan(&self.target.proc, most, false)?;
+        self.survey.descriptors = files::scan(&self.target.proc, most, Condition::Running)?;
         Ok(())
     }
 
     /// Looks at all threads of a process that runs on.
     pub fn look_at_threads(&mut self) -> Result<()> {
-        let tids = self.target.proc.numbers("task")?;
+        let tids = self.target.proc.threads()?;
         self.statuses = survey::threads(&self.target, &self.survey, &tids)?;
         Ok(())
     }
@@ -133,7 +133,7 @@ impl Member {
         self.code = footing::find_code(self.pid(), &areas, hint);
         // The processor is asked before the stop: the instruction is slow in virtual machines.
         source::cpu();
-        let tids = self.target.proc.numbers("task")?;
+        let tids = self.target.proc.threads()?;
         self.waiting = remaining::look(&self.target.proc, &tids);
         Ok(())
     }
@@ -151,7 +151,7 @@ impl Member {
         let mut new: Vec<usize> =
             (0..self.threads.len()).filter(|&i| self.threads[i].is_running()).collect();
         loop {
-            for tid in self.target.proc.numbers("task")? {
+            for tid in self.target.proc.threads()? {
                 if self.threads.iter().any(|t| t.tid() == tid) {
                     continue;
                 }
@@ -187,10 +187,12 @@ impl Member {
         }
     }
 
-    /// Looks again at the stopped process.
-    pub fn look_again(&mut self) -> Result<()> {
+    /// Looks again at the stopped process, whose parent has these descriptors; none where it is alone.
+    pub fn look_again(&mut self, parent: Option<&[Descriptor]>) -> Result<()> {
+        let (inherited, in_tree) = (parent.unwrap_or(&[]), parent.is_some());
+        let standing = Condition::Standing { inherited, in_tree };
         let before = std::mem::take(&mut self.survey.table);
-        self.survey = survey::look(&self.target, Some(before), true)?;
+        self.survey = survey::look(&self.target, before, standing)?;
         self.stub = stub::find(self.pid(), &self.survey.table);
         let pid = self.pid();
         if !self.code.is_some_and(|code| footing::still_there(pid, code)) {
@@ -201,7 +203,7 @@ impl Member {
         while self.leave_code_of_ours()? {
             // What ran a moment may have closed a descriptor or mapped memory.
             let before = std::mem::take(&mut self.survey.table);
-            self.survey = survey::look(&self.target, Some(before), true)?;
+            self.survey = survey::look(&self.target, before, standing)?;
         }
         let tids: Vec<u32> = self.threads.iter().map(Thread::tid).collect();
         self.statuses = survey::threads(&self.target, &self.survey, &tids)?;
@@ -235,6 +237,10 @@ impl Member {
             statuses.iter().map(|(tid, s)| s.ns_pid.last().copied().unwrap_or(*tid)).collect();
         let table = std::mem::take(&mut self.survey.table);
         let status = self.survey.status.clone();
+        if chains.is_none() {
+            // A single call inside of the process takes longer than this.
+            files::settle_inherited(&self.target.proc, &mut self.survey.descriptors)?;
+        }
         let doubtful = files::doubtful(&self.survey.descriptors);
         let questions = Questions {
             keys: keys.may_have(status.uids[0]),

@@ -24,6 +24,7 @@ mod fates;
 mod files;
 mod footing;
 mod hugetlb;
+mod ids;
 mod inside;
 mod keyrings;
 mod kin;
@@ -141,6 +142,8 @@ pub struct Captured {
     /// For each process: which files its mappings show, by their first addresses, but for those that
     /// may not be opened, as they have write leases.
     pub mapped_files: Vec<BTreeMap<u64, FileId>>,
+    /// Bytes of anonymous memory, of all processes together.
+    pub anonymous: u64,
     /// Descriptors kept open until the image is complete: those that were found in flight.
     pub held: Vec<OwnedFd>,
     /// Segments of System V shared memory that this program has to read, likewise.

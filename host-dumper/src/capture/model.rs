@@ -3,6 +3,7 @@
 use super::error::{CaptureError, Result};
 use super::files::{shared, Files};
 use super::hugetlb;
+use super::ids::IdMaps;
 use super::inside::ThreadAnswers;
 use super::member::Examined;
 use super::memory;
@@ -72,32 +73,12 @@ fn thread(
     }
 }
 
-/// A map of a user namespace: (inside, outside, count).
-pub(super) fn id_map(proc: &Proc, name: &str) -> Vec<[u64; 3]> {
-    let text = proc.read_optional(name).unwrap_or_default();
-    number::lines(&text)
-        .filter_map(|line| {
-            let mut fields = number::words(line).map_while(number::decimal);
-            Some([fields.next()?, fields.next()?, fields.next()?])
-        })
-        .collect()
-}
-
-/// An id as the process sees it.
-pub(super) fn inward(map: &[[u64; 3]], id: u32) -> u32 {
-    let id = u64::from(id);
-    map.iter()
-        .find(|[_, outside, count]| (*outside..outside.saturating_add(*count)).contains(&id))
-        .map_or(id, |[inside, outside, _]| id - outside + inside) as u32
-}
-
 /// Credentials of each thread.
-fn credentials(proc: &Proc, threads: &[ThreadParts]) -> Vec<Credentials> {
-    let (users, groups) = (id_map(proc, "uid_map"), id_map(proc, "gid_map"));
+fn credentials(ids: &IdMaps, threads: &[ThreadParts]) -> Vec<Credentials> {
     let each = threads.iter().map(|ThreadParts { status, answers, .. }| Credentials {
-        uids: status.uids.map(|id| inward(&users, id)),
-        gids: status.gids.map(|id| inward(&groups, id)),
-        groups: status.groups.iter().map(|&id| inward(&groups, id)).collect(),
+        uids: status.uids.map(|id| ids.user(id)),
+        gids: status.gids.map(|id| ids.group(id)),
+        groups: status.groups.iter().map(|&id| ids.group(id)).collect(),
         capabilities: status.capabilities,
         securebits: answers.securebits,
         no_new_privs: status.no_new_privs,
@@ -106,12 +87,12 @@ fn credentials(proc: &Proc, threads: &[ThreadParts]) -> Vec<Credentials> {
 }
 
 fn auxv(proc: &Proc) -> Result<Vec<u64>> {
-    let bytes = proc.read("auxv")?;
+    let bytes = proc.read_record("auxv")?;
     Ok(bytes.chunks_exact(8).map(|word| word.try_into().map_or(0, u64::from_le_bytes)).collect())
 }
 
 fn hex_file(proc: &Proc, name: &str) -> Option<u32> {
-    let text = proc.read_optional(name)?;
+    let text = proc.read_optional_record(name)?;
     number::hex(text.trim_ascii()).map(|n| n as u32)
 }
 
@@ -126,6 +107,8 @@ pub(super) struct Parts<'a> {
     pub descriptors: Vec<Descriptor>,
     /// Files up to this size travel along.
     pub embed_limit: u64,
+    /// The same for all processes, as none has a user namespace of its own.
+    pub ids: &'a IdMaps,
     /// What the tree has attached.
     pub segments: &'a Segments,
     /// `--sysv-ipc`.
@@ -142,15 +125,16 @@ pub(super) fn process(
     let Parts { proc, survey, stub, parent, examined, descriptors, .. } = parts;
     let Examined { threads, mut answers, pending, stopped, lock_future } = examined;
     let (status, stat) = (&survey.status, &survey.stat);
+    let [cwd, root] = survey.directories.clone();
     let inner = |ids: &[u32]| ids.last().copied().unwrap_or(0);
     let limits = limits::parse(&proc.read_record("limits")?)
         .ok_or_else(|| proc.format("limits", "a limit is missing"))?;
-    let oom = proc.read("oom_score_adj")?;
+    let oom = proc.read_record("oom_score_adj")?;
     for timer in &mut answers.timers {
         let named = threads.iter().find(|t| t.outer_tid == timer.thread);
         timer.thread = named.map_or(timer.thread, |t| t.tid);
     }
-    let all = credentials(proc, &threads);
+    let all = credentials(parts.ids, &threads);
     let leader = all.first().cloned().ok_or_else(|| proc.format("task", "no thread"))?;
     let others: Vec<_> = all.into_iter().map(|c| (c != leader).then_some(c)).collect();
     let exe = programs.path(proc, inner(&status.ns_pid))?;
@@ -162,7 +146,7 @@ pub(super) fn process(
     };
     let known = sharing.mappings(&survey.table, files)?;
     // A kernel may have no control groups.
-    let cgroup_list = proc.read_optional("cgroup").unwrap_or_default();
+    let cgroup_list = proc.read_optional_record("cgroup").unwrap_or_default();
     let cgroups = cgroup::parse(&cgroup_list);
     let ours = |a: &Area| stub.is_some_and(|s| s.owns(a));
     let shared = |a: &Area| shared::index_of(&known, a);
@@ -191,15 +175,15 @@ pub(super) fn process(
             .zip(others)
             .map(|(parts, other)| {
                 let name = format!("task/{}/cgroup", parts.outer_tid);
-                let own = (parts.outer_tid != proc.pid()).then(|| proc.read_optional(&name));
+                let own = (parts.outer_tid != proc.pid()).then(|| proc.read_optional_record(&name));
                 let apart = own.flatten().map_or(vec![], |text| cgroup::apart(&cgroups, &text));
                 Thread { cgroups: apart, ..thread(parts, other, filters) }
             })
             .collect(),
         descriptors,
         credentials: leader,
-        cwd: proc.link("cwd")?.into(),
-        root: proc.link("root")?.into(),
+        cwd: cwd.into(),
+        root: root.into(),
         umask: status.umask,
         limits,
         personality: hex_file(proc, "personality").unwrap_or(0),
@@ -249,36 +233,22 @@ pub(super) fn tree(
 }
 
 /// The process's directories, checked: it must be possible to come back to them.
-pub(super) fn directories(proc: &Proc) -> Result<Vec<super::Refusal>> {
+pub(super) fn directories(survey: &Survey) -> Vec<super::Refusal> {
     let mut all = Vec::new();
-    for (name, what) in [("cwd", "working directory"), ("root", "root directory")] {
-        let link = proc.link(name)?;
+    for (link, what) in survey.directories.iter().zip(["working directory", "root directory"]) {
         if link.ends_with(b" (deleted)") {
             all.push(super::Refusal::new(
-                format!("{what} ({})", String::from_utf8_lossy(&link)),
+                format!("{what} ({})", String::from_utf8_lossy(link)),
                 "was removed",
                 "let the program change to another directory",
             ));
         }
     }
-    Ok(all)
+    all
 }
 
 impl From<Vec<super::Refusal>> for CaptureError {
     fn from(refusals: Vec<super::Refusal>) -> Self {
         Self::Refused(refusals)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_through_a_map() {
-        let map = [[1000, 65534, 1], [0, 100_000, 10]];
-        assert_eq!(inward(&map, 65534), 1000);
-        assert_eq!(inward(&map, 100_003), 3);
-        assert_eq!(inward(&map, 5), 5);
     }
 }

@@ -35,32 +35,36 @@ pub(super) fn refusals(members: &[Member], resumed: bool) -> Result<Vec<Refusal>
     let own = Proc::open(std::process::id())
         .map_err(|source| CaptureError::Proc { path: "/proc/self".into(), source })?;
     let Some(root) = members.first().map(|m| &m.target.proc) else { return Ok(Vec::new()) };
-    let mut all: Vec<Found> = Vec::new();
+    let mut wanted = Vec::with_capacity(KINDS.len());
     for (kind, what) in KINDS {
         let entry = format!("ns/{kind}");
         // A kernel without this kind has no link.
         let Ok(mine) = own.try_link(&entry) else { continue };
         let made = resumed && MADE_BY_RESUME.contains(&kind);
-        let wanted = if made { root.link(&entry)? } else { mine };
-        for member in members {
-            let proc = &member.target.proc;
-            let theirs = proc.link(&entry)?;
-            if theirs != wanted {
+        wanted.push((kind, what, if made { root.link(&entry)? } else { mine }));
+    }
+    let mut all: Vec<Found> = Vec::new();
+    for member in members {
+        let proc = &member.target.proc;
+        let links = proc.directory("ns")?;
+        for (kind, what, wanted) in &wanted {
+            let theirs = links.link(kind)?;
+            if theirs != *wanted {
                 add(&mut all, &theirs, what, format!("process {}", proc.pid()));
             }
-            if OF_CHILDREN.contains(&kind) {
+            if OF_CHILDREN.contains(kind) {
                 // No link where nobody was born there yet.
-                let born = proc.try_link(&format!("{entry}_for_children")).unwrap_or_default();
-                if born != theirs && (kind == "pid" || !born.is_empty()) {
+                let born = links.link(&format!("{kind}_for_children")).unwrap_or_default();
+                if born != theirs && (*kind == "pid" || !born.is_empty()) {
                     let link = if born.is_empty() { b"pid:[new]".to_vec() } else { born };
                     add(&mut all, &link, what, format!("each child of process {}", proc.pid()));
                 }
             }
             let others = member.statuses.iter().map(|(tid, _)| *tid).filter(|&t| t != proc.pid());
-            for tid in others.filter(|_| OF_THREADS.contains(&kind)) {
+            for tid in others.filter(|_| OF_THREADS.contains(kind)) {
                 // A thread that has ended is in none.
-                let Ok(theirs) = proc.try_link(&format!("task/{tid}/{entry}")) else { continue };
-                if theirs != wanted {
+                let Ok(theirs) = proc.try_link(&format!("task/{tid}/ns/{kind}")) else { continue };
+                if theirs != *wanted {
                     add(&mut all, &theirs, what, format!("thread {tid}"));
                 }
             }

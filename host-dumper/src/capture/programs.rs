@@ -12,14 +12,14 @@ use image_format::model::Tree;
 use image_format::PAGE_SIZE;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 
 /// A larger model was not written by this program.
 const MODEL_MAX: u64 = 1 << 30;
 
-/// What images say, by device and inode.
+/// What images say, by device and inode; nothing of a program that is no image.
 #[derive(Debug, Default)]
-pub(super) struct Programs(BTreeMap<(u64, u64), Vec<Origin>>);
+pub(super) struct Programs(BTreeMap<(u64, u64), Option<Vec<Origin>>>);
 
 /// A process in an image: its pid, and the path of its program.
 type Origin = (u32, Vec<u8>);
@@ -29,18 +29,18 @@ impl Programs {
     /// process came from an image that does not tell.
     pub fn path(&mut self, proc: &Proc, inner_pid: u32) -> Result<Vec<u8>> {
         let shown = proc.link("exe")?;
-        let image = proc.file("exe").ok().filter(is_image);
-        let Some((image, place)) = image.and_then(|file| {
-            let found = file.metadata().ok()?;
-            Some((file, (found.dev(), found.ino())))
-        }) else {
+        let place = proc.place("exe").ok();
+        let origins = place.and_then(|place| {
+            let known = self.0.entry(place).or_insert_with(|| {
+                let image = proc.file("exe").ok().filter(is_image)?;
+                let each = model(&image).map(|t| t.processes).unwrap_or_default().into_iter();
+                Some(each.map(|p| (p.pid, p.memory.exe.0)).collect())
+            });
+            known.as_ref()
+        });
+        let Some(all) = origins else {
             return Ok(shown.strip_suffix(b" (deleted)").map_or(shown.clone(), <[u8]>::to_vec));
         };
-        let all = self.0.entry(place).or_insert_with(|| {
-            let tree = model(&image);
-            let each = tree.map(|t| t.processes).unwrap_or_default().into_iter();
-            each.map(|p| (p.pid, p.memory.exe.0)).collect()
-        });
         let own = all.iter().find(|(pid, _)| *pid == inner_pid);
         // New pids, or a process that was forked since.
         let any = all.first().filter(|first| all.iter().all(|other| other.1 == first.1));

@@ -6,6 +6,7 @@ use super::candidate::{self, Candidate};
 use super::census::{self, add_descendants};
 use super::error::{CaptureError, Refusal, Result};
 use super::files::{self, Live, Settings};
+use super::ids::IdMaps;
 use super::keyrings::Keys;
 use super::member::{Handled, Member, TakenBack};
 use super::model::{self, Parts};
@@ -94,7 +95,7 @@ impl Session {
 
     /// Looks at the process and its descendants.
     pub fn look(pid: u32, options: &Options) -> Result<Self> {
-        let mut members = vec![Member::open(target::open(pid, options.for_itself)?)?];
+        let mut members = vec![Member::open(target::open(pid, options.for_itself)?, None)?];
         add_descendants(&mut members, options.for_itself)?;
         Ok(Self {
             members,
@@ -141,10 +142,13 @@ impl Session {
         classify(&mut self.members, self.options.tcp_established.is_some())?;
         let resumed = self.members.first().is_some_and(|root| root.target.supervised)
             || self.members.iter().any(|m| m.stub.is_some());
+        for member in &mut self.members {
+            member.survey.look_at_directories(&member.target.proc)?;
+        }
         for member in &self.members {
             let (target, survey) = (&member.target, &member.survey);
             let mut own = survey::refusals(target, survey, &member.statuses, &self.options);
-            own.extend(model::directories(&target.proc)?);
+            own.extend(model::directories(survey));
             self.of_process(member, &mut own);
             all.append(&mut own);
         }
@@ -204,8 +208,12 @@ impl Session {
     /// Reads everything but page contents. The processes are as they were when they stopped
     /// afterwards.
     pub fn capture(&mut self) -> Result<Captured> {
-        for member in &mut self.members {
-            member.look_again()?;
+        for i in 0..self.members.len() {
+            let (before, rest) = self.members.split_at_mut(i);
+            let parent = kin::parent_of(before, &rest[0]).map(|parent| &before[parent as usize]);
+            let alone = before.is_empty() && rest.len() == 1;
+            let inherited = parent.map_or([].as_slice(), |parent| &parent.survey.descriptors);
+            rest[0].look_again((!alone).then_some(inherited))?;
         }
         let mut refusals = self.refusals()?;
         let mut xsave = Vec::with_capacity(self.members.len());
@@ -247,9 +255,10 @@ impl Session {
         let mut processes = Vec::with_capacity(self.members.len());
         let (mut filters, mut programs) = (Vec::new(), Programs::default());
         let each = self.members.iter().zip(examined).zip(descriptors);
-        let mut ids = Ids::default();
+        let mut owners = Ids::default();
+        let ids = IdMaps::of(self.proc());
         for (i, ((member, examined), descriptors)) in each.enumerate() {
-            ids.add(member, &examined.threads);
+            owners.add(member, &examined.threads);
             warnings.extend(survey::notes(&member.survey, self.members.len()));
             losses.extend(survey::losses(&member.survey, self.members.len()));
             let keyrings = &examined.answers.keyrings;
@@ -273,12 +282,13 @@ impl Session {
                 examined,
                 descriptors,
                 embed_limit: self.options.embed_limit,
+                ids: &ids,
                 segments: &segments,
                 sysv_ipc: self.options.sysv_ipc,
             };
             processes.push(model::process(parts, &mut files, &mut filters, &mut programs)?);
         }
-        losses.append(&mut ids.settle(&mut files.open, &self.members, &processes));
+        losses.append(&mut owners.settle(&mut files.open, &self.members, &processes));
         let zombies = kin::zombies(&self.members);
         kin::foreground(&self.members, &processes, &mut files.terminals);
         let embeds = std::mem::take(&mut files.embeds);
@@ -295,7 +305,8 @@ impl Session {
         warnings.append(&mut found.notes);
         let tree = model::tree(source, processes, zombies, files, found, filters);
         files::none_is_own(&tree)?;
-        Ok(Captured { tree, embeds, warnings, losses, mapped_files, held, attached })
+        let anonymous = surveys().map(|s| s.status.anonymous).sum();
+        Ok(Captured { tree, embeds, warnings, losses, mapped_files, anonymous, held, attached })
     }
 
     /// Looks anew at the processes, which have run on since, but for those that stand already.

@@ -9,6 +9,7 @@ use super::resuming::has_whole_image;
 use super::target::parent_of;
 use super::FileId;
 use image_format::container::{FRONT_MAGIC, FRONT_OFFSET};
+use std::fs::File;
 use std::io::Read;
 
 /// Bytes that hold the first line of maps up to the inode, and maybe not the whole of its path.
@@ -55,8 +56,12 @@ fn is_front(area: &Area) -> bool {
 }
 
 /// Until it is done, the program of a resume looks like a supervisor where the restorer lies below
-/// its memory: it came from one by fork. An init comes from one as well.
-pub(super) fn stage(proc: &Proc, status: &Status) -> Stage {
+/// its memory: it came from one by fork. An init comes from one as well. All of them run the image,
+/// so that the file of the program, where it can be read, mostly tells enough.
+pub(super) fn stage(proc: &Proc, status: &Status, exe: Option<&File>) -> Stage {
+    if exe.is_some_and(|exe| !is_image(exe)) {
+        return Stage::Program;
+    }
     let front_page = front(proc.pid());
     if front_page.is_none() {
         return if has_whole_image(proc) { Stage::Unfinished } else { Stage::Program };

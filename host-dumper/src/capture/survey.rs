@@ -1,12 +1,13 @@
 //! What is visible of a process from outside, running or stopped, and what stands in the way.
 
 use super::error::{CaptureError, Refusal, Result};
-use super::files::{self, Descriptor};
+use super::files::{self, Condition, Descriptor};
 use super::memory::{self, Table};
 use super::proc::stat::Stat;
 use super::proc::status::{self, Status};
+use super::proc::Proc;
 use super::seccomp;
-use super::target::Target;
+use super::target::{Seen, Target};
 use super::Options;
 
 /// A process as seen from outside.
@@ -16,17 +17,36 @@ pub(super) struct Survey {
     pub stat: Stat,
     pub table: Table,
     pub descriptors: Vec<Descriptor>,
+    /// Working directory and root, where the links lead; read with the refusals.
+    pub directories: [Vec<u8>; 2],
 }
 
-/// Looks at a process, which runs or `stands`. `table` is an earlier one that may still hold; without
-/// it the descriptors are left for later.
-pub(super) fn look(target: &Target, table: Option<Table>, stands: bool) -> Result<Survey> {
+impl Survey {
+    /// Reads where the directories are.
+    pub fn look_at_directories(&mut self, proc: &Proc) -> Result<()> {
+        self.directories = [proc.link("cwd")?, proc.link("root")?];
+        Ok(())
+    }
+}
+
+/// The first look at a process, which runs. The descriptors are left for later.
+pub(super) fn begin(target: &Target, seen: Option<Seen>) -> Result<Survey> {
     let proc = &target.proc;
-    let (table, descriptors) = match table {
-        Some(table) => (memory::settle(proc, table)?, files::scan(proc, usize::MAX, stands)?),
-        None => (memory::read_details(proc)?, Vec::new()),
+    let Seen { status, stat } = match seen {
+        Some(seen) => seen,
+        None => Seen { status: proc.status()?, stat: proc.stat()? },
     };
-    Ok(Survey { status: proc.status()?, stat: proc.stat()?, table, descriptors })
+    let table = memory::read_details(proc)?;
+    Ok(Survey { status, stat, table, descriptors: Vec::new(), directories: Default::default() })
+}
+
+/// Looks again at a process. `table` is an earlier one that may still hold.
+pub(super) fn look(target: &Target, table: Table, condition: Condition<'_>) -> Result<Survey> {
+    let proc = &target.proc;
+    let table = memory::settle(proc, table)?;
+    let descriptors = files::scan(proc, usize::MAX, condition)?;
+    let (status, stat) = (proc.status()?, proc.stat()?);
+    Ok(Survey { status, stat, table, descriptors, directories: Default::default() })
 }
 
 /// Status of one thread, by its id.

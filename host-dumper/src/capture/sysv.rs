@@ -4,7 +4,7 @@
 //! kernel remembers who used each semaphore and each queue last, and that has to do: an object is
 //! the tree's where that was one of its processes, and nobody else's where the others have ended.
 
-use super::model::{id_map, inward};
+use super::ids::IdMaps;
 use super::proc::number::{decimal, lines, radix, signed, words};
 use super::proc::Proc;
 use super::undo::Semaphore;
@@ -107,12 +107,13 @@ fn number(fields: &[Vec<u8>], at: usize) -> Option<u64> {
 
 /// Key, id, mode come first in both lists; the owner is at `owner`.
 fn object(proc: &Proc, fields: &[Vec<u8>], owner: usize, outside: bool) -> Option<IpcObject> {
+    let ids = IdMaps::of(proc);
     let [user, group] = [number(fields, owner)? as u32, number(fields, owner + 1)? as u32];
     Some(IpcObject {
         key: signed(fields.first()?)? as u32,
         id: number(fields, 1)? as u32,
         mode: radix(fields.get(2)?, 8)? as u32 & 0o777,
-        owner: [inward(&id_map(proc, "uid_map"), user), inward(&id_map(proc, "gid_map"), group)],
+        owner: [ids.user(user), ids.group(group)],
         outside,
     })
 }

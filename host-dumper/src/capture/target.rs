@@ -1,6 +1,7 @@
 //! From a pid to a process that can be dumped, or the reason why it cannot.
 
 use super::error::{CaptureError, Result};
+use super::proc::stat::Stat;
 use super::proc::status::Status;
 use super::proc::{number, Proc};
 use super::resuming::Resuming;
@@ -8,6 +9,7 @@ use super::supervisor::{is_supervisor, stage, supervisor_above, Stage, SUPERVISO
 use nix::errno::Errno;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -26,6 +28,13 @@ pub(super) struct Target {
     pub proc: Proc,
     /// A resume made the namespaces that it lives in.
     pub supervised: bool,
+}
+
+/// What was read of a process to find it fit.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub status: Status,
+    pub stat: Stat,
 }
 
 /// Refuses half of a program: what a resume has not yet put there would be missing.
@@ -89,9 +98,9 @@ pub(super) fn open(pid: u32, for_itself: bool) -> Result<Target> {
 
 fn find(mut pid: u32, for_itself: bool) -> Result<Found> {
     for _ in 0..=SUPERVISORS {
-        let proc = examine(pid, for_itself)?;
+        let (proc, exe) = examine(pid, for_itself)?;
         let status = proc.status()?;
-        match stage(&proc, &status) {
+        match stage(&proc, &status, exe.as_ref()) {
             Stage::Supervisor => {}
             Stage::Unfinished => return Ok(Found::Unfinished(pid)),
             Stage::Program => {
@@ -101,7 +110,7 @@ fn find(mut pid: u32, for_itself: bool) -> Result<Found> {
         }
         // A supervisor has the program for a child, and maybe an init of its own making, which
         // in turn may have what was orphaned: the program is the eldest that is neither.
-        let (inits, programs): (Vec<u32>, Vec<u32>) = children(&proc, proc.numbers("task")?)
+        let (inits, programs): (Vec<u32>, Vec<u32>) = children(&proc, proc.threads()?)
             .into_iter()
             .partition(|&child| is_supervisor(child) && is_init(child));
         pid = match (programs.first(), inits.first()) {
@@ -122,40 +131,36 @@ fn is_init(pid: u32) -> bool {
 }
 
 /// Opens a descendant; none if it has ended. One that is still being resumed is waited for.
-pub(super) fn child(pid: u32) -> Result<Option<Target>> {
+pub(super) fn child(pid: u32) -> Result<Option<(Target, Seen)>> {
     let standing = || {
         let proc = Proc::open(pid).ok()?;
         let status = proc.status().ok().filter(|s| !matches!(s.state, b'Z' | b'X'))?;
         Some((proc, status))
     };
-    let Some(mut found) = standing() else { return Ok(None) };
-    judge(&found.0, &found.1, false)?;
+    let Some((mut proc, mut status)) = standing() else { return Ok(None) };
+    let (stat, mut exe) = judge(&proc, &status, false)?;
     let mut resuming = Resuming::begins();
     loop {
-        let (proc, status) = found;
         // A tree may have a resumed program in it, with its supervisor, which keeps the image. One
         // without a child is at its beginning, or at its end.
-        let is_whole = match stage(&proc, &status) {
+        let is_whole = match stage(&proc, &status, exe.as_ref()) {
             Stage::Program => true,
-            Stage::Supervisor => {
-                status.is_init() || !children(&proc, proc.numbers("task")?).is_empty()
-            }
+            Stage::Supervisor => status.is_init() || !children(&proc, proc.threads()?).is_empty(),
             Stage::Unfinished => false,
         };
         if is_whole {
-            return Ok(Some(Target { proc, supervised: false }));
+            return Ok(Some((Target { proc, supervised: false }, Seen { status, stat })));
         }
         if resuming.is_stuck() {
             return refuse_unfinished(pid, &resuming);
         }
-        found = match standing() {
-            Some(found) => found,
-            None => return Ok(None),
-        };
+        let Some(found) = standing() else { return Ok(None) };
+        (proc, status) = found;
+        exe = proc.file("exe").ok();
     }
 }
 
-fn examine(pid: u32, for_itself: bool) -> Result<Proc> {
+fn examine(pid: u32, for_itself: bool) -> Result<(Proc, Option<File>)> {
     let proc = match Proc::open(pid) {
         Ok(proc) if pid != 0 => proc,
         Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
@@ -173,12 +178,13 @@ fn examine(pid: u32, for_itself: bool) -> Result<Proc> {
         }
         other => other?,
     };
-    judge(&proc, &status, for_itself)?;
-    Ok(proc)
+    let (_, exe) = judge(&proc, &status, for_itself)?;
+    Ok((proc, exe))
 }
 
-/// Refuses what cannot be dumped, of what is there.
-fn judge(proc: &Proc, status: &Status, for_itself: bool) -> Result<()> {
+/// Refuses what cannot be dumped, of what is there. Gives the file of the program, if this user may
+/// read it.
+fn judge(proc: &Proc, status: &Status, for_itself: bool) -> Result<(Stat, Option<File>)> {
     let pid = proc.pid();
     if status.tgid != pid {
         return refuse(
@@ -215,7 +221,9 @@ fn judge(proc: &Proc, status: &Status, for_itself: bool) -> Result<()> {
         );
     }
     accessible(proc, status)?;
-    is_64_bit(proc)
+    let exe = proc.file("exe").ok();
+    is_64_bit(pid, exe.as_ref())?;
+    Ok((stat, exe))
 }
 
 /// The name of an object of a process, for messages; of several processes it is told which.
@@ -337,18 +345,18 @@ fn yama() -> Option<u64> {
     number::decimal(text.trim_ascii())
 }
 
-fn is_64_bit(proc: &Proc) -> Result<()> {
-    let class = || -> io::Result<u8> {
+fn is_64_bit(pid: u32, exe: Option<&File>) -> Result<()> {
+    let class = |file: &File| -> io::Result<u8> {
         use std::os::unix::fs::FileExt;
         let mut head = [0; EI_CLASS + 1];
-        proc.file("exe")?.read_exact_at(&mut head, 0)?;
+        file.read_exact_at(&mut head, 0)?;
         Ok(head[EI_CLASS])
     };
-    match class() {
+    match exe.map(class) {
         // A program whose file cannot be read is looked at when its registers are known.
-        Ok(ELFCLASS64) | Err(_) => Ok(()),
-        Ok(_) => refuse(
-            proc.pid(),
+        Some(Ok(ELFCLASS64) | Err(_)) | None => Ok(()),
+        Some(Ok(_)) => refuse(
+            pid,
             "is a 32-bit program",
             "only 64-bit programs can be dumped; is there a 64-bit build of it?",
         ),

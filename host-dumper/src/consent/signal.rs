@@ -41,7 +41,7 @@ const SERVICE: &[u8] = b"suspend-api";
 /// life of the process, the one of its name.
 pub fn thread(pid: u32, inner: u32) -> Option<u32> {
     let proc = Proc::open(pid).ok()?;
-    let tids = proc.numbers("task").ok()?;
+    let tids = proc.threads().ok()?;
     let status = |tid: u32| {
         let text = proc.try_read(&format!("task/{tid}/status")).ok()?;
         crate::capture::proc::status::parse(&text)

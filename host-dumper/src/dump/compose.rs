@@ -3,7 +3,8 @@
 use super::embeds::EmbedReader;
 use crate::capture::Captured;
 use crate::pages::{
-    copy_pages, Buffer, CleanFiles, Common, CopyOptions, Found, PageError, Part, Progress,
+    copy_pages, find_guards, Buffer, CleanFiles, Common, CopyOptions, Found, PageError, Part,
+    Progress, Scanner, Want,
 };
 use crate::sink::Sink;
 use image_format::arch::x86_64 as arch;
@@ -81,23 +82,32 @@ impl<'a> Composer<'a> {
         Ok(())
     }
 
-    /// Finds the mappings that show nothing but a file: several processes' are stored once, and
-    /// with `later` the files are opened, so that [`Part::Clean`] can be read when the processes
-    /// run again.
-    pub fn look_at_files(&mut self, captured: &Captured, pids: &[i32], later: bool) {
-        if !later && pids.len() == 1 {
-            return;
-        }
-        let each = pids.iter().zip(&captured.tree.processes).zip(&captured.mapped_files);
+    /// Looks at the pages: finds the guard regions, and the mappings that show nothing but a file.
+    /// Several processes' are stored once, and with `later` the files are opened, so that
+    /// [`Part::Clean`] can be read when the processes run again.
+    pub fn look(
+        &mut self,
+        captured: &mut Captured,
+        pids: &[i32],
+        later: bool,
+    ) -> Result<(), PageError> {
+        let each = pids.iter().zip(&mut captured.tree.processes).zip(&captured.mapped_files);
         for (owner, ((pid, process), files)) in each.enumerate() {
+            let failed = |source| PageError::Scan { pid: *pid, source };
+            let mut scanner = Scanner::open(*pid, Want::Guard, 0).map_err(failed)?;
             let mappings = &process.memory.mappings;
-            let mut clean = CleanFiles::look(*pid, mappings);
+            process.memory.guards = find_guards(&mut scanner, mappings).map_err(failed)?;
+            if !later && pids.len() == 1 {
+                continue;
+            }
+            let mut clean = CleanFiles::look(&mut scanner, mappings);
             clean.share(owner, mappings, files, &mut self.common);
             if later {
                 clean.open(*pid, mappings, files);
             }
             self.clean.push(clean);
         }
+        Ok(())
     }
 
     /// Bytes of memory that are not stored a second time.

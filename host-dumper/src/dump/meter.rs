@@ -2,8 +2,9 @@
 
 use super::wire::{tell, Message};
 use crate::abort;
+use crate::capture::Captured;
 use crate::pages::Progress;
-use image_format::model::{Backing, Tree};
+use image_format::model::Backing;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -50,39 +51,8 @@ impl Progress for Meter<'_> {
 
 /// Bytes of page data to be expected, from what the kernel counts: anonymous memory in memory
 /// and swap, and file mappings as a whole.
-pub fn estimate(tree: &Tree, pids: &[i32]) -> u64 {
-    let mut bytes = 0;
-    for (process, pid) in tree.processes.iter().zip(pids) {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        bytes += kib(&status, "RssAnon:") + kib(&status, "VmSwap:");
-        bytes += process
-            .memory
-            .mappings
-            .iter()
-            .filter(|mapping| matches!(mapping.backing, Backing::File { .. }))
-            .map(|mapping| mapping.end - mapping.start)
-            .sum::<u64>();
-    }
-    bytes
-}
-
-fn kib(status: &str, key: &str) -> u64 {
-    status
-        .lines()
-        .find_map(|line| line.strip_prefix(key))
-        .and_then(|rest| rest.trim().trim_end_matches("kB").trim().parse::<u64>().ok())
-        .map_or(0, |kib| kib << 10)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::kib;
-
-    #[test]
-    fn fields_of_status() {
-        let status = "Name:\tx\nRssAnon:\t     128 kB\nVmSwap:\t0 kB\n";
-        assert_eq!(kib(status, "RssAnon:"), 128 << 10);
-        assert_eq!(kib(status, "VmSwap:"), 0);
-        assert_eq!(kib("", "RssAnon:"), 0);
-    }
+pub fn estimate(captured: &Captured) -> u64 {
+    let mappings = captured.tree.processes.iter().flat_map(|process| &process.memory.mappings);
+    let files = mappings.filter(|mapping| matches!(mapping.backing, Backing::File { .. }));
+    captured.anonymous + files.map(|mapping| mapping.end - mapping.start).sum::<u64>()
 }

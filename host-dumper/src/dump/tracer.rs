@@ -11,7 +11,7 @@ use crate::capture::{self, CaptureError, Captured, Refusal, Session, TableName};
 use crate::cli::{DumpArgs, OnChanged};
 use crate::consent::{self, ConsentError, Round};
 use crate::failure::{status, Failure, Reason};
-use crate::pages::{find_guards, Buffer, PageError, Part};
+use crate::pages::{Buffer, PageError, Part};
 use crate::sink::{Sink, SinkError};
 use linker::PlanOptions;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -155,13 +155,9 @@ fn run_round(
     }
     let frozen = session.stopped_at();
     let pids = session.pids();
-    for (process, pid) in captured.tree.processes.iter_mut().zip(&pids) {
-        process.memory.guards = find_guards(*pid, &process.memory.mappings)
-            .map_err(|source| PageError::Scan { pid: *pid, source })?;
-    }
     let mut composer = Composer::begin(sink, &captured, buffer)?;
-    composer.look_at_files(&captured, &pids, !kill);
-    let total = estimate(&captured.tree, &pids).saturating_sub(composer.spared());
+    composer.look(&mut captured, &pids, !kill)?;
+    let total = estimate(&captured).saturating_sub(composer.spared());
     // Zero pages are not stored, so that only a gross lack is known beforehand.
     sink.expect(total / 2)?;
     if !sink.durable() {

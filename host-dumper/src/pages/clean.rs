@@ -11,6 +11,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
+/// Bytes between mappings that are looked at in one go: what lies between costs less than a call.
+const NEAR: u64 = 1 << 20;
 /// Descriptors held open at most.
 const OPEN_MAX: usize = 200;
 
@@ -30,15 +32,18 @@ struct CleanFile {
 }
 
 impl CleanFiles {
-    /// Looks at the mappings of process `pid`, which stands still, that the plan maps from the
-    /// image. Those that have a page of their own (relocated data, which was written to and then
+    /// Looks at the mappings of a process, which stands still, that the plan maps from the image. Those that have a page of their own (relocated data, which was written to and then
     /// protected) are left out.
-    pub fn look(pid: i32, mappings: &[Mapping]) -> Self {
+    pub fn look(scanner: &mut Scanner, mappings: &[Mapping]) -> Self {
         let mut clean = BTreeSet::new();
-        if let Ok(mut own) = Scanner::open(pid, Want::Changed, 0) {
-            let mapped = mappings.iter().filter(|mapping| is_mapped(mapping));
-            let mapped = mapped.filter(|m| !own.any(m.start, m.end).unwrap_or(true));
-            clean.extend(mapped.map(|m| m.start));
+        let mapped: Vec<_> = mappings.iter().filter(|mapping| is_mapped(mapping)).collect();
+        for near in mapped.chunk_by(|a, b| b.start.saturating_sub(a.end) <= NEAR) {
+            scanner.look_for(Want::Changed, near.last().map_or(0, |last| last.end));
+            let clear = near.iter().filter(|m| {
+                let own = scanner.next(m.start, m.end);
+                own.is_ok_and(|own| own.is_none())
+            });
+            clean.extend(clear.map(|m| m.start));
         }
         Self { clean, ..Self::default() }
     }

@@ -98,10 +98,11 @@ impl Scanner {
         })
     }
 
-    /// Whether any page of `from..to` is wanted, without a look at what lies behind.
-    pub fn any(&mut self, from: u64, to: u64) -> io::Result<bool> {
-        self.limit = page_up(to);
-        Ok(self.next(from, to)?.is_some())
+    /// Looks for something else from now on, below `limit`.
+    pub fn look_for(&mut self, want: Want, limit: u64) {
+        self.want = want;
+        self.limit = page_up(limit);
+        (self.filled, self.next, self.from, self.to) = (0, 0, 0, 0);
     }
 
     /// Whether guard regions can be told from other pages (since 6.15). Known after the first

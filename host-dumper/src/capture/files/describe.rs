@@ -16,6 +16,7 @@ use crate::capture::{ExternalPipes, ExternalSockets};
 use image_format::model::{
     self, lock, FileLock, FileObject, OpenFile, Pipe, SharedMemory, Socket, Terminal,
 };
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -94,14 +95,21 @@ pub(in crate::capture) fn capture(
     let mut index = vec![0u32; fds.len()];
     let mut i = 0;
     for (&proc, own) in procs.iter().zip(surveys) {
-        let pidfd = pidfd(proc.pid())?;
+        let process = OnceCell::new();
         let around =
             Around { proc, pids: &pids, stat: &survey.stat, settings, all: &own.descriptors };
         let mut descriptors = Vec::with_capacity(own.descriptors.len());
         let mut met = BTreeSet::new();
         for d in &own.descriptors {
             if groups[i] == i {
-                let borrowed = if is_asked(d) { borrow(&pidfd, d.fd) } else { None };
+                let borrowed = if is_asked(d) {
+                    if process.get().is_none() {
+                        let _ = process.set(pidfd(proc.pid())?);
+                    }
+                    process.get().and_then(|pidfd| borrow(pidfd, d.fd))
+                } else {
+                    None
+                };
                 let mut object = object(&around, d, borrowed.as_ref(), &mut sockets, &mut out)?;
                 let is_shared = || fds.iter().zip(&groups).any(|(f, &g)| g == i && f.0 != d.pid);
                 own_proc::by_way_of_self(proc, d, is_shared, &mut object);

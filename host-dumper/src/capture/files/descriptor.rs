@@ -126,6 +126,10 @@ pub(in crate::capture) struct Descriptor {
     pub owner: ([i32; 2], i32),
     /// What the kernel tells of a socket.
     pub socket: Option<Arc<Facts>>,
+    /// Nobody holds a lock of fcntl(2) on it, so that no process that has it needs to be asked.
+    pub unlocked: bool,
+    /// All of this is what the parent's shows: whether this one is closed on exec is not known yet.
+    pub inherited: bool,
 }
 
 impl Descriptor {

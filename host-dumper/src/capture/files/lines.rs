@@ -177,16 +177,23 @@ pub(in crate::capture) fn refusals<'a>(
 
 /// Descriptors of which /proc does not tell whether they are closed on exec: a slave that was opened
 /// by TIOCGPTPEER with O_CLOEXEC keeps that flag in its description (ptm_open_peer in
-/// drivers/tty/pty.c), and fdinfo shows it for every duplicate.
+/// drivers/tty/pty.c), and fdinfo shows it for every duplicate. And those of which it was not read.
 pub(in crate::capture) fn doubtful(all: &[Descriptor]) -> Vec<u32> {
-    let shown = |d: &&Descriptor| d.info.flags & CLOEXEC != 0 && d.is_terminal() && !d.is_master();
-    all.iter().filter(shown).map(|d| d.fd).collect()
+    all.iter().filter(|d| is_doubtful(d)).map(|d| d.fd).collect()
+}
+
+fn is_doubtful(d: &Descriptor) -> bool {
+    d.inherited || d.info.flags & CLOEXEC != 0 && d.is_terminal() && !d.is_master()
 }
 
 /// Notes which of them are not.
 pub(in crate::capture) fn settle_doubt(all: &mut [Descriptor], open_at_exec: &[u32]) {
-    for d in all.iter_mut().filter(|d| open_at_exec.contains(&d.fd)) {
-        d.info.flags &= !CLOEXEC;
+    for d in all.iter_mut().filter(|d| is_doubtful(d)) {
+        d.info.flags |= CLOEXEC;
+        if open_at_exec.contains(&d.fd) {
+            d.info.flags &= !CLOEXEC;
+        }
+        d.inherited = false;
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) use inflight::none_is_own;
 pub(super) use leased::{leased, refusals as leased_refusals};
 pub(super) use lines::{doubtful, refusals as terminal_refusals, settle_doubt};
 pub(super) use outsiders::foreign_holders;
-pub(super) use scan::scan;
+pub(super) use scan::{scan, settle_inherited, Condition};
 pub use segment::Attached;
 pub use sockets::TableName;
 pub(super) use sockets::{close_quietly, release, Before, Live};
@@ -46,33 +46,29 @@ pub(super) fn refusals(all: &[Descriptor], options: &Options) -> Vec<Refusal> {
     let (sockets, pipes) = (options.external_sockets, options.external_pipes);
     let mut refusals = Vec::new();
     for d in all {
-        let object = d.name();
+        let refuse = |reason: String, remedy: &str| Refusal::new(d.name(), reason, remedy);
         if let Kind::Refused { reason, remedy } = &d.kind {
-            refusals.push(Refusal::new(object, reason.clone(), *remedy));
+            refusals.push(refuse(reason.clone(), remedy));
         } else if let (Kind::SocketOutside { peer }, ExternalSockets::Refuse) = (&d.kind, sockets) {
-            refusals.push(Refusal::new(
-                object,
+            refusals.push(refuse(
                 format!("is connected with {peer}"),
                 "use --external-sockets reconnect or close, or let the program close it",
             ));
         } else if let (Kind::PipeOutside { holder }, ExternalPipes::Refuse) = (&d.kind, pipes) {
-            refusals.push(Refusal::new(
-                object,
+            refusals.push(refuse(
                 format!("is a pipe whose other end {holder}"),
                 "use --external-pipes close, or let either of them close it",
             ));
         } else if let Some(lock) = d.info.locks.iter().find(|l| locks::parse(l).is_none()) {
             let lock = String::from_utf8_lossy(lock);
-            refusals.push(Refusal::new(
-                object,
+            refusals.push(refuse(
                 format!("holds a lock that cannot be set again ({lock})"),
                 "dump the program when it does not hold it",
             ));
         } else if matches!(d.kind, Kind::Unlinked | Kind::Memfd) && locks::of_writing(&d.info.locks)
         {
-            refusals.push(Refusal::new(
-                object,
-                "holds a write lease on a removed file, which to read would break it",
+            refusals.push(refuse(
+                "holds a write lease on a removed file, which to read would break it".into(),
                 "dump the program when it does not hold it",
             ));
         }

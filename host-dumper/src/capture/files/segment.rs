@@ -4,8 +4,8 @@ use super::contents::{hash_blocks, Embed, Part, Source};
 use super::describe::Files;
 use super::shared::{refused, Sharing, BLIND_READ};
 use crate::capture::error::{CaptureError, Result};
+use crate::capture::ids::IdMaps;
 use crate::capture::mem;
-use crate::capture::model::{id_map, inward};
 use crate::capture::proc::maps::Area;
 use image_format::model::{SharedMemory, SharedOrigin};
 use image_format::PAGE_SIZE;
@@ -104,6 +104,7 @@ pub(super) fn describe(
         embedded = Some(number);
     }
     let [user, group] = segment.owner;
+    let ids = IdMaps::of(proc);
     Ok(SharedMemory {
         inode,
         size: segment.size,
@@ -113,10 +114,7 @@ pub(super) fn describe(
             key: segment.key,
             id,
             changed: segment.changed,
-            owner: [
-                inward(&id_map(proc, "uid_map"), user),
-                inward(&id_map(proc, "gid_map"), group),
-            ],
+            owner: [ids.user(user), ids.group(group)],
             destroyed: segment.destroyed,
             locked: segment.locked,
             outside: segment.is_outside(),

@@ -132,7 +132,7 @@ impl Member {
     /// Seizes every thread and lets it run.
     fn seize_all(&mut self) -> Result<()> {
         let pid = self.pid();
-        for tid in self.target.proc.numbers("task")? {
+        for tid in self.target.proc.threads()? {
             if self.threads.iter().all(|t| t.tid() != tid) {
                 match Thread::seize(tid) {
                     Ok(thread) => self.threads.push(thread),

@@ -40,7 +40,7 @@ impl Member {
     /// Stops the process and takes the signal that was sent with `value` out of its queue.
     pub fn take_back(&mut self, signal: i32, value: u64) -> Result<TakenBack> {
         self.stop()?;
-        self.look_again()?;
+        self.look_again(None)?;
         let waits = |member: &Self| -> Result<bool> {
             let pending = member.threads[0].stopped()?.pending(true)?;
             Ok(pending.iter().any(|info| is_ours(info, signal, value)))

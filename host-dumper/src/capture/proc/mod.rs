@@ -10,14 +10,21 @@ pub mod status;
 pub mod timers;
 
 use super::error::{CaptureError, Result};
-use nix::dir::Dir;
 use nix::fcntl::{openat, readlinkat, AtFlags, OFlag};
 use nix::sys::stat::{fstatat, FileStat, Mode};
+use rustix::fs::RawDir;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+
+/// Bytes of a directory's entries that are taken at a time; each has 24 here.
+const LISTED: usize = 16 << 10;
+
+/// Links of /proc/PID/task where it lists one thread.
+const LINKS_OF_ONE: u64 = 3;
 
 /// Reads until `is_over`, given the bytes that were read and those that were asked for.
 fn read_until(mut file: File, is_over: impl Fn(usize, usize) -> bool) -> io::Result<Vec<u8>> {
@@ -48,10 +55,12 @@ fn record(file: File) -> io::Result<Vec<u8>> {
     read_until(file, |read, room| read < room)
 }
 
-/// The numbers that a directory lists, ascending.
-fn listed(mut dir: Dir) -> nix::Result<Vec<u32>> {
+/// The numbers that a directory lists from where it was read last, ascending.
+fn listed(dir: impl AsFd) -> io::Result<Vec<u32>> {
+    let mut entries = [MaybeUninit::uninit(); LISTED];
+    let mut dir = RawDir::new(dir, &mut entries);
     let mut numbers = Vec::new();
-    for entry in dir.iter() {
+    while let Some(entry) = dir.next() {
         if let Some(n) = number::decimal(entry?.file_name().to_bytes()) {
             numbers.push(n as u32);
         }
@@ -60,7 +69,7 @@ fn listed(mut dir: Dir) -> nix::Result<Vec<u32>> {
     Ok(numbers)
 }
 
-/// A directory of one process that has numbers for names. Kept open, as looking up two components
+/// A directory of one process, of whose entries several are looked at. Kept open, as looking up two components
 /// of a path takes a microsecond more than one.
 #[derive(Debug)]
 pub struct Directory<'a> {
@@ -70,35 +79,35 @@ pub struct Directory<'a> {
 }
 
 impl Directory<'_> {
-    fn failed(&self, entry: u32, source: io::Error) -> CaptureError {
+    fn failed(&self, entry: &str, source: io::Error) -> CaptureError {
         self.proc.failed(&format!("{}/{entry}", self.name), source)
     }
 
-    /// All entries, ascending.
+    /// All entries, ascending. To be called once: what was listed is not listed again.
     pub fn numbers(&self) -> Result<Vec<u32>> {
-        let dir = self.dir.try_clone().and_then(|dir| Ok(Dir::from_fd(dir)?));
-        let numbers = dir.and_then(|dir| Ok(listed(dir)?));
-        numbers.map_err(|e| self.proc.failed(self.name, e))
+        listed(&self.dir).map_err(|e| self.proc.failed(self.name, e))
     }
 
     /// Reads an entry that is one record, see [`Proc::read_record`].
     pub fn read_record(&self, entry: u32) -> Result<Vec<u8>> {
         let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let file = openat(&self.dir, entry.to_string().as_str(), flags, Mode::empty());
+        let entry = entry.to_string();
+        let file = openat(&self.dir, entry.as_str(), flags, Mode::empty());
         let bytes = file.map_err(io::Error::from).and_then(|file| record(file.into()));
-        bytes.map_err(|e| self.failed(entry, e))
+        bytes.map_err(|e| self.failed(&entry, e))
     }
 
     /// Where a link leads.
-    pub fn link(&self, entry: u32) -> Result<Vec<u8>> {
-        let link = readlinkat(&self.dir, entry.to_string().as_str());
+    pub fn link(&self, entry: &str) -> Result<Vec<u8>> {
+        let link = readlinkat(&self.dir, entry);
         Ok(link.map_err(|e| self.failed(entry, e.into()))?.into_vec())
     }
 
     /// The stat of what an entry leads to.
     pub fn stat_of(&self, entry: u32) -> Result<FileStat> {
-        let stat = fstatat(&self.dir, entry.to_string().as_str(), AtFlags::empty());
-        stat.map_err(|e| self.failed(entry, e.into()))
+        let entry = entry.to_string();
+        let stat = fstatat(&self.dir, entry.as_str(), AtFlags::empty());
+        stat.map_err(|e| self.failed(&entry, e.into()))
     }
 }
 
@@ -208,6 +217,11 @@ impl Proc {
         self.try_read(name).map_err(|e| self.failed(name, e))
     }
 
+    /// Reads an entry that is one record and that may be missing or closed to this user.
+    pub fn read_optional_record(&self, name: &str) -> Option<Vec<u8>> {
+        self.file(name).and_then(record).ok()
+    }
+
     /// Reads an entry that an older kernel may lack or that may be closed to this user.
     pub fn read_optional(&self, name: &str) -> Option<Vec<u8>> {
         self.try_read(name).ok()
@@ -218,6 +232,12 @@ impl Proc {
         Ok(readlinkat(&self.dir, name)?.into_vec())
     }
 
+    /// Device and inode of what a link leads to.
+    pub fn place(&self, name: &str) -> io::Result<(u64, u64)> {
+        let stat = fstatat(&self.dir, name, AtFlags::empty())?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
     /// Where a link leads.
     pub fn link(&self, name: &str) -> Result<Vec<u8>> {
         self.try_link(name).map_err(|e| self.failed(name, e))
@@ -226,8 +246,19 @@ impl Proc {
     /// The numbers that a directory lists, ascending.
     pub fn numbers(&self, name: &str) -> Result<Vec<u32>> {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let dir = Dir::openat(&self.dir, name, flags, Mode::empty());
-        dir.and_then(listed).map_err(|e| self.failed(name, e.into()))
+        let dir = openat(&self.dir, name, flags, Mode::empty());
+        let numbers = dir.map_err(io::Error::from).and_then(listed);
+        numbers.map_err(|e| self.failed(name, e))
+    }
+
+    /// The threads, ascending. Where there is but one, which is the first, the count of links of the
+    /// directory tells it (`proc_task_getattr` in fs/proc/base.c), and the list need not be read.
+    pub fn threads(&self) -> Result<Vec<u32>> {
+        let stat = fstatat(&self.dir, "task", AtFlags::empty());
+        match stat.map_err(|e| self.failed("task", e.into()))?.st_nlink {
+            LINKS_OF_ONE => Ok(vec![self.pid]),
+            _ => self.numbers("task"),
+        }
     }
 
     /// How many descriptors there are; none where the kernel does not say (before 6.2).

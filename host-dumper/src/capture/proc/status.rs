@@ -37,6 +37,8 @@ pub struct Status {
     pub has_memory: bool,
     /// Locked memory in bytes.
     pub locked: u64,
+    /// Anonymous memory in bytes, in memory and in swap.
+    pub anonymous: u64,
     /// Number of threads.
     pub threads: u32,
     /// Signals pending for the thread, for the process, blocked, ignored, caught.
@@ -108,6 +110,9 @@ pub fn parse(text: &[u8]) -> Option<Status> {
             b"Kthread" => s.kernel_thread = number()? != 0,
             b"VmSize" => s.has_memory = true,
             b"VmLck" => s.locked = number()?.checked_mul(1024)?,
+            b"RssAnon" | b"VmSwap" => {
+                s.anonymous = s.anonymous.checked_add(number()?.checked_mul(1024)?)?;
+            }
             b"Threads" => s.threads = number()? as u32,
             b"SigPnd" => s.pending = mask()?,
             b"ShdPnd" => s.shared_pending = mask()?,
@@ -162,12 +167,13 @@ mod tests {
     #[test]
     fn names_and_namespaces() {
         let text = b"Name:\ta\\nb\\\\c\nState:\tS (sleeping)\nUid:\t1\t2\t3\t4\nGid:\t0\t0\t0\t0\n\
-            NSpid:\t500\t7\nSigCgt:\t0000000180014a07\nGroups:\t4 20 \nUmask:\t0022\n";
+            NSpid:\t500\t7\nSigCgt:\t0000000180014a07\nGroups:\t4 20 \nUmask:\t0022\n\
+            RssAnon:\t     128 kB\nVmSwap:\t  4 kB\n";
         let s = parse(text).unwrap();
         assert_eq!(s.name, b"a\nb\\c");
         assert_eq!((s.state, s.uids, s.umask), (b'S', [1, 2, 3, 4], 0o22));
         assert_eq!((s.ns_pid, s.groups), (vec![500, 7], vec![4, 20]));
-        assert_eq!(s.caught, 0x1_8001_4a07);
+        assert_eq!((s.caught, s.anonymous), (0x1_8001_4a07, 132 << 10));
     }
 
     #[test]

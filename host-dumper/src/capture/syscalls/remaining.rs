@@ -30,7 +30,7 @@ pub fn look(proc: &Proc, tids: &[u32]) -> BTreeMap<u32, Waiting> {
     let mut clocks = Clocks::default();
     let mut all = BTreeMap::new();
     for &tid in tids {
-        let read = |name: &str| proc.read_optional(&format!("task/{tid}/{name}"));
+        let read = |name: &str| proc.read_optional_record(&format!("task/{tid}/{name}"));
         let Some((nr, args)) = read("syscall").and_then(|t| parse_syscall(&t)) else { continue };
         if !may_wait_with_timeout(nr, &args) {
             continue;

@@ -1,6 +1,7 @@
 //! Reads this very process and walks the chain that was written.
 
 use super::*;
+use crate::pages::{Scanner, Want};
 use crate::sink::{FileSink, Sink};
 use image_format::container::ChunkHeader;
 use image_format::model::{vma, Backing};
@@ -46,7 +47,8 @@ fn copy(
     let sink = FileSink::create(&path, false).unwrap();
     let chain = Mutex::new(ChainWriter::new(0));
     let pid = std::process::id() as i32;
-    let mut files = CleanFiles::look(pid, mappings);
+    let mut scanner = Scanner::open(pid, Want::Changed, 0).unwrap();
+    let mut files = CleanFiles::look(&mut scanner, mappings);
     if clean {
         let all = mappings.iter().map(|m| (m.start, ((0, 0), 0))).collect();
         files.open(pid, mappings, &all);
