@@ -232,7 +232,8 @@ fn each_process(pid: u32, what: impl FnMut(&proc::Proc)) {
 pub fn check(pid: u32, options: &Options) -> Result<Verdict, CaptureError> {
     let mut session = Session::look(pid, options)?;
     session.while_it_runs(Session::look_closely)?;
-    let refusals = session.while_it_runs(Session::refusals)?;
+    let mut refusals = session.while_it_runs(Session::refusals)?;
+    refusals.append(&mut session.watch_refusals());
     let members = session.members();
     let surveys = || members.iter().map(|m| &m.survey);
     let Some(root) = members.first() else {

@@ -170,6 +170,13 @@ impl Session {
         Ok(all)
     }
 
+    /// What of the things watched stands in the way, of processes that run on.
+    pub(super) fn watch_refusals(&self) -> Vec<Refusal> {
+        let procs: Vec<&Proc> = self.members.iter().map(|m| &m.target.proc).collect();
+        let all = self.members.iter().flat_map(|m| &m.survey.descriptors);
+        files::watch_refusals(&procs, &all.collect::<Vec<_>>())
+    }
+
     /// Says whose these are, in a tree.
     fn of_process(&self, member: &Member, refusals: &mut [Refusal]) {
         for refusal in refusals {

@@ -13,6 +13,8 @@ pub const STATES: &[(&str, &[&str])] = &[
     ("shared-timerfd", &["(outsider)"]),
     ("shared-epoll", &["is shared with process"]),
     ("shared-inotify", &["(outsider)"]),
+    ("epoll-elsewhere", &["and is now open elsewhere only"]),
+    ("watch-gone", &["whose path cannot be found"]),
     ("pidfd", &["outside (pidfd)"]),
     ("pidfd-gone", &["collected (pidfd)"]),
     ("mqueue", &["by taking it"]),
@@ -45,14 +47,12 @@ pub const TWOFOLD: &[(&str, [&str; 2])] = &[
     ("io_uring", ["without io_uring; many have", "belongs to an io_uring"]),
 ];
 
-/// States that only a dump finds: what is in messages, and what sets and instances watch.
+/// States that only a dump finds: what is in messages.
 pub const FOUND_LATE: &[(&str, &str)] = &[
     ("own-in-message", "on its way in a message"),
     ("process-in-message", "on its way in a message"),
-    ("epoll-elsewhere", "and is now open elsewhere only"),
     ("terminal-long", "is the master of a terminal with a line of more than"),
     ("flight-outside", "is shared with process"),
-    ("watch-gone", "whose path cannot be found"),
     ("epoll-in-message", "is an epoll set that nobody holds but a message"),
     ("pipe-in-message", "is a pipe whose other end no process that can be seen holds"),
 ];

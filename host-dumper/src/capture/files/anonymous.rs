@@ -1,9 +1,10 @@
 //! Objects without a path: epoll sets, timers, signals, inotify.
 
-use super::descriptor::Descriptor;
+use super::descriptor::{Descriptor, Kind};
+use super::scan::info;
 use super::watches;
 use crate::capture::error::{CaptureError, Refusal, Result};
-use crate::capture::proc::fdinfo::{self, TimerState};
+use crate::capture::proc::fdinfo::{self, FdInfo, TimerState};
 use crate::capture::proc::Proc;
 use image_format::model::{self, FileObject, Interest};
 use std::cmp::Ordering;
@@ -11,8 +12,32 @@ use std::os::fd::{AsRawFd, OwnedFd};
 
 const KCMP_EPOLL_TFD: libc::c_int = 7;
 
-fn refuse(d: &Descriptor, reason: impl Into<String>, remedy: &'static str) -> CaptureError {
-    CaptureError::Refused(vec![Refusal::new(d.name(), reason, remedy)])
+/// What epoll sets and inotify instances watch that cannot be found, of processes that run on. Of those
+/// that stand it shows when they are described.
+pub(in crate::capture) fn refusals(procs: &[&Proc], all: &[&Descriptor]) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for d in all {
+        let Some(proc) = procs.iter().find(|proc| proc.pid() == d.pid) else { continue };
+        let found = match d.kind {
+            Kind::Epoll => watched(d, all, procs.len()).err(),
+            Kind::Inotify => {
+                let own: Vec<&Descriptor> =
+                    all.iter().copied().filter(|o| o.pid == d.pid).collect();
+                inotify(proc, d, &own, procs.len()).err()
+            }
+            _ => continue,
+        };
+        let Some(refusal) = found else { continue };
+        // It may have been changed since it was looked at.
+        let now = info(proc, d.fd).ok();
+        let same = |now: FdInfo| {
+            (now.epoll, now.inotify) == (d.info.epoll.clone(), d.info.inotify.clone())
+        };
+        if now.is_some_and(same) {
+            refusals.push(refusal);
+        }
+    }
+    refusals
 }
 
 /// A timerfd. Asking the kernel brings the count of expirations up to date, as reading would.
@@ -43,24 +68,30 @@ pub(super) fn timer(proc: &Proc, d: &Descriptor, borrowed: Option<&OwnedFd>) -> 
 }
 
 /// An inotify instance.
-pub(super) fn inotify(proc: &Proc, d: &Descriptor, all: &[Descriptor]) -> Result<FileObject> {
-    match watches::find(proc, all, &d.info.inotify) {
-        Ok(watches) => Ok(FileObject::Inotify { watches }),
-        Err(mark) => Err(refuse(
-            d,
-            format!("watches inode {} whose path cannot be found", mark.inode),
-            "run dumper as root, or let the program watch something with a path",
-        )),
-    }
+pub(super) fn inotify(
+    proc: &Proc,
+    d: &Descriptor,
+    own: &[&Descriptor],
+    processes: usize,
+) -> std::result::Result<FileObject, Refusal> {
+    watches::find(proc, own, &d.info.inotify)
+        .map(|watches| FileObject::Inotify { watches })
+        .map_err(|mark| {
+            Refusal::new(
+                d.name_among(processes),
+                format!("watches inode {} whose path cannot be found", mark.inode),
+                "run dumper as root, or let the program watch something with a path",
+            )
+        })
 }
 
-/// What an epoll set watches. `index` has the model's index for each of `all`.
-pub(super) fn interests(
+/// What an epoll set watches: for each entry, the position in `all`.
+fn watched(
     d: &Descriptor,
     all: &[&Descriptor],
-    index: &[u32],
-) -> Result<Vec<Interest>> {
-    let mut interests = Vec::with_capacity(d.info.epoll.len());
+    processes: usize,
+) -> std::result::Result<Vec<usize>, Refusal> {
+    let mut places = Vec::with_capacity(d.info.epoll.len());
     for (i, entry) in d.info.epoll.iter().enumerate() {
         // One number can be there several times, if it was closed and used again meanwhile.
         let earlier = d.info.epoll[..i].iter().filter(|e| e.fd == entry.fd).count() as u32;
@@ -69,8 +100,8 @@ pub(super) fn interests(
         let same = all.iter().position(|other| close(&other) && is_it(other));
         let found =
             same.or_else(|| all.iter().position(|other| is_it(other))).ok_or_else(|| {
-                refuse(
-                    d,
+                Refusal::new(
+                    d.name_among(processes),
                     format!(
                         "watches what was descriptor {} and is now open elsewhere only",
                         entry.fd
@@ -78,14 +109,9 @@ pub(super) fn interests(
                     "let the program remove it from the epoll set",
                 )
             })?;
-        interests.push(Interest {
-            fd: entry.fd,
-            file: index[found],
-            events: entry.events,
-            data: entry.data,
-        });
+        places.push(found);
     }
-    Ok(interests)
+    Ok(places)
 }
 
 /// Whether `fd` is what the epoll set `set` watches as `watched`, the `nth` with the number.
@@ -113,18 +139,27 @@ pub(super) fn unread(borrowed: Option<&OwnedFd>) -> u32 {
     }
 }
 
-/// Puts the indices of what they watch into the epoll sets. `groups` tells the first descriptor
-/// of each description.
+/// Puts the indices of what they watch into the epoll sets of so many processes. `index` has the
+/// model's index for each of `all`, `groups` tells the first descriptor of each description.
 pub(super) fn resolve(
     all: &[&Descriptor],
     index: &[u32],
     groups: &[usize],
+    processes: usize,
     open: &mut [model::OpenFile],
 ) -> Result<()> {
     for (i, d) in all.iter().enumerate().filter(|&(i, _)| groups[i] == i) {
         let Some(file) = open.get_mut(index[i] as usize) else { continue };
         if let FileObject::Epoll { interests: found } = &mut file.object {
-            *found = interests(d, all, index)?;
+            let places = watched(d, all, processes)
+                .map_err(|refusal| CaptureError::Refused(vec![refusal]))?;
+            let each = d.info.epoll.iter().zip(places).map(|(entry, place)| Interest {
+                fd: entry.fd,
+                file: index[place],
+                events: entry.events,
+                data: entry.data,
+            });
+            *found = each.collect();
         }
     }
     Ok(())

@@ -141,7 +141,7 @@ pub(in crate::capture) fn capture(
     }
     let all: Vec<&Descriptor> = all().collect();
     inflight::gather(procs, &all, sockets, heads, &survey.stat, settings, &mut out)?;
-    anonymous::resolve(&all, &index, &groups, &mut out.open)?;
+    anonymous::resolve(&all, &index, &groups, pids.len(), &mut out.open)?;
     Ok(out)
 }
 
@@ -280,7 +280,9 @@ pub(super) fn object(
                     d.fd
                 ));
             }
-            anonymous::inotify(proc, d, all)?
+            let own: Vec<&Descriptor> = all.iter().collect();
+            let made = anonymous::inotify(proc, d, &own, pids.len());
+            made.map_err(|refusal| CaptureError::Refused(vec![refusal]))?
         }
         Kind::Memfd => FileObject::Shared { shared: shared::index(proc, d, borrowed, out) },
         Kind::Fifo => {

@@ -25,6 +25,7 @@ mod terminal;
 mod typed;
 mod watches;
 
+pub(super) use anonymous::refusals as watch_refusals;
 pub(super) use apart::notes as notes_of_shared_memory;
 pub use contents::{Embed, Part, Source};
 pub(super) use describe::{capture, Files, Settings};

@@ -22,7 +22,7 @@ const HANDLE_MAX: usize = 128;
 /// Finds the paths of all watches; the error is the first watch whose path is not found.
 pub(super) fn find(
     proc: &Proc,
-    all: &[Descriptor],
+    own: &[&Descriptor],
     marks: &[InotifyMark],
 ) -> Result<Vec<Watch>, InotifyMark> {
     let mut marks = marks.to_vec();
@@ -31,7 +31,7 @@ pub(super) fn find(
     let mut watches = Vec::with_capacity(marks.len());
     for mark in marks {
         let path = by_handle(proc, &mark).or_else(|| {
-            let near = near.get_or_insert_with(|| nearby(proc, all));
+            let near = near.get_or_insert_with(|| nearby(proc, own));
             near.iter().find(|path| is_it(path, &mark)).cloned()
         });
         let Some(path) = path else { return Err(mark) };
@@ -88,8 +88,8 @@ fn by_handle(proc: &Proc, mark: &InotifyMark) -> Option<PathBuf> {
 }
 
 /// Paths that a program is likely to watch: those it knows, their directories and what is in them.
-fn nearby(proc: &Proc, all: &[Descriptor]) -> Vec<PathBuf> {
-    let mut known: Vec<Vec<u8>> = all.iter().map(|d| d.path().to_vec()).collect();
+fn nearby(proc: &Proc, own: &[&Descriptor]) -> Vec<PathBuf> {
+    let mut known: Vec<Vec<u8>> = own.iter().map(|d| d.path().to_vec()).collect();
     known.extend(["cwd", "root", "exe"].iter().filter_map(|name| proc.link(name).ok()));
     for name in ["cmdline", "environ"] {
         let text = proc.read_optional(name).unwrap_or_default();
