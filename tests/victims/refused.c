@@ -159,13 +159,20 @@ static void make(const char *what)
 		give_away(ends[0], pipe_ends[0]);
 		give_away(ends[0], pipe_ends[1]);
 	} else if (!strcmp(what, "memory-outside")) {
-		/* Of which a process outside has two, too. */
+		/* Of which a process outside has two, too, and holds what nobody has mapped. */
 		size_t size = 8192;
 		int prot = PROT_READ | PROT_WRITE, memfd = MUST(memfd_create("theirs-too", 0));
 		MUST(ftruncate(memfd, size));
 		MUST((long)mmap(NULL, size, prot, MAP_SHARED, memfd, 0));
 		MUST((long)mmap(NULL, size, prot, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+		MUST(ftruncate(MUST(memfd_create("held-too", 0)), size));
+		MUST(open("locked.txt", O_RDWR | O_CREAT | O_EXCL, 0600));
+		MUST(unlink("locked.txt"));
+		MUST(open("locked.txt", O_WRONLY | O_CREAT | O_EXCL, 0600));
+		MUST(open("locked.txt", O_RDONLY));
+		MUST(unlink("locked.txt"));
 		outsider(memfd);
+		MUST(ftruncate(MUST(memfd_create("nobody-else", 0)), size));
 		MUST((long)mmap(NULL, size, prot, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
 	} else if (!strncmp(what, "shared-", 7)) {
 		/* Somebody outside has the same; beside others of the kind that nobody has. */

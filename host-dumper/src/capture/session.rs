@@ -8,7 +8,7 @@ use super::error::{CaptureError, Refusal, Result};
 use super::files::{self, Live, Settings};
 use super::ids::IdMaps;
 use super::keyrings::Keys;
-use super::member::{Handled, Member, TakenBack};
+use super::member::{Examined, Handled, Member, TakenBack};
 use super::model::{self, Parts};
 use super::owners::Ids;
 use super::proc::Proc;
@@ -39,6 +39,8 @@ pub struct Session {
     undo: Vec<Semaphore>,
     /// What is lost of memory that is shared with processes outside.
     apart: Vec<String>,
+    /// What is lost of files without a path that they hold, as of the last look.
+    held_outside: Vec<String>,
     /// TCP connections to the outside that live on.
     live: Option<Live>,
 }
@@ -104,6 +106,7 @@ impl Session {
             quiet: Vec::new(),
             undo: Vec::new(),
             apart: Vec::new(),
+            held_outside: Vec::new(),
             live: None,
         })
     }
@@ -155,7 +158,9 @@ impl Session {
         all.extend(namespaces::refusals(&self.members, resumed)?);
         let pids: Vec<u32> = self.members.iter().map(Member::pid).collect();
         let descriptors = self.members.iter().flat_map(|m| &m.survey.descriptors);
-        all.extend(files::foreign_holders(&pids, descriptors.clone(), self.options.external_pipes));
+        let held = files::foreign_holders(&pids, descriptors.clone(), self.options.external_pipes);
+        all.extend(held.refusals);
+        self.held_outside = held.notes;
         let leased = files::leased(descriptors.clone());
         let sessions: Vec<u32> = self.members.iter().map(|m| m.survey.stat.session).collect();
         all.extend(files::terminal_refusals(descriptors, &sessions)?);
@@ -189,6 +194,8 @@ impl Session {
     pub(super) fn sharing_notes(&self) -> Vec<String> {
         let all = self.options.sysv_ipc;
         let mut notes = self.memory_notes();
+        let held = self.held_outside.iter().filter(|note| !notes.contains(note));
+        notes.extend(held.cloned().collect::<Vec<_>>());
         notes.append(&mut self.segments().notes(all));
         notes.append(&mut sysv::look(self.proc(), &self.pids(), all).notes);
         notes
@@ -256,6 +263,8 @@ impl Session {
         let segments = self.segments();
         let (mut warnings, mut losses) = (segments.notes(self.options.sysv_ipc), Vec::new());
         losses.append(&mut self.apart);
+        self.held_outside.retain(|note| !losses.contains(note));
+        losses.append(&mut self.held_outside);
         self.quiet = std::mem::take(&mut files.quiet);
         self.live = files.live.take();
         let descriptors = std::mem::take(&mut files.descriptors);
@@ -268,19 +277,7 @@ impl Session {
             owners.add(member, &examined.threads);
             warnings.extend(survey::notes(&member.survey, self.members.len()));
             losses.extend(survey::losses(&member.survey, self.members.len()));
-            let keyrings = &examined.answers.keyrings;
-            if !keyrings.is_empty() {
-                let (pid, all) = (member.pid(), keyrings.join(", "));
-                losses.push(format!("process {pid} had {all}: these are lost"));
-            }
-            for thread in &examined.threads {
-                if let Some(visible) = &thread.verdict.visible {
-                    warnings.push(format!("thread {}: {visible}", thread.outer_tid));
-                }
-                let (tid, sandbox) = (thread.outer_tid, &thread.sandbox);
-                warnings.extend(seccomp::note(tid, sandbox, &thread.status));
-                losses.extend(seccomp::loss(tid, sandbox, &thread.status));
-            }
+            tell_of_inside(member.pid(), &examined, &mut warnings, &mut losses);
             let parts = Parts {
                 proc: &member.target.proc,
                 survey: &member.survey,
@@ -436,6 +433,28 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         while self.members.pop().is_some() {}
+    }
+}
+
+/// What is to be said of what a process and its threads were asked.
+fn tell_of_inside(
+    pid: u32,
+    examined: &Examined,
+    warnings: &mut Vec<String>,
+    losses: &mut Vec<String>,
+) {
+    let keyrings = &examined.answers.keyrings;
+    if !keyrings.is_empty() {
+        let all = keyrings.join(", ");
+        losses.push(format!("process {pid} had {all}: these are lost"));
+    }
+    for thread in &examined.threads {
+        if let Some(visible) = &thread.verdict.visible {
+            warnings.push(format!("thread {}: {visible}", thread.outer_tid));
+        }
+        let (tid, sandbox) = (thread.outer_tid, &thread.sandbox);
+        warnings.extend(seccomp::note(tid, sandbox, &thread.status));
+        losses.extend(seccomp::loss(tid, sandbox, &thread.status));
     }
 }
 

@@ -1,10 +1,9 @@
 //! Memory that a process outside of the tree shares: afterwards each side has its own.
 
-use super::outsiders::strangers;
+use super::outsiders::{strangers, used_outside};
 use super::shared::{nature, Nature};
 use crate::capture::memory::{read_areas, Table};
 use crate::capture::proc::maps::{Area, Detail};
-use crate::capture::target::name_of;
 use crate::capture::FileId;
 use std::collections::BTreeMap;
 
@@ -42,12 +41,7 @@ pub(in crate::capture) fn notes<'a>(
         let areas = read_areas(&other).unwrap_or_default();
         for area in areas.iter().filter(|area| area.shared) {
             if let Some(name) = inside.remove(&(area.device, area.inode)) {
-                let pid = other.pid();
-                notes.push(format!(
-                    "{name} is also used by process {pid} ({}): a resumed program has it for \
-                     itself",
-                    name_of(pid)
-                ));
+                notes.push(used_outside(&name, other.pid()));
             }
         }
     }

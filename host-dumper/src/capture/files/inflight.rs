@@ -89,10 +89,11 @@ pub(super) fn gather(
     })?;
     whole_pipes(&all.iter().copied().chain(&flying).collect::<Vec<_>>(), out)?;
     let pids: Vec<u32> = procs.iter().map(|proc| proc.pid()).collect();
-    let refusals = foreign_holders(&pids, flying.iter(), settings.pipes);
-    if !refusals.is_empty() {
-        return Err(CaptureError::Refused(refusals));
+    let held = foreign_holders(&pids, flying.iter(), settings.pipes);
+    if !held.refusals.is_empty() {
+        return Err(CaptureError::Refused(held.refusals));
     }
+    out.notes.extend(held.notes);
     let holders = heads.iter().map(|head| (head.pid, head.place.1));
     let places = Places::of(procs, holders);
     let Gathered { sockets, warnings, quiet, live } = sockets.finish(&places, settings.external)?;

@@ -23,17 +23,30 @@ enum Mark {
     Slave(u64, u32),
     /// The same, by device and inode of /dev/ptmx, and the number.
     Master(u64, u64, u32),
+    /// A file without a path, by device and inode.
+    File(u64, u64),
+}
+
+/// What is held outside as well.
+#[derive(Debug, Default)]
+pub(in crate::capture) struct Held {
+    /// What stands in the way of it.
+    pub refusals: Vec<Refusal>,
+    /// What will not be in common any more.
+    pub notes: Vec<String>,
 }
 
 /// What looks wholly inside, but is held by another process as well: pipes, terminals, and what else
 /// passes events on. Processes that this user may not look at are passed over. All but terminals are in
-/// order if their ends outside are to count as closed: the tree gets some of its own.
+/// order if their ends outside are to count as closed: the tree gets some of its own. Of memory and files
+/// without a path each side has its own afterwards.
 pub(in crate::capture) fn foreign_holders<'a>(
     pids: &[u32],
     all: impl Iterator<Item = &'a Descriptor>,
     pipes: ExternalPipes,
-) -> Vec<Refusal> {
+) -> Held {
     let mut inside: BTreeMap<Mark, &Descriptor> = BTreeMap::new();
+    let mut files = false;
     let mut anonymous = Anonymous::default();
     for d in all {
         match d.kind {
@@ -47,20 +60,30 @@ pub(in crate::capture) fn foreign_holders<'a>(
             Kind::TtyMaster { .. } => marks_of_terminal(d).into_iter().for_each(|mark| {
                 inside.entry(mark).or_insert(d);
             }),
+            // One that nobody of the tree may write to is no way to tell anyone anything.
+            Kind::Memfd | Kind::Unlinked if d.writes() => {
+                files = true;
+                inside.entry(Mark::File(d.stat.st_dev, d.stat.st_ino)).or_insert(d);
+            }
             _ => {}
         }
     }
-    let mut refusals = Vec::new();
+    let mut held = Held::default();
     if inside.is_empty() && anonymous.0.is_empty() {
-        return refusals;
+        return held;
     }
     others(pids, |other, fd, link| {
         let ours = anonymous.take(other, fd, link);
-        let ours = ours.or_else(|| mark(other, fd, link).and_then(|mark| inside.remove(&mark)));
+        let ours =
+            ours.or_else(|| mark(other, fd, link, files).and_then(|mark| inside.remove(&mark)));
         if let Some(ours) = ours {
             let pid = other.pid();
             let name = name_of(pid);
             let (reason, remedy) = match ours.kind {
+                Kind::Memfd | Kind::Unlinked => {
+                    held.notes.push(in_common(ours, pid));
+                    return true;
+                }
                 Kind::Pipe | Kind::EventFd | Kind::TimerFd | Kind::Epoll | Kind::Inotify => (
                     format!("is shared with process {pid} ({name})"),
                     "use --external-pipes close, or let that process close it, or end",
@@ -70,11 +93,24 @@ pub(in crate::capture) fn foreign_holders<'a>(
                     "let that process close it, or end",
                 ),
             };
-            refusals.push(Refusal::new(ours.name_among(pids.len()), reason, remedy));
+            held.refusals.push(Refusal::new(ours.name_among(pids.len()), reason, remedy));
         }
         !inside.is_empty() || !anonymous.0.is_empty()
     });
-    refusals
+    held
+}
+
+/// The note on a file without a path that another process has, too.
+fn in_common(ours: &Descriptor, pid: u32) -> String {
+    let what = if ours.kind == Kind::Memfd { "shared memory" } else { "removed file" };
+    let path = String::from_utf8_lossy(ours.path());
+    used_outside(&format!("{what} {path}"), pid)
+}
+
+/// That a process outside uses something as well that the tree will have for itself.
+pub(super) fn used_outside(what: &str, pid: u32) -> String {
+    let name = name_of(pid);
+    format!("{what} is also used by process {pid} ({name}): a resumed program has it for itself")
 }
 
 /// Objects that all have the same inode: only kcmp(2) tells whether another description is this one.
@@ -119,9 +155,13 @@ fn marks_of_terminal(master: &Descriptor) -> Vec<Mark> {
         .collect()
 }
 
-fn mark(proc: &Proc, fd: u32, link: &[u8]) -> Option<Mark> {
+fn mark(proc: &Proc, fd: u32, link: &[u8], files: bool) -> Option<Mark> {
     if link.starts_with(b"pipe:") {
         return Some(Mark::Link(link.to_vec()));
+    }
+    if files && link.ends_with(b" (deleted)") {
+        let found = stat(&proc.path(&format!("fd/{fd}"))).ok()?;
+        return Some(Mark::File(found.st_dev, found.st_ino));
     }
     let slave = link.strip_prefix(SLAVES).and_then(number::decimal);
     if slave.is_none() && !link.ends_with(MASTER) {
